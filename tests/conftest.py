@@ -1,0 +1,40 @@
+"""What holds for every test: no settings leak in, and the quick ones run first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Processes
+
+# Folders whose tests carry a marker of the same name, in the order in which they run, last.
+SLOW_FOLDERS = ("system", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return SLOW_FOLDERS.index(folder) + 1 if folder in SLOW_FOLDERS else 0
+
+    for item in items:
+        if rank(item):
+            item.add_marker(SLOW_FOLDERS[rank(item) - 1])
+    items.sort(key=rank)  # stable: inside a folder the order stays
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PODIUM_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts real processes; none of them outlives the test."""
+    with Processes(tmp_path / "logs") as started:
+        yield started

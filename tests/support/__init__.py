@@ -1,0 +1,1 @@
+"""What tests of several parts need: processes, ports, waiting with a deadline."""
