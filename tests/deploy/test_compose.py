@@ -30,11 +30,12 @@ def test_a_service_is_reached_at_the_port_of_its_settings(
     services: dict[str, Any], service: str
 ) -> None:
     port = declared(service).port
-    address = services[service]["environment"][f"PODIUM_{service.upper()}_ADDRESS"]
 
     assert services[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
-    assert address == f"{service.replace('_', '-')}:{port}"
     assert str(port) in services[service]["healthcheck"]["test"][-1]
+    if service != "edge":  # no service dials the edge
+        address = services[service]["environment"][f"PODIUM_{service.upper()}_ADDRESS"]
+        assert address == f"{service.replace('_', '-')}:{port}"
 
 
 @pytest.mark.parametrize("service", SERVICES)
