@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from services.kernel.options import dial
 
@@ -226,8 +226,12 @@ def _free_ports(services: Sequence[str]) -> dict[str, int]:
 async def _grpc_ready(address: str) -> bool:
     channel = dial(address)
     try:
-        stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=1)
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = await check(health_pb2.HealthCheckRequest(service="readiness"), timeout=1)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     except grpc.aio.AioRpcError:
         return False

@@ -56,9 +56,7 @@ class Meter:
 
     def used(self) -> dict[str, float]:
         """CPU seconds of each process since `start`."""
-        return {
-            name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()
-        }
+        return {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
 
     def foreign(self) -> float:
         """CPU seconds that other processes took since `start`."""

@@ -1,4 +1,4 @@
-"""The reference skeleton: the same hops over bare grpc.aio with the same group commit, nothing else.
+"""The reference skeleton: the same hops and group commit over bare grpc.aio, nothing else.
 
 It shows what the wire and the disk allow on the machine at hand: no queue order, leases, fencing,
 scoring, retries, validation, history by task, metrics or traces. Podium's figures are told as a
