@@ -40,6 +40,10 @@ FAILURE_HASH = b"failure"
 """Stands for the hash of any failure: a repeated failure is a repeat whatever its words."""
 
 
+Recorded = tuple[Event, Task | None, float]
+"""An event, its task, and when it happened on the monotonic clock."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds of what is kept in memory, and the times that rule leases and the queue."""
@@ -81,7 +85,7 @@ class Book:
         self.sticky: OrderedDict[str, str] = OrderedDict()
         self.seq = 0
         self.lease_epoch = 0
-        self.outbox: list[tuple[Event, Task | None]] = []
+        self.outbox: list[Recorded] = []
         """Events recorded and not yet taken by the shell."""
 
     @property
@@ -114,7 +118,7 @@ class Book:
             detail,
         )
         self._change(task, event, now.mono_s)
-        self.outbox.append((event, task))
+        self.outbox.append((event, task, now.mono_s))
 
     def create(self, created: Created, now: Instant) -> Task:
         """Write the CREATED event of a new task and apply it."""
@@ -123,13 +127,14 @@ class Book:
         )
         task = self._add(event, created, now.mono_s)
         self._change(task, event, now.mono_s)
-        self.outbox.append((event, task))
+        self.outbox.append((event, task, now.mono_s))
         return task
 
     def begin_epoch(self, now: Instant) -> None:
         """Write that this process owns the log from here on."""
         self.seq += 1
-        self.outbox.append((Event(self.seq, Kind.EPOCH_BEGUN, "", now.wall_ms), None))
+        event = Event(self.seq, Kind.EPOCH_BEGUN, "", now.wall_ms)
+        self.outbox.append((event, None, now.mono_s))
 
     def apply(self, event: Event, mono_s: float) -> None:
         """Change the state as `event` says; recovery calls it with the events of the log.
@@ -260,7 +265,7 @@ class Book:
     def _asked(self, task: Task, event: Event, mono_s: float) -> None:
         assert isinstance(event.detail, Input)
         task.input_request = event.detail.payload
-        task.attempts[-1].end_ms = event.wall_ms
+        task.last_attempt.end_ms = event.wall_ms
 
     def _answered(self, task: Task, event: Event, mono_s: float) -> None:
         assert isinstance(event.detail, Input)
@@ -279,7 +284,7 @@ class Book:
         task.failures += 1
         task.failure = event.detail.failure
         self._settle(task, event, event.detail.usage, FAILURE_HASH)
-        task.attempts[-1].failure = event.detail.failure
+        task.last_attempt.failure = event.detail.failure
         task.excluded = task.exclude(event.agent_id)
 
     def _retrying(self, task: Task, event: Event, mono_s: float) -> None:
@@ -303,7 +308,7 @@ class Book:
     def _settle(self, task: Task, event: Event, usage: Usage | None, result_hash: bytes) -> None:
         task.settled_epoch = event.lease_epoch
         task.settled_hash = result_hash
-        attempt = task.attempts[-1]
+        attempt = task.last_attempt
         attempt.end_ms = event.wall_ms
         if usage is not None:
             attempt.usage = usage
@@ -312,8 +317,8 @@ class Book:
     def _ended_without_result(self, task: Task, event: Event, mono_s: float) -> None:
         assert isinstance(event.detail, Failed)
         task.failure = event.detail.failure
-        if task.attempts and not task.attempts[-1].end_ms:
-            task.attempts[-1].end_ms = event.wall_ms
+        if task.attempts and not task.last_attempt.end_ms:
+            task.last_attempt.end_ms = event.wall_ms
 
     def _requeued(self, task: Task, event: Event, mono_s: float) -> None:
         self.dead.pop(task.task_id, None)

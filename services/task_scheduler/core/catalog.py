@@ -58,7 +58,7 @@ class PriorityDepth(NamedTuple):
     """What waits at one priority."""
 
     priority: int
-    count: int
+    depth: int
     oldest_age_s: float
 
 
@@ -66,7 +66,7 @@ class RequirementDepth(NamedTuple):
     """What waits for one set of capabilities."""
 
     capabilities: tuple[str, ...]
-    count: int
+    depth: int
     schedulable: bool
 
 
@@ -169,5 +169,5 @@ def requirements(book: Book, limit: int) -> list[RequirementDepth]:
         for r in book.queue.requirements()
         if any(r.waiting)
     ]
-    depths.sort(key=lambda depth: (-depth.count, depth.capabilities))
+    depths.sort(key=lambda need: (-need.depth, need.capabilities))
     return depths[:limit]

@@ -126,9 +126,7 @@ class Dispatch:
         if lost:
             self._orders.send(router_id, Verdicts("", tuple(lost)))
 
-    def claimed(
-        self, router_id: str, agent_id: str, leases: Iterable[Lease], now: Instant
-    ) -> None:
+    def claimed(self, router_id: str, agent_id: str, leases: Iterable[Lease], now: Instant) -> None:
         """Rule on leases that an agent brings from another router."""
         verdicts = tuple((lease, self._claim(lease, router_id, now)) for lease in leases)
         self._orders.send(router_id, Verdicts(agent_id, verdicts))
@@ -223,9 +221,7 @@ class Dispatch:
                 return []
         return over
 
-    def _hand_back_untaken(
-        self, router_id: str, kept: set[int], reason: str, now: Instant
-    ) -> None:
+    def _hand_back_untaken(self, router_id: str, kept: set[int], reason: str, now: Instant) -> None:
         untaken = [
             task
             for epoch, task in self._book.leases.items()

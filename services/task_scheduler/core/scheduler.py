@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.admission import Admission
-from services.task_scheduler.core.book import Book, Limits
+from services.task_scheduler.core.book import Book, Limits, Recorded
 from services.task_scheduler.core.control import Control
-from services.task_scheduler.core.dispatch import Dispatch
+from services.task_scheduler.core.dispatch import GRANTS_PER_STEP_MAX, Dispatch
 from services.task_scheduler.core.event import Event
 from services.task_scheduler.core.orders import Order, Orders
 from services.task_scheduler.core.outcome import Outcomes
@@ -27,7 +27,7 @@ EVICT_EVERY = 4_096
 class Step(NamedTuple):
     """What happened since the last step was taken."""
 
-    events: list[tuple[Event, Task | None]]
+    events: list[Recorded]
     orders: list[tuple[str, Order]]
 
 
@@ -41,6 +41,8 @@ class Scheduler:
         self.outcomes = Outcomes(self.book, self.orders, self.dispatch, draw)
         self.control = Control(self.book, self.orders, self.outcomes)
         self.admission = Admission(self.book, self.outcomes)
+        self.more = False
+        """Whether the last step had no room for every grant that was possible."""
 
     def replay(self, event: Event, now: Instant) -> None:
         """Apply an event of the log; `now` is the time of the recovery."""
@@ -71,7 +73,7 @@ class Scheduler:
 
     def take(self, now: Instant) -> Step:
         """Grant what can be granted, then return and forget what has happened."""
-        self.dispatch.grant(now)
+        self.more = self.dispatch.grant(now) == GRANTS_PER_STEP_MAX
         events, self.book.outbox = self.book.outbox, []
         return Step(events, self.orders.take())
 

@@ -82,9 +82,7 @@ TABLE: dict[tuple[State, Kind], State] = {
     (State.FAILED, Kind.REQUEUED): State.QUEUED,
 }
 
-TERMINAL = frozenset(
-    {State.COMPLETED, State.FAILED, State.CANCELED, State.EXPIRED, State.REJECTED}
-)
+TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.EXPIRED, State.REJECTED})
 """States without a future, but for a dead letter that is revived."""
 
 TERMINAL_KINDS = frozenset(

@@ -198,6 +198,12 @@ class Task:
         """Whether `epoch` is its live lease."""
         return self.lease_epoch == epoch and self.state in LEASED
 
+    @property
+    def last_attempt(self) -> Attempt:
+        """The attempt that runs or ended last; there must be one."""
+        assert self.attempts
+        return self.attempts[-1]
+
     def exclude(self, agent_id: str) -> tuple[str, ...]:
         """Return the agents to avoid, `agent_id` included."""
         if not agent_id or agent_id in self.excluded:
