@@ -60,9 +60,16 @@ class Reading:
             if name not in self._used and not self._re_exports:
                 self._say(line, "unused-import", f"{name} is imported and not used", "note")
 
-    def _say(self, line: int, rule: str, message: str, severity: Severity = "warning") -> None:
+    def _say(
+        self,
+        line: int,
+        rule: str,
+        message: str,
+        severity: Severity = "warning",
+        weight: float = 0.0,
+    ) -> None:
         where = line + self._shift
-        self.findings.append(Finding(self._source.path, where, rule, message, severity))
+        self.findings.append(Finding(self._source.path, where, rule, message, severity, weight))
 
     def _walk(self, node: ast.AST) -> None:
         if isinstance(node, _LEAVES):
@@ -95,12 +102,13 @@ class Reading:
         self._document(node, "function")
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         if length > FUNCTION_LINES_MAX:
-            self._say(node.lineno, "too-long", f"{node.name} is {length} lines long", "note")
+            said = f"{node.name} is {length} lines long"
+            self._say(node.lineno, "too-long", said, "note", length)
         takes = node.args
         arguments = len(takes.posonlyargs) + len(takes.args) + len(takes.kwonlyargs)
         if arguments > ARGUMENTS_MAX:
             said = f"{node.name} takes {arguments} arguments"
-            self._say(node.lineno, "too-many-arguments", said, "note")
+            self._say(node.lineno, "too-many-arguments", said, "note", arguments)
         self._defaults([*takes.defaults, *takes.kw_defaults], node.name)
         self._unreachable(node.body)
 
@@ -109,7 +117,7 @@ class Reading:
         self.functions.append(done)
         if done.complexity > COMPLEXITY_MAX:
             said = f"{done.name} has complexity {done.complexity}"
-            self._say(done.line, "too-complex", said)
+            self._say(done.line, "too-complex", said, weight=done.complexity)
 
     def _lambda(self, node: ast.Lambda) -> None:
         self._defaults([*node.args.defaults, *node.args.kw_defaults], "lambda")

@@ -36,13 +36,24 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing worth a look, at one place."""
+    """One thing worth a look, at one place.
+
+    Attributes:
+        weight: how much of it there is, to tell the worst from others of its rule.
+    """
 
     path: str
     line: int
     rule: str
     message: str
     severity: Severity = "warning"
+    weight: float = 0.0
+
+
+def gravity(finding: Finding) -> tuple[int, float, str, int, str]:
+    """Sorts findings: the gravest first."""
+    grade = SEVERITIES.index(finding.severity)
+    return (grade, -finding.weight, finding.path, finding.line, finding.rule)
 
 
 @dataclass(slots=True)
@@ -57,7 +68,7 @@ class Review:
     def of(cls, findings: Iterable[Finding], **facts: Any) -> Review:
         """Keeps the gravest findings and counts all of them by rule."""
         everything = list(findings)
-        everything.sort(key=lambda f: (SEVERITIES.index(f.severity), f.path, f.line, f.rule))
+        everything.sort(key=gravity)
         counts = Counter(finding.rule for finding in everything)
         return cls(everything[:FINDINGS_MAX], dict(counts), facts)
 
