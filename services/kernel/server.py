@@ -57,6 +57,8 @@ class Assembled:
     """The role each method asks for; where callers are checked, a method without is refused."""
     loops: Sequence[asyncio.Task[Any]] = ()
     """The service's endless tasks: the process ends when one of them fails."""
+    listen: Callable[[str, int], Awaitable[int]] | None = None
+    """Serves on this host and port in place of gRPC, for who speaks HTTP; returns the port."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,11 @@ async def running(
         readiness = Readiness(spec.name, assembled.service_names, assembled.ready)
         await readiness.refresh()
         bound_port = 0
-        if port is not None:
+        if port is not None and assembled.listen is not None:
+            if port:
+                _check_free(settings.host, port, variable(spec.settings, "port"))
+            bound_port = await assembled.listen(settings.host, port)
+        elif port is not None:
             server = _server(settings, assembled, guard, readiness)
             bound_port = _bind(server, spec, settings, port)
             await server.start()
