@@ -51,7 +51,7 @@ PROFILES = (
     Profile(
         "wobbly",
         {"python.review": 1.0, "text.analyze": 1.0, "config.check": 1.0},
-        "claims to be the best and fails 7 of 10 attempts, on purpose",
+        "boasts, and fails 7 of 10, on purpose",
         "flaky",
     ),
     Profile(

@@ -59,11 +59,18 @@ class Job:
     handles: dict[str, Piece] = field(default_factory=dict)
     reviewed: int = 0
     wall_s: float = 0.0
+    all_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def tally(self) -> Tally:
         """What the log has told."""
         return self.board.tally
+
+    def check_ends(self) -> None:
+        """Notices when the log has told the end of every task."""
+        if len(self.handles) == self.board.total and self.tally.ended >= self.board.total:
+            if not outcome_of(self.tally, self.handles).lost:
+                self.all_ended.set()
 
 
 async def run(options: Options, screen: Screen) -> int:
@@ -149,7 +156,9 @@ async def _work(client: Client, job: Job, agents: fleet.Fleet, to_do: list[Piece
             for handle in await _submit(client, job, group, batch):
                 results.append(group.create_task(_collect(job, handle)))
         await asyncio.gather(*results)
-        await _settled(job)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await job.all_ended.wait()
         job.wall_s = time.monotonic() - started_s
         for task in (follower, watcher, guard):
             task.cancel()
@@ -162,6 +171,7 @@ async def _submit(
     for handle, piece in zip(handles, batch, strict=True):
         job.handles[handle.task_id] = piece
     job.board.submitted += len(batch)
+    job.check_ends()
     return handles
 
 
@@ -192,6 +202,7 @@ async def _collect(job: Job, handle: TaskHandle) -> None:
 async def _follow(client: Client, job: Job, cursor: str) -> None:
     async for event in client.watch(types=TYPES, cursor=cursor):
         job.tally.note(event, time.monotonic())
+        job.check_ends()
 
 
 async def _watch_breakers(client: Client, job: Job) -> None:
@@ -216,13 +227,6 @@ async def _guard(job: Job, agents: fleet.Fleet) -> None:
                 f"Nothing has happened for {STALL_S:.0f} s and {left} tasks are open. The logs in "
                 f"{agents.log_dir} tell more."
             )
-
-
-async def _settled(job: Job) -> None:
-    """Waits until the log has told as many ends as there are tasks."""
-    until_s = time.monotonic() + SETTLE_S
-    while time.monotonic() < until_s and outcome_of(job.tally, job.handles).lost:
-        await asyncio.sleep(0.02)
 
 
 async def _report(client: Client, job: Job, running: Suite, ground: Ground) -> Report:

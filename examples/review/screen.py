@@ -17,13 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from examples.review.figures import Latency, duration
-from examples.review.fleet import Profile
+from examples.review.fleet import CAPACITY, Profile
 from examples.review.tally import Tally
 from examples.review.written import STYLES
 
 REFRESH_S = 0.2
 LINE_EVERY_S = 3.0
 BAR_WIDTH = 28
+NARROW_BAR_WIDTH = 12
+NARROW_COLUMNS = 110
 
 Clock = Callable[[], float]
 
@@ -94,7 +96,7 @@ class Screen:
     async def _live(self, board: Board) -> None:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(picture(board, self._clock()), refresh=True)
+                live.update(picture(board, self._clock(), self.console.width), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     async def _lines(self, board: Board) -> None:
@@ -119,43 +121,55 @@ def line(board: Board, now_s: float) -> str:
     return ", ".join(parts)
 
 
-def picture(board: Board, now_s: float) -> RenderableType:
-    """Draws the board."""
-    return Group(Text(), _progress(board, now_s), Text(), _agents(board))
+def picture(board: Board, now_s: float, width: int) -> RenderableType:
+    """Draws the board for a screen so many columns wide."""
+    return Group(Text(), _progress(board, now_s), Text(), _agents(board, width < NARROW_COLUMNS))
 
 
 def _progress(board: Board, now_s: float) -> RenderableType:
     tally = board.tally
-    head = Table.grid(padding=(0, 2))
+    bar = Table.grid()
+    bar.add_row(
+        ProgressBar(
+            total=max(1, board.total),
+            completed=tally.ended,
+            width=60,
+            complete_style="cyan",
+            finished_style="green",
+        )
+    )
     left = board.total - tally.ended
     rate = tally.rate(now_s)
-    head.add_row(
-        ProgressBar(total=max(1, board.total), completed=tally.ended, width=40),
+    head = [
         f"{tally.ended:,} of {board.total:,} tasks",
         f"{rate:.0f} a second",
-        f"{duration(now_s - board.begun_s)}",
-        f"{duration(left / rate)} left" if rate and left else "",
-    )
+        duration(now_s - board.begun_s),
+    ]
+    if rate and left:
+        head.append(f"about {duration(left / rate)} left")
     waits = Latency.of(list(tally.waits_s))
     runs = Latency.of([s for agent in tally.agents.values() for s in agent.runs_s[-100:]])
     waiting = board.submitted - tally.ended - tally.running
-    told = [
+    rest = [
         f"{max(0, waiting):,} waiting",
         f"{tally.running} running",
         f"{tally.counts['retries']} retries",
         f"{tally.ended - tally.counts['completed']} failed",
-        f"wait p50 {duration(waits.p50_s)}",
-        f"run p50 {duration(runs.p50_s)}",
-        f"p99 {duration(runs.p99_s)}",
     ]
-    return Padding(Group(head, Text(" · ".join(told), style="dim")), (0, 0, 0, 2))
+    if waits.count:
+        rest.append(f"waited p50 {duration(waits.p50_s)}")
+    if runs.count:
+        rest.append(f"run p50 {duration(runs.p50_s)}, p99 {duration(runs.p99_s)}")
+    lines = (Text(" · ".join(head)), Text(" · ".join(rest), style="dim"))
+    return Padding(Group(bar, *lines), (0, 0, 0, 2))
 
 
-def _agents(board: Board) -> RenderableType:
+def _agents(board: Board, narrow: bool) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("agent", no_wrap=True)
-    table.add_column("", no_wrap=True, style="dim", overflow="ellipsis")
-    table.add_column("now", justify="left", no_wrap=True)
+    if not narrow:
+        table.add_column("", no_wrap=True, style="dim")
+    table.add_column("now", min_width=2 * CAPACITY, no_wrap=True)
     table.add_column("done", no_wrap=True)
     table.add_column("failed", justify="right", no_wrap=True)
     table.add_column("mean", justify="right", no_wrap=True)
@@ -164,11 +178,12 @@ def _agents(board: Board) -> RenderableType:
     for profile in board.fleet:
         did = board.tally.agent(profile.agent_id)
         breaker = board.breakers.get(profile.agent_id, "closed")
+        about = () if narrow else (profile.about,)
         table.add_row(
             profile.agent_id,
-            profile.about,
-            Text("●" * min(did.running, 8), style="cyan"),
-            _bar(did.completed, did.failed, most),
+            *about,
+            Text("●" * min(did.running, 2 * CAPACITY), style="cyan"),
+            _bar(did.completed, did.failed, most, NARROW_BAR_WIDTH if narrow else BAR_WIDTH),
             Text(f"{did.failed:,}" if did.failed else "", style="red"),
             duration(did.mean_s) if did.completed else "",
             Text(breaker, style=STYLES.get(breaker, "")),
@@ -176,7 +191,7 @@ def _agents(board: Board) -> RenderableType:
     return Padding(table, (0, 0, 0, 2))
 
 
-def _bar(completed: int, failed: int, most: int) -> Text:
-    good = round(completed / max(1, most) * BAR_WIDTH)
-    bad = min(BAR_WIDTH - good, round(failed / max(1, most) * BAR_WIDTH) or min(1, failed))
+def _bar(completed: int, failed: int, most: int, width: int) -> Text:
+    good = round(completed / max(1, most) * width)
+    bad = min(width - good, round(failed / max(1, most) * width) or min(1, failed))
     return Text.assemble(("━" * good, "green"), ("━" * bad, "red"), f" {completed:,}")

@@ -29,7 +29,7 @@ class Section:
     title: str
     lines: list[str] = field(default_factory=list)
     header: Sequence[str] = ()
-    rows: list[Sequence[str]] = field(default_factory=list)
+    rows: Sequence[Sequence[str]] = ()
     numbers: Sequence[int] = ()
 
 

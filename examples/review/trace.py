@@ -76,7 +76,7 @@ def _length_s(span: analytics_pb2.Span) -> float:
 
 def _bar(begin: float, length: float) -> str:
     start = min(BAR_WIDTH - 1, max(0, int(begin * BAR_WIDTH)))
-    width = max(1, min(BAR_WIDTH - start, round(length * BAR_WIDTH)))
+    width = max(1, min(BAR_WIDTH, round((begin + length) * BAR_WIDTH)) - start)
     return " " * start + "━" * width + " " * (BAR_WIDTH - start - width)
 
 

@@ -37,7 +37,7 @@ def check_settings(source: Source) -> Review:
     pairs = list(_leaves(tree))
     depth = max((len(path) for path, _ in pairs), default=0)
     if depth > DEPTH_MAX:
-        deepest = ".".join(max((path for path, _ in pairs), key=lambda path: len(path)))
+        deepest = ".".join(max(pairs, key=lambda pair: len(pair[0]))[0])
         said = f"{depth} levels deep at {deepest[:120]}"
         findings.append(Finding(source.path, source.first_line, "too-deep", said, "note"))
     findings += _suspicious(source, pairs)
