@@ -14,6 +14,7 @@ DIR    ?=
 ONCE   ?=
 AGENTS ?=
 ARGS   ?=
+ENGINE ?=
 IMAGE  ?= podium:0.1.0
 
 ##@ Every day
@@ -72,10 +73,13 @@ web: ## Build the dashboard's assets (needs Node)
 	cd clients/web && npm ci && npx vite build
 
 .PHONY: image
-image: ## Build the container image with docker, podman or buildah (IMAGE=name)
-	@for tool in docker podman buildah; do \
-	  command -v $$tool >/dev/null && exec $$tool build -f deploy/Dockerfile -t $(IMAGE) .; \
-	done; echo "Install docker, podman or buildah to build an image." >&2; exit 1
+image: ## Build the container image (IMAGE=name ENGINE="podman build")
+	@engine="$(ENGINE)"; \
+	for tool in docker podman buildah; do \
+	  [ -n "$$engine" ] || ! $$tool info >/dev/null 2>&1 || engine="$$tool build"; \
+	done; \
+	[ -n "$$engine" ] || { echo "No working docker, podman or buildah here." >&2; exit 1; }; \
+	set -x; $$engine -f deploy/Dockerfile -t $(IMAGE) .
 
 .PHONY: manifests
 manifests: install ## Render the Kubernetes overlays into artifacts/

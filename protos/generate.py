@@ -34,7 +34,9 @@ def generate() -> None:
     run([f"--python_out={TARGET}", f"--pyi_out={TARGET}"], files)
     if with_service:
         plugin = f"--plugin=protoc-gen-mypy_grpc={mypy_plugin()}"
-        run([f"--grpc_python_out={TARGET}", plugin, f"--mypy_grpc_out={TARGET}"], with_service)
+        run(
+            [f"--grpc_python_out={TARGET}", plugin, f"--mypy_grpc_out=quiet:{TARGET}"], with_service
+        )
     (PACKAGE / "__init__.py").write_text(
         '"""The wire contract, version 1. Generated from protos/podium/v1."""\n', "utf-8"
     )

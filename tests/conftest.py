@@ -29,8 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PODIUM_")]:
-        monkeypatch.delenv(name)
+    # PODIUM_TEST_* names servers that the tests may use instead of starting their own.
+    for name in list(os.environ):
+        if name.startswith("PODIUM_") and not name.startswith("PODIUM_TEST_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -1,0 +1,6 @@
+"""Edge: where browsers and scripts meet the suite, over one WebSocket, and the dashboard.
+
+It holds nothing that must survive: a connection that is lost is opened again, watches resume from
+their cursors, agents from their leases. All agents of a bridge share one stream to Routing. It is
+not a second API: every message is one of `podium.v1`, spelled as JSON.
+"""

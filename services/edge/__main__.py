@@ -1,0 +1,146 @@
+"""Runs Edge: `python -m services.edge`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+
+import grpc.aio
+from aiohttp import web
+
+from services.edge.adapters.pages import Files, application
+from services.edge.adapters.peers import GrpcPeers
+from services.edge.adapters.protojson import JsonCodec
+from services.edge.adapters.sessions import RoutingSessions
+from services.edge.config import Settings
+from services.edge.core.origins import Origins
+from services.edge.loops import keep_attached, sweep
+from services.edge.servicer.bridge import Bridge, Limits
+from services.kernel import names
+from services.kernel.clock import Clock
+from services.kernel.metrics import Metrics
+from services.kernel.options import Dial
+from services.kernel.serving import Assembled, ServiceSpec, main
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
+    """Put Edge together."""
+    channels = [
+        dial(address)
+        for address in (
+            settings.task_scheduler_address,
+            settings.agent_registry_address,
+            settings.analytics_address,
+            settings.routing_address,
+        )
+    ]
+    scheduler, registry, analytics, routing = channels
+    sessions = RoutingSessions(routing)
+    origins = Origins(settings.origins, settings.known_hosts)
+    bridge = Bridge(
+        JsonCodec(),
+        GrpcPeers(scheduler, registry, analytics),
+        sessions,
+        origins,
+        clock,
+        Limits(
+            connections_max=settings.connections_max,
+            agents_max=settings.agents_max,
+            messages_per_s=settings.messages_per_s,
+            write_deadline_s=settings.write_deadline_s,
+            ping_s=settings.ping_s,
+        ),
+        version(),
+    )
+    metrics = measured(bridge)
+    loops = [
+        asyncio.create_task(
+            keep_attached(sessions, bridge.agents.deliver, bridge.agents.lost, clock)
+        ),
+        asyncio.create_task(sweep(bridge.sweep, clock)),
+    ]
+
+    def ready() -> str:
+        state = scheduler.get_state(try_to_connect=True)
+        return "" if state is grpc.ChannelConnectivity.READY else "TaskScheduler is not reached"
+
+    app = application(bridge.handle, Files(), metrics.registry, ready, origins)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+
+    async def listen(host: str, port: int) -> int:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    try:
+        yield Assembled(
+            register=lambda server: None,
+            service_names=(),
+            ready=ready,
+            drain=bridge.drain,
+            loops=loops,
+            listen=listen,
+        )
+    finally:
+        await runner.cleanup()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        for channel in channels:
+            await channel.close()
+
+
+def measured(bridge: Bridge) -> Metrics:
+    """Return the metrics of a bridge."""
+    metrics, counts = Metrics(), bridge.counts
+    metrics.read_gauge(
+        names.metric_connections, "Open connections.", lambda: bridge.connection_count
+    )
+    metrics.read_gauge(
+        names.metric_sessions, "Agents connected through the bridge.", lambda: bridge.agent_count
+    )
+    frames = {"in": lambda: counts.frames_in, "out": lambda: counts.frames_out}
+    for direction, reading in frames.items():
+        metrics.read_counter(
+            names.metric_frames.replace("_total", f"_{direction}_total"),
+            f"Messages {direction}.",
+            reading,
+        )
+    endings = {
+        "evicted": lambda: counts.evicted,
+        "slow_consumers": lambda: counts.slow_consumers,
+        "refused": lambda: counts.refused,
+        "opened": lambda: counts.opened,
+    }
+    for what, reading in endings.items():
+        name = names.metric_connections + f"_{what}_total"
+        if what == "refused":
+            name = names.metric_frames.replace("_total", "_refused_total")
+        metrics.read_counter(name, f"Connections or messages {what}.", reading)
+    return metrics
+
+
+def version() -> str:
+    """Return the version of the suite."""
+    try:
+        return metadata.version("podium")
+    except metadata.PackageNotFoundError:
+        # From an image that holds the checkout and no wheel.
+        return "0.1.0"
+
+
+SERVICE = ServiceSpec(
+    name="edge",
+    settings=Settings,
+    summary="Browsers as clients and as agents over one WebSocket, and the dashboard.",
+    assemble=assemble,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(SERVICE))

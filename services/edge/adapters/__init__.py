@@ -1,0 +1,1 @@
+"""How the bridge spells its messages and reaches its peers."""

@@ -1,0 +1,1 @@
+"""Decisions of the bridge: who may connect, who must go, what waits for a slow reader."""

@@ -1,0 +1,1 @@
+"""The bridge as connections see it: handshake, messages in, messages out."""

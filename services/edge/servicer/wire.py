@@ -1,0 +1,141 @@
+"""One WebSocket: what waits to be written, who writes it, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from podium.v1.bridge_pb2 import BridgeResponse
+from services.edge.core.conduct import Conduct
+from services.edge.core.outbound import Outbound
+from services.edge.ports import Codec
+from services.edge.servicer.merging import merge
+from services.kernel.clock import Clock
+
+log = logging.getLogger("podium.edge.wire")
+
+Written = Callable[[], None]
+
+
+class Wire:
+    """The connection `number`: answers go in by `answer` and `update`, `run` writes them."""
+
+    def __init__(
+        self,
+        number: int,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        codec: Codec,
+        conduct: Conduct,
+        clock: Clock,
+        token: str,
+        written: Written,
+    ) -> None:
+        self.number = number
+        self.socket = socket
+        self.conduct = conduct
+        self.token = token
+        self.watches: dict[str, asyncio.Task[None]] = {}
+        self.asked: set[asyncio.Task[None]] = set()
+        self.aborted = False
+        self._transport = transport
+        self._codec = codec
+        self._clock = clock
+        self._written = written
+        self._outbound: Outbound[BridgeResponse] = Outbound()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._closing: tuple[int, str] | None = None
+        self._writing_since_s: float | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more is accepted from the peer."""
+        return self._closing is not None or self.aborted
+
+    def offer(self, response: BridgeResponse) -> bool:
+        """Queue an answer; False when the reader is so slow that there is no place."""
+        if not self._outbound.put(response):
+            return False
+        self._wake.set()
+        return True
+
+    async def answer(self, response: BridgeResponse) -> None:
+        """Queue an answer, waiting for a place: who asks and does not read gets no more answers."""
+        while not self.offer(response) and not self.aborted:
+            self._room.clear()
+            await self._room.wait()
+
+    async def update(self, ref: str, response: BridgeResponse) -> None:
+        """Queue an update of the watch `ref`, merged with one that waits."""
+        while not self._outbound.update(ref, response, merge) and not self.aborted:
+            self._room.clear()
+            await self._room.wait()
+        self._wake.set()
+
+    def forget(self, ref: str) -> None:
+        """Drop the update that waits for the watch `ref`."""
+        self._outbound.forget(ref)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close in order: what waits is written first."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._wake.set()
+
+    def abort(self) -> None:
+        """Cut the connection: its peer does not read, so it could not be told anyway."""
+        self.aborted = True
+        self._room.set()
+        self._wake.set()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def stalled(self, deadline_s: float) -> bool:
+        """Tell whether one write has been under way for longer than `deadline_s`."""
+        since_s = self._writing_since_s
+        return since_s is not None and self._clock.now().mono_s - since_s > deadline_s
+
+    async def run(self) -> None:
+        """Write what is queued until the connection ends."""
+        try:
+            while not self.aborted:
+                response = self._outbound.take()
+                if response is not None:
+                    await self._write(self._codec.encode(response))
+                elif self._closing is not None:
+                    code, reason = self._closing
+                    # The peer gets a moment to answer the close; a silent one gets no more.
+                    self._writing_since_s = self._clock.now().mono_s
+                    await self.socket.close(code=code, message=reason.encode()[:120])
+                    return
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except (ConnectionError, RuntimeError):
+            # The peer is gone; the reading side sees the end and cleans up.
+            log.debug("a connection ended while it was written to")
+            self.abort()
+
+    async def _write(self, frame: bytes) -> None:
+        self._writing_since_s = self._clock.now().mono_s
+        await self.socket.send_frame(frame, WSMsgType.TEXT)
+        self._writing_since_s = None
+        self._written()
+        if not self._room.is_set():
+            self._room.set()
+
+    async def pong(self, data: Any) -> None:
+        """Answer a ping of the peer."""
+        if not self.socket.closed:
+            await self.socket.pong(data)
+
+
+POLICY_VIOLATION = WSCloseCode.POLICY_VIOLATION
+UNSUPPORTED_DATA = WSCloseCode.UNSUPPORTED_DATA
+SERVICE_RESTART = WSCloseCode.SERVICE_RESTART
+TRY_AGAIN_LATER = WSCloseCode.TRY_AGAIN_LATER

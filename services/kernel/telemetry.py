@@ -1,0 +1,87 @@
+"""What a service has to be observed with: a tracer whose spans are exported, and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from services.kernel import names
+from services.kernel.config import Common
+from services.kernel.metrics import Metrics
+from services.kernel.otlp import Encoder, Exporter, Send, sender
+from services.kernel.spans import (
+    Attributes,
+    Span,
+    Tracer,
+    format_traceparent,
+    new_span_id,
+    new_trace_id,
+    parse_traceparent,
+)
+
+__all__ = [
+    "Attributes",
+    "Metrics",
+    "Span",
+    "Telemetry",
+    "Tracer",
+    "format_traceparent",
+    "new_span_id",
+    "new_trace_id",
+    "parse_traceparent",
+    "started",
+]
+
+
+class Telemetry:
+    """The tracer and the metrics of one service."""
+
+    def __init__(self) -> None:
+        self.tracer = Tracer()
+        self.metrics = Metrics()
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The Prometheus registry of the service."""
+        return self.metrics.registry
+
+
+@asynccontextmanager
+async def started(
+    service: str, settings: Common, *, send: Send | None = None
+) -> AsyncIterator[Telemetry]:
+    """Yield the telemetry of `service`, exporting spans until the end, when it flushes.
+
+    Args:
+        service: Name of the service, as it appears in traces.
+        settings: Where spans go.
+        send: Takes the encoded requests instead of the endpoint.
+    """
+    telemetry = Telemetry()
+    close = None
+    if send is None and settings.spans_endpoint:
+        send, close = sender(settings.spans_endpoint)
+    if send is None:
+        # Nobody will ever take spans: keep none.
+        telemetry.tracer = Tracer(spans_len_max=0)
+        yield telemetry
+        return
+    exporter = Exporter(telemetry.tracer, Encoder(service), send)
+    telemetry.metrics.read_counter(
+        names.metric_spans_exported, "Spans delivered.", lambda: exporter.exported
+    )
+    telemetry.metrics.read_counter(
+        names.metric_spans_dropped,
+        "Spans lost, because the buffer was full or nobody took them.",
+        lambda: exporter.dropped + telemetry.tracer.dropped,
+    )
+    exporter.start()
+    try:
+        yield telemetry
+    finally:
+        await asyncio.to_thread(exporter.stop)
+        if close is not None:
+            close()

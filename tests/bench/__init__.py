@@ -1,0 +1,1 @@
+"""The goals, with numbers: `make bench` prints them. Nothing here is asserted."""
