@@ -1,4 +1,4 @@
-"""Follows an ordered stream of somebody else, forever: whatever breaks, it resumes where it stood."""
+"""Follows somebody else's ordered stream, forever: whatever breaks, it resumes where it stood."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ class Follower(Generic[B]):
         self.cursor = cursor
         self.caught_up = False
         """Whether everything there was had been read at some point since the start."""
+        self.at_end = False
+        """Whether the stream runs and there was nothing more when it was last heard."""
         self.connected = False
         """Whether the last thing heard from the source was no failure."""
         self.trouble = f"{source} has not been reached yet"
@@ -94,6 +96,7 @@ class Follower(Generic[B]):
 
     def _heard(self, batch: B) -> None:
         self.cursor = batch.cursor or self.cursor
+        self.at_end = batch.caught_up
         self.caught_up = self.caught_up or batch.caught_up
         self._failures = 0
         self.connected = True
@@ -113,7 +116,7 @@ class Follower(Generic[B]):
         if self.connected or not self._failures:
             log.warning("%s cannot be followed for now: %s", self._source, why)
         self._failures += 1
-        self.connected = False
+        self.at_end = self.connected = False
         self.trouble = f"{self._source} cannot be followed: {why}"
 
     def _backoff_s(self) -> float:

@@ -55,6 +55,11 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             "When the model in use was made, in seconds since the epoch.",
             lambda: learning.current.create_ms / 1e3,
         )
+        observed.metrics.read_counter(
+            names.metric_outcomes_learned,
+            "Outcomes learned from.",
+            lambda: learner.sums.outcome_count,
+        )
         loops = [asyncio.create_task(follower.run()), asyncio.create_task(learning.run())]
         try:
             # Ready without a scheduler: the model it has is of use, and learning catches up later.

@@ -69,7 +69,7 @@ class Settings(Common):
     retry_penalty_factor: float = setting(
         "PODIUM_ML_RETRY_PENALTY_FACTOR",
         3.0,
-        "cost of a failed attempt in units of the mean service time; higher prefers reliable agents",
+        "cost of a failed attempt in mean service times; higher prefers reliable agents",
         parse=as_number(0.0, 1_000.0),
     )
     cost_weight_ms: float = setting(

@@ -70,7 +70,7 @@ class SnapshotDirectory:
     def save(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint."""
         body = io.BytesIO()
-        np.savez(body, **dict(_arrays(checkpoint.sums)))
+        np.savez(body, allow_pickle=False, **dict(_arrays(checkpoint.sums)))
         header = json.dumps(_header(checkpoint)).encode() + b"\n"
         rest = header + body.getvalue()
         digest = hashlib.sha256(rest).hexdigest().encode() + b"\n"

@@ -131,11 +131,10 @@ def _explored(shares: Floats, fraction: float) -> Floats:
 
 def _expected(decided: Decided, model: Model) -> Floats:
     features = gather(model, [TaskFeatures(decided.task_type)], _agents(decided))
-    return features.agent_historical_performance[0].astype(np.float64)
+    expected: Floats = features.agent_historical_performance[0].astype(np.float64)
+    return expected
 
 
 def _agents(decided: Decided) -> list[AgentFeatures]:
-    columns = zip(
-        decided.agent_ids, decided.load_balances, decided.capability_matches, strict=True
-    )
+    columns = zip(decided.agent_ids, decided.load_balances, decided.capability_matches, strict=True)
     return [AgentFeatures(agent_id, 1.0 - free, match) for agent_id, free, match in columns]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.ml_router.core.model import Matrix, Model, cell_weight
 
@@ -52,7 +53,9 @@ class Features:
     """One column: size of each task."""
 
 
-def gather(model: Model, tasks: Sequence[TaskFeatures], agents: Sequence[AgentFeatures]) -> Features:
+def gather(
+    model: Model, tasks: Sequence[TaskFeatures], agents: Sequence[AgentFeatures]
+) -> Features:
     """Look the tasks and agents up in the model; what it does not know gets the fleet's values."""
     columns = np.array([model.columns.get(task.task_type, -1) for task in tasks], np.intp)
     rows = np.array([model.rows.get(agent.agent_id, -1) for agent in agents], np.intp)
@@ -80,7 +83,7 @@ def gather(model: Model, tasks: Sequence[TaskFeatures], agents: Sequence[AgentFe
     )
 
 
-def _fleet(model: Model, columns: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[Matrix, Matrix]:
+def _fleet(model: Model, columns: npt.NDArray[np.intp]) -> tuple[Matrix, Matrix]:
     success = np.append(model.fleet_success, np.float32(model.default_success))[columns]
     service = np.append(model.fleet_service_ms, np.float32(model.default_service_ms))[columns]
     return success[:, None], service[:, None]

@@ -92,7 +92,10 @@ def derive(sums: Sums, *, version: str, create_ms: int, tuning: Tuning) -> Model
     """Return the model that `sums` amount to."""
     rows = _rows(sums)
     columns = len(sums.task_types)
-    default_success = _shrunk(*sums.fleet, prior_success, prior_success_weight)
+    successes, outcomes = sums.fleet
+    default_success = (successes + prior_success_weight * prior_success) / (
+        outcomes + prior_success_weight
+    )
     types = {name: _floats(values) for name, values in sums.types.items()}
     fleet_success = _shrunk(types["successes"], types["outcomes"], default_success, _type_weight)
     fleet_ms, default_ms = _fleet_service(types)
@@ -119,9 +122,9 @@ def derive(sums: Sums, *, version: str, create_ms: int, tuning: Tuning) -> Model
         evidence=_matrix(cells["outcomes"]),
         fleet_success=_matrix(fleet_success),
         fleet_service_ms=_matrix(fleet_ms),
-        default_success=float(default_success),
-        default_service_ms=float(default_ms),
-        retry_penalty_ms=float(default_ms) * tuning.retry_penalty_factor,
+        default_success=default_success,
+        default_service_ms=default_ms,
+        retry_penalty_ms=default_ms * tuning.retry_penalty_factor,
         tuning=tuning,
     )
 
@@ -148,8 +151,7 @@ def _success(
     expected = _shrunk(agents["expected"], agents["outcomes"], default, agent_weight)
     merit = _logit(achieved) - _logit(expected)
     prior = 1.0 / (1.0 + np.exp(-(_logit(fleet)[None, :] + merit)))
-    shrunk: Floats = _shrunk(cells["successes"], cells["outcomes"], prior, cell_weight)
-    return shrunk
+    return _shrunk(cells["successes"], cells["outcomes"], prior, cell_weight)
 
 
 def _fleet_service(types: dict[str, Floats]) -> tuple[Floats, float]:
@@ -157,12 +159,12 @@ def _fleet_service(types: dict[str, Floats]) -> tuple[Floats, float]:
     times = types["times"]
     total = float(times.sum())
     mean_ms = float(types["time_ms"].sum()) / total if total > 0.0 else prior_service_ms
-    fleet_ms: Floats = _shrunk(types["time_ms"], times, mean_ms, prior_service_weight)
-    return fleet_ms, mean_ms
+    return _shrunk(types["time_ms"], times, mean_ms, prior_service_weight), mean_ms
 
 
-def _shrunk(total, count, towards, weight):  # type: ignore[no-untyped-def]  # floats and arrays alike
-    return (total + weight * towards) / (count + weight)
+def _shrunk(total: Floats, count: Floats, towards: Floats | float, weight: float) -> Floats:
+    shrunk: Floats = (total + weight * towards) / (count + weight)
+    return shrunk
 
 
 def _logit(share: Floats) -> Floats:
