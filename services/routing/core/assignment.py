@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -33,84 +34,55 @@ class Stage(IntEnum):
     """Over; the agent was told and has not answered yet."""
 
 
+@dataclass(eq=False, slots=True)
 class Lease:
     """A grant and what became of it."""
 
-    __slots__ = (
-        "acked_s",
-        "agent_id",
-        "attempt",
-        "body",
-        "bypassed",
-        "decision",
-        "demand",
-        "epoch",
-        "excluded",
-        "granted_s",
-        "key",
-        "kind",
-        "lost",
-        "offered_s",
-        "order",
-        "outcome",
-        "priority",
-        "refused",
-        "session",
-        "size",
-        "stage",
-        "stop_due_s",
-        "sticky_agent_id",
-        "task_id",
-        "task_type",
-        "trace",
-    )
+    task_id: str
+    epoch: int
+    attempt: int = 0
+    task_type: str = ""
+    priority: int = 5
+    size: float = 1.0
+    excluded: tuple[str, ...] = ()
+    """Agents that failed or declined the task."""
+    sticky_agent_id: str = ""
+    timeout_ms: int = 0
+    """Longest time the attempt may run; 0 without a limit."""
+    queued_ms: int = 0
+    """When the task was queued, on the wall clock; 0 when it is not known."""
+    body: object = None
+    """The grant as it came; passed on untouched, and let go once the agent has it."""
+    key: LeaseKey = field(init=False)
+    stage: Stage = Stage.WAITING
+    demand: Demand | None = None
+    kind: CapabilityClass | None = None
+    """The class on whose credit it was granted; None once an agent has it."""
+    order: tuple[int, int] = (0, 0)
+    bypassed: int = 0
+    """Later tasks that were preferred to it."""
+    granted_s: float = 0.0
+    offered_s: float = 0.0
+    acked_s: float = 0.0
+    deadline_ms: int = 0
+    """When the attempt must have ended, on the wall clock; 0 without a limit."""
+    stop_due_s: float = 0.0
+    session: Session | None = None
+    agent_id: str = ""
+    decision: Decision | None = None
+    outcome: object = None
+    """The report of its end, repeated until it is settled."""
+    refused: str = ""
+    """Why the result was replaced by a failure of ours; empty when it was not."""
+    lost: bool = False
+    """Whether the agent was given up, so that a result of it comes too late."""
+    trace: object = None
+    """What the shell keeps about its spans."""
+    traceparent: str = ""
+    """Where the agent's span hangs on."""
 
-    def __init__(
-        self,
-        task_id: str,
-        epoch: int,
-        *,
-        attempt: int = 0,
-        task_type: str = "",
-        priority: int = 5,
-        size: float = 1.0,
-        excluded: tuple[str, ...] = (),
-        sticky_agent_id: str = "",
-        body: object = None,
-    ) -> None:
-        self.task_id = task_id
-        self.epoch = epoch
-        self.key: LeaseKey = (task_id, epoch)
-        self.attempt = attempt
-        self.task_type = task_type
-        self.priority = priority
-        self.size = size
-        self.excluded = excluded
-        self.sticky_agent_id = sticky_agent_id
-        self.body = body
-        """The grant as it came; passed on untouched, and let go once the agent has it."""
-        self.stage = Stage.WAITING
-        self.demand: Demand | None = None
-        self.kind: CapabilityClass | None = None
-        """The class on whose credit it was granted; None once an agent has it."""
-        self.order = (0, 0)
-        self.granted_s = 0.0
-        self.offered_s = 0.0
-        self.acked_s = 0.0
-        self.stop_due_s = 0.0
-        self.bypassed = 0
-        """Later tasks that were preferred to it."""
-        self.session: Session | None = None
-        self.agent_id = ""
-        self.decision: Decision | None = None
-        self.outcome: object = None
-        """The report of its end, repeated until it is settled."""
-        self.refused = False
-        """Whether the result was replaced by a failure of ours."""
-        self.lost = False
-        """Whether the agent was given up, so that a result of it comes too late."""
-        self.trace: object = None
-        """What the shell keeps about its spans."""
+    def __post_init__(self) -> None:
+        self.key = (self.task_id, self.epoch)
 
 
 class Leases:

@@ -167,15 +167,20 @@ class Attendance:
         self._board.effects.append(Closed(session.agent_id, True))
         self._end(session, now)
 
+    def lost(self, session: Session, now: Instant) -> None:
+        """Treat an agent behind a bridge as one whose stream is gone."""
+        stream = session.stream
+        assert stream is not None
+        del stream.agents[session.agent_id]
+        self._detach(session, now)
+
     def probe_reply(self, session: Session, nonce: int, now: Instant) -> None:
         """Note that the way down to an agent works."""
         if nonce == session.probe_nonce:
             session.probe_sent_s = None
             session.proved_s = now.mono_s
 
-    def directive(
-        self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool
-    ) -> None:
+    def directive(self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool) -> None:
         """Follow what the registry says about an agent."""
         session = self._board.sessions.get(agent_id)
         if session is None:
@@ -318,9 +323,7 @@ class Attendance:
         session.body = greeting.body
         return session
 
-    def _supersede(
-        self, old: Session, new: Session, greeting: Greeting, now: Instant
-    ) -> None:
+    def _supersede(self, old: Session, new: Session, greeting: Greeting, now: Instant) -> None:
         """Take over from an older instance, with the leases the newer one says it has."""
         board = self._board
         if old.stream is not None:

@@ -147,8 +147,8 @@ class Demands:
         index = self._fleet.by_capability
         # Only agents with the rarest of the required capabilities can fit.
         found = [index.get(name, set()) for name in required]
-        rows: Iterable[int] = min(found, key=len) if found else range(len(self._fleet.sessions))
-        for row in rows:
+        rarest = min(found, key=len) if found else set(range(len(self._fleet.sessions)))
+        for row in rarest:
             session = self._fleet.sessions[row]
             if session is not None:
                 demand.consider(session)

@@ -37,6 +37,8 @@ class SendAssign(NamedTuple):
     session: Session
     seq: int
     lease: Lease
+    body: object
+    """The grant; kept here since the lease lets it go."""
 
 
 class SendRenewAck(NamedTuple):
@@ -218,8 +220,6 @@ ToAgent = (
     | SendRefusal
     | SendDrain
 )
-ToScheduler = (
-    Started | Progressed | Asked | HandedBack | Ended | Renewed | Claimed | Credited
-)
+ToScheduler = Started | Progressed | Asked | HandedBack | Ended | Renewed | Claimed | Credited
 ToRegistry = Opened | Closed | Outcome
 Effect = ToAgent | ToScheduler | ToRegistry | CloseStream | Settled

@@ -46,6 +46,7 @@ class CapabilityClass:
         "class_id",
         "free_slots",
         "granted",
+        "names",
         "waiting",
         "working_count",
     )
@@ -54,6 +55,7 @@ class CapabilityClass:
         self.class_id = class_id
         self.bit = 1 << class_id
         self.capabilities = capabilities
+        self.names = tuple(sorted(capabilities))
         self.agent_count = 0
         self.working_count = 0
         self.free_slots = 0

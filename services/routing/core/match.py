@@ -223,10 +223,12 @@ class Matcher:
         lease.stage = Stage.OFFERED
         lease.offered_s = now.mono_s
         lease.decision = decision
+        if lease.timeout_ms:
+            lease.deadline_ms = now.wall_ms + lease.timeout_ms
         session.assigned_total += 1
         board.bind(lease, session)
         board.leases.offered.append((now.mono_s, lease.key))
-        board.effects.append(SendAssign(session, session.next_seq(), lease))
+        board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
 
 
 def _decides(model: Model, task_id: str) -> bool:

@@ -15,7 +15,7 @@ from services.routing.core.fleet import Fleet, FloatArray, IntArray
 from services.routing.core.model import Model
 
 STICKY_POINTS = 30.0
-"""Points for the agent that ran the last task of the same key: less than a third of a free agent."""
+"""Points for the agent that ran the last task of the same key: a third of a free agent."""
 STICKY_SHARE = 0.25
 """The same for the learned score, as a share of the expected delay."""
 

@@ -37,7 +37,7 @@ class Limits:
     stop_s: float = 10.0
     """How long an agent may take to stop a task before its slot counts as free."""
     agents_max: int = 10_000
-    stream_agents_max: int = 1_000
+    stream_agents_max: int = 5_000
 
 
 class Greeting(NamedTuple):

@@ -5,9 +5,10 @@ The scheduler decides what holds; this side keeps the agents and the scheduler i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
+from services.kernel.errors import FailedPrecondition, ResourceExhausted
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
@@ -15,8 +16,10 @@ from services.routing.core.effects import (
     CANCEL,
     FENCED,
     KEEP,
+    LOST,
     REFUSED,
     Asked,
+    Claimed,
     Ended,
     HandedBack,
     LeaseKey,
@@ -88,9 +91,7 @@ class Work:
         self._board.fleet.forget_empty_classes()
         return tuple(lease.key for lease in self._board.leases if lease.stage != Stage.STOPPING)
 
-    def welcome(
-        self, held: Iterable[LeaseKey], verdicts: Iterable[Verdict], now: Instant
-    ) -> None:
+    def welcome(self, held: Iterable[LeaseKey], verdicts: Iterable[Verdict], now: Instant) -> None:
         """Go on under the scheduler's verdicts and repeat what it may have missed."""
         board = self._board
         board.dispatch_up = True
@@ -99,13 +100,14 @@ class Work:
             lease = board.leases.get(key)
             if lease is None:
                 continue
-            verdict = told.get(key, CANCEL)
+            verdict = told.get(key, LOST)
             if verdict != KEEP:
                 self.stop(lease, "CANCELED" if verdict == CANCEL else "LEASE_LOST", now)
             elif lease.stage is Stage.CLAIMED:
                 self._run(lease, now)
             elif lease.stage is Stage.RUNNING and lease.decision is not None:
                 board.effects.append(Started(lease))
+        self._claim_later(told)
         since_s = now.mono_s - HAND_BACK_MEMORY_S
         for key, reason, agent_id in board.leases.handed_back_since(since_s):
             board.effects.append(HandedBack(*key, reason, agent_id))
@@ -114,6 +116,14 @@ class Work:
             kind.granted = 0
             kind.announced = (-1, -1)
             board.fleet.changed.add(kind)
+
+    def _claim_later(self, told: Container[LeaseKey]) -> None:
+        """Ask about leases that agents came with while nobody could be asked."""
+        claims: dict[str, list[LeaseKey]] = {}
+        for lease in self._board.leases:
+            if lease.stage is Stage.CLAIMED and lease.key not in told:
+                claims.setdefault(lease.agent_id, []).append(lease.key)
+        self._board.effects.extend(Claimed(agent, tuple(keys)) for agent, keys in claims.items())
 
     def disconnected(self) -> None:
         """Note that the scheduler cannot be reached; work goes on."""
@@ -236,7 +246,7 @@ class Work:
         kind: str,
         now: Instant,
         *,
-        refused: bool = False,
+        refused: str = "",
     ) -> None:
         """End an attempt with what the agent says; one that is not known is the scheduler's."""
         board = self._board
@@ -258,26 +268,53 @@ class Work:
         lease.refused = refused
         self._end(lease, outcome, kind, now)
 
-    def pass_on(
-        self, agent_id: str, key: LeaseKey, outcome: object, *, refused: bool = False
-    ) -> bool:
-        """Report an outcome of a lease that is not held here; return whether there is room."""
+    def report(
+        self, agent_id: str, key: LeaseKey, outcome: object, kind: str, refused: str, now: Instant
+    ) -> None:
+        """End an attempt by word from outside a stream.
+
+        Raises:
+            FailedPrecondition: STALE_LEASE, the task is another agent's.
+        """
+        board = self._board
+        lease = board.leases.get(key) or board.leases.unsettled.get(key)
+        if lease is None:
+            self.pass_on(agent_id, key, outcome, refused=refused)
+            return
+        if lease.agent_id != agent_id or lease.lost:
+            raise FailedPrecondition(
+                "STALE_LEASE",
+                f"Lease {key[1]} of task {key[0]} is over for this agent; forget the result.",
+                metadata={"task_id": key[0], "lease_epoch": str(key[1])},
+            )
+        if lease.stage is Stage.ENDED:
+            return
+        if lease.stage is Stage.OFFERED:
+            self.begin(lease, now)
+        lease.refused = refused
+        self._end(lease, outcome, kind, now)
+
+    def pass_on(self, agent_id: str, key: LeaseKey, outcome: object, *, refused: str) -> None:
+        """Let the scheduler judge an outcome of a lease that is not held here.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_RESULTS wait for the scheduler.
+        """
         board = self._board
         if len(board.leases.unsettled) >= unsettled_len_max:
-            return False
-        lease = board.leases.get(key)
-        if lease is None:
-            lease = Lease(*key)
-            lease.agent_id = agent_id
-        else:
-            board.unbind(lease)
-            board.leases.drop(lease)
+            raise ResourceExhausted(
+                "TOO_MANY_RESULTS",
+                f"{unsettled_len_max} results wait for the scheduler; repeat this one later.",
+                metadata={"results_max": str(unsettled_len_max)},
+                retry_after_s=1.0,
+            )
+        lease = Lease(*key)
+        lease.agent_id = agent_id
         lease.stage = Stage.ENDED
         lease.outcome = outcome
         lease.refused = refused
         board.leases.unsettled[key] = lease
         board.effects.append(Ended(lease))
-        return True
 
     # From inside.
 
@@ -303,7 +340,7 @@ class Work:
         assert session is not None
         lease.offered_s = now.mono_s
         self._board.leases.offered.append((now.mono_s, lease.key))
-        self._board.effects.append(SendAssign(session, session.next_seq(), lease))
+        self._board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
 
     def pause(self, session: Session, seconds: float, now: Instant) -> None:
         """Give an agent nothing for a while."""
@@ -368,9 +405,7 @@ class Work:
         assert stream is not None
         message = f"Task {key[0]} under lease {key[1]} belongs to another agent."
         self._board.effects.append(
-            SendRefusal(
-                stream.number, session.agent_id, "LEASE_NOT_YOURS", message, key[0], False
-            )
+            SendRefusal(stream.number, session.agent_id, "LEASE_NOT_YOURS", message, key[0], False)
         )
         stream.strike(now.mono_s)
 
