@@ -90,8 +90,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PodiumError:
     kind = BY_CODE.get(error.code().name, Internal)
     if not info.reason:
         # Not said by Podium but by the transport, or by something else that listens there.
-        reason = kind.code if error.code().name in BY_CODE else "PEER_FAULT"
-        return kind(f"PEER_{reason}"[:63], error.details() or "The peer gave no reason.")
+        said = error.code().name
+        reason = f"PEER_{said}" if said in BY_CODE else "PEER_FAULT"
+        return kind(reason, error.details() or "The peer gave no reason.")
     return kind(
         info.reason,
         status.message,
@@ -156,7 +157,8 @@ class Guard(grpc.aio.ServerInterceptor):
                 guarded, deserialize, handler.response_serializer
             )
         self._wrapped[method] = (handler, wrapped)
-        return wrapped  # type: ignore[no-any-return]
+        answer: Handler = wrapped
+        return answer
 
     def _guard_unary(
         self, method: str, behavior: Any, seconds_max: float | None

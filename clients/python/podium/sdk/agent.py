@@ -1,0 +1,184 @@
+"""Agents as programs write them: handlers by task type.
+
+::
+
+    agent = Agent("summarizer", capacity=4)
+
+    @agent.handles("text.summarize")
+    async def summarize(text: str, task: Context) -> dict[str, str]:
+        ...
+
+    agent.main()
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import socket
+import typing
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from podium.sdk import payloads
+from podium.sdk.context import Context
+from podium.sdk.identity import Identity
+from podium.sdk.settings import Settings
+from podium.v1 import agent_pb2, task_pb2
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+CAPACITY_MAX = 1_000
+_NAME = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}")
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A function that works on one type of task."""
+
+    function: Callable[..., Any]
+    decode: payloads.Decode
+    wants_context: bool
+    is_async: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Handler:
+        """Reads from a function's signature what it wants.
+
+        Raises:
+            TypeError: it takes neither (payload) nor (payload, context).
+        """
+        parameters = list(inspect.signature(function).parameters.values())
+        if not 1 <= len(parameters) <= 2:
+            raise TypeError(
+                f"{function.__name__} must take the payload and, if it likes, the context"
+            )
+        hints = typing.get_type_hints(function)
+        return cls(
+            function=function,
+            decode=payloads.decoder(hints.get(parameters[0].name)),
+            wants_context=len(parameters) == 2,
+            is_async=inspect.iscoroutinefunction(function),
+        )
+
+    def bind(self, payload: task_pb2.Payload, context: Context) -> tuple[Any, ...]:
+        """Returns the arguments for a task.
+
+        Raises:
+            TaskError: the payload is not what the function is annotated to take.
+        """
+        value = self.decode(payload)
+        return (value, context) if self.wants_context else (value,)
+
+
+class Agent:
+    """A worker: what it can do and how much at once.
+
+    Args:
+        name: for people, and part of the id.
+        agent_id: who it is, stable over restarts, `[a-z0-9-]`; the same id started twice means
+            that the newer instance takes over. Default: the name and the host's name.
+        capacity: tasks it works on at once, 1 to 1,000.
+        labels: free key-value pairs, to find it by.
+        cost_per_task: money a task in the fleet's unit, for routing.
+        build_id: version of its program.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        agent_id: str = "",
+        capacity: int = 1,
+        labels: Mapping[str, str] | None = None,
+        cost_per_task: float = 0.0,
+        build_id: str = "",
+    ) -> None:
+        if not 1 <= capacity <= CAPACITY_MAX:
+            raise ValueError(f"capacity is 1 to {CAPACITY_MAX}, not {capacity}")
+        self.name = name
+        self.agent_id = agent_id or _default_id(name)
+        if not _ID.fullmatch(self.agent_id):
+            raise ValueError(f"agent_id {self.agent_id!r} is not of [a-z0-9-], 1 to 64 characters")
+        self.capacity = capacity
+        self.labels = dict(labels or {})
+        self.cost_per_task = cost_per_task
+        self.build_id = build_id
+        self.instance_id = uuid.uuid4().hex
+        self._handlers: dict[str, Handler] = {}
+        self._capabilities: dict[str, agent_pb2.Capability] = {}
+
+    def handles(
+        self, task_type: str, *, proficiency: float = 1.0, version: str = ""
+    ) -> Callable[[H], H]:
+        """Declares the decorated function as the handler of a task type.
+
+        The function takes the payload, as its first parameter is annotated (bytes, str, a
+        dataclass, a pydantic model, or plain JSON data), and optionally a `Context`. What it
+        returns is the result. It may be async, or plain: then it runs in a thread.
+
+        Args:
+            task_type: the type, which is also the capability that tasks require.
+            proficiency: how good the agent is at it, 0 to 1.
+            version: of the skill.
+        """
+        if not _NAME.fullmatch(task_type):
+            raise ValueError(f"{task_type!r} is not a task type: [a-z0-9][a-z0-9._:-]*, up to 64")
+        if task_type in self._handlers:
+            raise ValueError(f"{task_type} has a handler already")
+
+        def declare(function: H) -> H:
+            self._handlers[task_type] = Handler.of(function)
+            self._capabilities[task_type] = agent_pb2.Capability(
+                name=task_type, proficiency=proficiency, version=version
+            )
+            return function
+
+        return declare
+
+    def handler_for(self, spec: task_pb2.TaskSpec) -> Handler | None:
+        """Returns the handler of a task: by its type, else by a capability that it requires."""
+        handler = self._handlers.get(spec.type)
+        if handler is None:
+            for capability in spec.required_capabilities:
+                if capability in self._handlers:
+                    return self._handlers[capability]
+        return handler
+
+    @property
+    def identity(self) -> Identity:
+        """What it says of itself on the wire."""
+        if not self._capabilities:
+            raise ValueError(f"agent {self.name} handles nothing: decorate a function with handles")
+        return Identity(
+            agent_id=self.agent_id,
+            capabilities=tuple(self._capabilities.values()),
+            name=self.name,
+            max_concurrency=self.capacity,
+            labels=self.labels,
+            cost_per_task=self.cost_per_task,
+            build_id=self.build_id,
+            instance_id=self.instance_id,
+        )
+
+    async def run(self, settings: Settings | None = None) -> None:
+        """Works until it is cancelled; see `AgentHost.run`."""
+        # host imports this module.
+        from podium.sdk.host import AgentHost  # noqa: PLC0415 - a cycle otherwise
+
+        await AgentHost([self], settings=settings).run()
+
+    def main(self, settings: Settings | None = None) -> None:
+        """Works until SIGTERM or Ctrl-C, then finishes what it has; for a program's last line."""
+        # As in `run`.
+        from podium.sdk.host import AgentHost, run_until_signal  # noqa: PLC0415 - a cycle otherwise
+
+        run_until_signal(AgentHost([self], settings=settings))
+
+
+def _default_id(name: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", f"{name}-{socket.gethostname()}".lower())
+    return words[:64].strip("-")

@@ -1,0 +1,397 @@
+"""The client: submits tasks, follows them, and asks about them.
+
+::
+
+    async with Client() as podium:
+        task = await podium.submit("text.summarize", "a long text")
+        print(await task.result())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Unpack
+
+from podium.sdk import payloads, specs, wire
+from podium.sdk.calls import Calls, Stubs
+from podium.sdk.errors import FailedPrecondition
+from podium.sdk.results import Outcome, Results, poll
+from podium.sdk.settings import Settings
+from podium.sdk.specs import SubmitOptions
+from podium.sdk.submitter import Pending, Submitter
+from podium.sdk.tracing import Tracer
+from podium.sdk.watch import Stream, Watch
+from podium.v1 import (
+    agent_pb2,
+    agent_registry_pb2,
+    analytics_pb2,
+    event_pb2,
+    task_pb2,
+    task_scheduler_pb2,
+)
+
+PATIENCE_S = 20.0
+PAGE_SIZE = 500
+
+
+class TaskHandle:
+    """A task that was submitted, or that is known by its id."""
+
+    __slots__ = ("_client", "_ended", "cursor", "task_id", "traceparent")
+
+    def __init__(
+        self,
+        client: Client,
+        task_id: str,
+        *,
+        ended: asyncio.Future[Outcome] | None = None,
+        cursor: str = "",
+        traceparent: str = "",
+    ) -> None:
+        self.task_id = task_id
+        # Everything about the task lies after it in the log.
+        self.cursor = cursor
+        # W3C trace context of its submit span; empty for a task known by its id.
+        self.traceparent = traceparent
+        self._client = client
+        self._ended = ended
+
+    async def outcome(self) -> Outcome:
+        """Waits for the task's end and returns how it ended."""
+        if self._ended is None:
+            return await self._client._poll(self.task_id)
+        # Whoever gives up waiting must not take the future from the others.
+        return await asyncio.shield(self._ended)
+
+    async def result(self, timeout_s: float | None = None) -> Any:
+        """Waits for the result and returns it: JSON as data, text as str, else bytes.
+
+        Raises:
+            TaskFailed: the task ended without one; TaskCanceled, TaskExpired, TaskRejected.
+            TimeoutError: it has not ended within `timeout_s`; it goes on.
+        """
+        async with asyncio.timeout(timeout_s):
+            outcome = await self.outcome()
+        return payloads.decode(outcome.payload())
+
+    @property
+    def done(self) -> bool:
+        """Whether the end is known here."""
+        return self._ended is not None and self._ended.done()
+
+    def events(self) -> AsyncIterator[event_pb2.Event]:
+        """Yields the task's events from its creation on, until it has ended."""
+        return self._client.watch(task_ids=[self.task_id], cursor=self.cursor, until_ended=True)
+
+    async def cancel(self, reason: str = "") -> bool:
+        """Cancels the task; False when it had ended before."""
+        try:
+            await self._client.cancel([self.task_id], reason=reason)
+        except FailedPrecondition:
+            return False
+        return True
+
+    async def provide_input(self, value: Any) -> None:
+        """Answers the task's question."""
+        await self._client.provide_input(self.task_id, value)
+
+
+class Client:
+    """A connection to the suite; use it as an async context manager.
+
+    Args:
+        settings: where the suite is. Default: the environment.
+        patience_s: how long calls are tried again while nobody answers.
+        inline: let the caller's loop do gRPC, which is faster but only for programs that run no
+            `AgentHost` beside it and never block their loop.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        inline: bool = False,
+    ) -> None:
+        self._settings = settings or Settings.from_environment()
+        self._patience_s = patience_s
+        self._inline = inline
+        self._tracer = Tracer("client", self._settings)
+
+    async def __aenter__(self) -> Client:
+        """Starts; connects when it is first used."""
+        self._tracer.start()
+        self._wire = wire.acquire(inline=self._inline)
+        self._calls = Calls(self._wire, self._settings, self._patience_s)
+        submitter_id = uuid.uuid4().hex
+        self._results = Results(self._calls, submitter_id)
+        self._submitter = Submitter(self._calls, self._tracer, submitter_id, self._on_accepted)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes; tasks go on without it."""
+        await self._submitter.close()
+        await self._results.close()
+        await self._calls.close()
+        await wire.release(self._wire)
+        await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
+
+    # --- Submitting ------------------------------------------------------------------------
+
+    async def submit(
+        self, task_type: str, payload: Any = None, **options: Unpack[SubmitOptions]
+    ) -> TaskHandle:
+        """Submits a task and returns when it is durable.
+
+        Concurrent submits travel together. A submit that is repeated after a lost connection makes
+        no second task.
+
+        Args:
+            task_type: the kind of work, for example "text.summarize".
+            payload: bytes, str, or anything that JSON can hold; at most 256 KiB.
+            **options: see `SubmitOptions`.
+
+        Raises:
+            InvalidArgument: something about it is not valid; `violations` say what.
+            AlreadyExists: its request_id belongs to a different task.
+            ResourceExhausted: the backlog is full; try again after `retry_after_s`.
+            Unavailable: the scheduler does not answer.
+        """
+        pending = self._submitter.add(specs.build(task_type, payload, options))
+        return await pending.future
+
+    async def submit_many(self, tasks: Iterable[task_pb2.TaskSpec]) -> list[TaskHandle]:
+        """Submits tasks built by `specs.build`, in order, and returns when all are durable.
+
+        Raises:
+            PodiumError: as `submit`, of the first that is refused; the others are submitted.
+        """
+        pendings = [self._submitter.add(spec) for spec in tasks]
+        if pendings:
+            await asyncio.wait([pending.future for pending in pendings])
+        return [pending.future.result() for pending in pendings]
+
+    def _on_accepted(self, pending: Pending[TaskHandle], task_id: str, cursor: str) -> TaskHandle:
+        ended = None
+        # A key chosen by the caller may name another client's task, whose end goes elsewhere.
+        if not (pending.own_key and pending.duplicate):
+            ended = self._results.expect(task_id, cursor)
+        return TaskHandle(
+            self, task_id, ended=ended, cursor=cursor, traceparent=pending.spec.traceparent
+        )
+
+    def handle(self, task_id: str) -> TaskHandle:
+        """Returns the handle of a task that is known by its id."""
+        return TaskHandle(self, task_id)
+
+    async def _poll(self, task_id: str) -> Outcome:
+        return await poll(self._calls, task_id)
+
+    # --- Tasks -----------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> task_pb2.Task:
+        """Returns a task as it stands.
+
+        Raises:
+            NotFound: there is no such task, or it ended too long ago.
+        """
+        request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
+        response = await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.GetTask, request
+        )
+        return response.task
+
+    async def list(
+        self, filter: task_pb2.TaskFilter | None = None, *, limit: int | None = None
+    ) -> AsyncIterator[task_pb2.Task]:
+        """Yields tasks, newest first, without payloads and results.
+
+        Args:
+            filter: which; all parts must match.
+            limit: how many at most.
+        """
+        request = task_scheduler_pb2.ListTasksRequest(
+            filter=filter, page_size=min(PAGE_SIZE, limit or PAGE_SIZE)
+        )
+        left = limit
+        while True:
+            page = await self._calls.unary(
+                "task_scheduler", lambda stubs: stubs.scheduler.ListTasks, request
+            )
+            for task in page.tasks[:left]:
+                yield task
+            if left is not None:
+                left -= len(page.tasks)
+            if not page.next_page_token or (left is not None and left <= 0):
+                return
+            request.page_token = page.next_page_token
+
+    async def cancel(
+        self,
+        task_ids: Sequence[str] = (),
+        *,
+        filter: task_pb2.TaskFilter | None = None,
+        reason: str = "",
+    ) -> Sequence[str]:
+        """Cancels tasks by id or by filter, and returns those that are canceled now.
+
+        Raises:
+            NotFound: there is no such task.
+            FailedPrecondition: TASK_ENDED, when only one was named.
+        """
+        request = task_scheduler_pb2.CancelTasksRequest(
+            task_ids=task_ids, filter=filter, reason=reason
+        )
+        response = await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.CancelTasks, request
+        )
+        return response.task_ids
+
+    async def requeue(
+        self,
+        task_ids: Sequence[str] = (),
+        *,
+        filter: task_pb2.TaskFilter | None = None,
+        payload: Any = None,
+    ) -> Sequence[str]:
+        """Revives dead letters by id or by filter, and returns those that are queued again.
+
+        Args:
+            task_ids: which.
+            filter: or all that match.
+            payload: replaces the payload of the one named.
+
+        Raises:
+            NotFound: there is no such task.
+            FailedPrecondition: TASK_NOT_DEAD, when only one was named.
+        """
+        request = task_scheduler_pb2.RequeueTasksRequest(task_ids=task_ids, filter=filter)
+        if payload is not None:
+            request.payload.CopyFrom(payloads.encode(payload))
+        response = await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.RequeueTasks, request
+        )
+        return response.task_ids
+
+    async def provide_input(self, task_id: str, value: Any) -> None:
+        """Answers a task that waits for input.
+
+        Raises:
+            FailedPrecondition: INPUT_NOT_REQUIRED.
+        """
+        request = task_scheduler_pb2.ProvideInputRequest(
+            task_id=task_id, input=payloads.encode(value)
+        )
+        await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.ProvideInput, request
+        )
+
+    async def explain(self, task_id: str) -> task_scheduler_pb2.ExplainTaskResponse:
+        """Returns who was considered for a task, and why its agents were chosen."""
+        request = task_scheduler_pb2.ExplainTaskRequest(task_id=task_id)
+        return await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.ExplainTask, request
+        )
+
+    async def watch(
+        self,
+        *,
+        task_ids: Sequence[str] = (),
+        types: Sequence[event_pb2.Event.Type] = (),
+        cursor: str = "now",
+        until_ended: bool = False,
+    ) -> AsyncIterator[event_pb2.Event]:
+        """Yields events in order, each once, also over lost connections.
+
+        Args:
+            task_ids: of these tasks; empty = of all, without payloads.
+            types: only these; empty = all.
+            cursor: after this point; "" = from the start of the log, "now" = new ones only.
+            until_ended: stop when each of `task_ids` has ended.
+        """
+
+        def open_stream(stubs: Stubs, at: str) -> Stream:
+            scheduler, metadata = stubs.scheduler, self._calls.metadata
+            if task_ids:
+                tasks = task_scheduler_pb2.WatchTasksRequest(
+                    task_ids=task_ids, types=types, cursor=at
+                )
+                return scheduler.WatchTasks(tasks, metadata=metadata)
+            events = task_scheduler_pb2.WatchEventsRequest(
+                types=types, cursor=at, omit_payloads=True
+            )
+            return scheduler.WatchEvents(events, metadata=metadata)
+
+        watch = Watch(self._calls, open_stream, cursor)
+        left = set(task_ids)
+        try:
+            while not until_ended or left:
+                for event in await watch.next():
+                    yield event
+                    if event.type in ENDS:
+                        left.discard(event.task_id)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop itself is closing
+                await watch.close()
+
+    # --- The rest of the suite -------------------------------------------------------------
+
+    async def queue_stats(self) -> task_scheduler_pb2.GetQueueStatsResponse:
+        """Returns how much waits and runs."""
+        request = task_scheduler_pb2.GetQueueStatsRequest()
+        return await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.GetQueueStats, request
+        )
+
+    async def agents(
+        self, filter: agent_registry_pb2.AgentFilter | None = None
+    ) -> Sequence[agent_pb2.Agent]:
+        """Returns the agents that the registry knows, by id."""
+        request = agent_registry_pb2.ListAgentsRequest(filter=filter, page_size=PAGE_SIZE)
+        agents: list[agent_pb2.Agent] = []
+        while True:
+            page = await self._calls.unary(
+                "agent_registry", lambda stubs: stubs.registry.ListAgents, request
+            )
+            agents += page.agents
+            if not page.next_page_token:
+                return agents
+            request.page_token = page.next_page_token
+
+    async def trace(self, task_id: str) -> analytics_pb2.GetTraceResponse:
+        """Returns the spans of a task.
+
+        Raises:
+            NotFound: none has arrived yet, or they are no longer kept.
+        """
+        request = analytics_pb2.GetTraceRequest(task_id=task_id)
+        return await self._calls.unary("analytics", lambda stubs: stubs.analytics.GetTrace, request)
+
+    async def windows(self, window_s: float, count: int = 1) -> Sequence[analytics_pb2.Window]:
+        """Returns the last windows of a length, 10 or 300 seconds, oldest first."""
+        request = analytics_pb2.QueryWindowsRequest(window=specs.duration(window_s), count=count)
+        response = await self._calls.unary(
+            "analytics", lambda stubs: stubs.analytics.QueryWindows, request
+        )
+        return response.windows
+
+
+ENDS = frozenset(
+    {
+        event_pb2.Event.TYPE_COMPLETED,
+        event_pb2.Event.TYPE_FAILED,
+        event_pb2.Event.TYPE_CANCELED,
+        event_pb2.Event.TYPE_EXPIRED,
+        event_pb2.Event.TYPE_REJECTED,
+    }
+)
+"""Event types after which nothing more happens, unless a dead letter is requeued."""

@@ -1,0 +1,228 @@
+"""What a session says and understands: pure, with neither stream nor clock.
+
+`Session` moves the frames; this decides which ones, and keeps what must outlive a stream: leases,
+outcomes that are not settled, resume tokens, positions, intervals.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from podium.sdk.errors import AgentSuperseded
+from podium.sdk.identity import Identity
+from podium.sdk.leases import Key, LeaseTable
+from podium.v1 import session_pb2
+from podium.v1.session_pb2 import AgentFrame, RouterFrame
+
+log = logging.getLogger("podium.sdk.session")
+
+Outgoing = tuple[str, Key, AgentFrame]
+"""Kind of a frame (ack, nack, progress, result, need_input), its lease, and the frame."""
+
+
+@dataclass(slots=True)
+class Received:
+    """What follows from frames of the router."""
+
+    # Assign, Cancel, Recall and Input, for whoever does the work.
+    work: list[RouterFrame] = field(default_factory=list)
+    # To be sent on the same stream.
+    replies: list[AgentFrame] = field(default_factory=list)
+    # Agents that this stream has accepted, or that are superseded: none is waited for.
+    welcomed: list[str] = field(default_factory=list)
+    # Set when the router asks to move: an address, or "" for the usual one.
+    move_to: str | None = None
+
+
+class Conversation:
+    """The agents of one session, over all its streams."""
+
+    def __init__(self, identities: Iterable[Identity]) -> None:
+        self.identities = {identity.agent_id: identity for identity in identities}
+        self.leases = LeaseTable()
+        self.draining = ""
+        self.superseded: AgentSuperseded | None = None
+        self.heartbeat_s = 15.0
+        self.renew_s = 10.0
+        self.frame_bytes_max = 0
+        self.verdict_counts = dict.fromkeys(session_pb2.ResultAck.Verdict.values(), 0)
+        self._tokens: dict[str, str] = {}
+        self._seqs: dict[str, int] = {}
+        self._spoke_s: dict[str, float] = {}
+        self._rare = {
+            "ready": self._on_ready,
+            "renew_ack": self._on_renew_ack,
+            "recall": self._on_recall,
+            "cancel": self._on_work,
+            "input": self._on_work,
+            "probe": self._on_probe,
+            "tune": self._on_tune,
+            "drain": self._on_drain,
+            "superseded": self._on_superseded,
+            "refusal": self._on_refusal,
+        }
+
+    # --- What the agents say ---------------------------------------------------------------
+
+    def hellos(self) -> list[AgentFrame]:
+        """Returns the first frames of a stream: each agent with all that it has in work."""
+        return [
+            identity.hello(
+                self.leases.of(agent_id),
+                self._tokens.get(agent_id, ""),
+                self._seqs.get(agent_id, 0),
+            )
+            for agent_id, identity in self.identities.items()
+        ]
+
+    def say(self, items: Sequence[Outgoing], now_s: float, *, brief: bool) -> list[AgentFrame]:
+        """Returns what of `items` may be sent: nothing about a lease that is over.
+
+        Args:
+            items: what the agents say, in order.
+            now_s: the monotonic clock.
+            brief: leave progress out, since the router does not keep up.
+        """
+        leases = self.leases
+        frames: list[AgentFrame] = []
+        for kind, key, frame in items:
+            if kind == "result" or kind == "need_input":
+                if not leases.finish(key, frame):
+                    continue
+            elif key not in leases or (brief and kind == "progress"):
+                continue
+            elif kind == "nack":
+                leases.forget(key)
+            self._spoke_s[frame.agent_id] = now_s
+            frames.append(frame)
+        return frames
+
+    def due(self, now_s: float, period_s: float) -> list[AgentFrame]:
+        """Returns the renewals and heartbeats that cannot wait for another period."""
+        frames = self.leases.renewals(now_s, self.renew_s - period_s)
+        for agent_id in self.identities:
+            if now_s - self._spoke_s.get(agent_id, 0.0) >= self.heartbeat_s - period_s:
+                self._spoke_s[agent_id] = now_s
+                frames.append(AgentFrame(agent_id=agent_id, heartbeat=session_pb2.Heartbeat()))
+        return frames
+
+    def drains(self, *agent_ids: str) -> list[AgentFrame]:
+        """Returns the Drain of these agents, or of all."""
+        drain = session_pb2.AgentDrain(reason=self.draining)
+        return [
+            AgentFrame(agent_id=agent_id, drain=drain) for agent_id in agent_ids or self.identities
+        ]
+
+    def goodbyes(self) -> list[AgentFrame]:
+        """Returns the last frames of the session."""
+        goodbye = session_pb2.Goodbye(reason=self.draining)
+        return [AgentFrame(agent_id=agent_id, goodbye=goodbye) for agent_id in self.identities]
+
+    # --- What the router says --------------------------------------------------------------
+
+    def receive(self, frames: Iterable[RouterFrame], now_s: float) -> Received:
+        """Takes frames of the router in order and returns what follows."""
+        received = Received()
+        leases, seqs, work = self.leases, self._seqs, received.work
+        for frame in frames:
+            kind = frame.WhichOneof("frame")
+            agent_id = frame.agent_id
+            if frame.seq:
+                seqs[agent_id] = frame.seq
+            if kind == "assign":
+                assign = frame.assign
+                if leases.add(agent_id, (assign.task_id, assign.lease_epoch), now_s):
+                    work.append(frame)
+            elif kind == "result_ack":
+                ack = frame.result_ack
+                self.verdict_counts[ack.verdict] += 1
+                leases.forget((ack.lease.task_id, ack.lease.lease_epoch))
+            elif kind is not None:
+                self._rare[kind](frame, received, now_s)
+        return received
+
+    def _on_work(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        received.work.append(frame)
+
+    def _on_ready(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        ready, agent_id = frame.ready, frame.agent_id
+        self._tokens[agent_id] = ready.resume_token
+        self._seqs[agent_id] = frame.seq
+        self._spoke_s[agent_id] = now_s
+        self._set_intervals(ready)
+        self.frame_bytes_max = ready.frame_bytes_max
+        for verdict in ready.verdicts:
+            self._on_verdict(agent_id, verdict, received)
+        if self.draining:
+            received.replies += self.drains(agent_id)
+        received.welcomed.append(agent_id)
+
+    def _on_verdict(
+        self, agent_id: str, verdict: session_pb2.LeaseVerdict, received: Received
+    ) -> None:
+        key = (verdict.lease.task_id, verdict.lease.lease_epoch)
+        final = self.leases.final(key)
+        if verdict.verdict == session_pb2.LeaseVerdict.VERDICT_KEEP:
+            if final is not None:
+                received.replies.append(final)
+        elif verdict.verdict == session_pb2.LeaseVerdict.VERDICT_CANCEL and final is None:
+            received.work.append(_cancel(agent_id, verdict.lease, "CANCELED"))
+        else:
+            self._lose(agent_id, verdict.lease, received)
+
+    def _on_renew_ack(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        for ref in frame.renew_ack.lost:
+            self._lose(frame.agent_id, ref, received)
+
+    def _on_recall(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        for ref in frame.recall.leases:
+            self._lose(frame.agent_id, ref, received)
+
+    def _on_probe(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        reply = session_pb2.ProbeReply(nonce=frame.probe.nonce)
+        received.replies.append(AgentFrame(agent_id=frame.agent_id, probe_reply=reply))
+
+    def _on_tune(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        self._set_intervals(frame.tune)
+
+    def _on_drain(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        received.move_to = frame.drain.address
+
+    def _on_superseded(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        agent_id = frame.agent_id
+        self.identities.pop(agent_id, None)
+        for ref in self.leases.of(agent_id):
+            self._lose(agent_id, ref, received)
+        received.welcomed.append(agent_id)
+        self.superseded = AgentSuperseded(
+            "SUPERSEDED",
+            f"Agent {agent_id} was started again elsewhere (instance"
+            f" {frame.superseded.instance_id}), so this one stops. Give each running agent an"
+            " agent_id of its own.",
+            metadata={"agent_id": agent_id},
+        )
+        log.error("%s", self.superseded)
+
+    def _on_refusal(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        agent_id, refusal = frame.agent_id, frame.refusal
+        log.warning("refused, agent %s: %s: %s", agent_id, refusal.reason, refusal.message)
+        if refusal.reason == "STALE_LEASE":
+            for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):
+                ref = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)
+                self._lose(agent_id, ref, received)
+
+    def _lose(self, agent_id: str, ref: session_pb2.LeaseRef, received: Received) -> None:
+        self.leases.forget((ref.task_id, ref.lease_epoch))
+        received.work.append(_cancel(agent_id, ref, "LEASE_LOST"))
+
+    def _set_intervals(self, frame: session_pb2.Ready | session_pb2.Tune) -> None:
+        if heartbeat_s := frame.heartbeat_interval.ToTimedelta().total_seconds():
+            self.heartbeat_s = heartbeat_s
+        if renew_s := frame.renew_interval.ToTimedelta().total_seconds():
+            self.renew_s = renew_s
+
+
+def _cancel(agent_id: str, ref: session_pb2.LeaseRef, reason: str) -> RouterFrame:
+    return RouterFrame(agent_id=agent_id, cancel=session_pb2.Cancel(lease=ref, reason=reason))

@@ -1,0 +1,185 @@
+"""Hosts agents: many of them on one stream, their handlers on the program's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from types import TracebackType
+
+from podium.sdk import wire
+from podium.sdk.agent import Agent
+from podium.sdk.conversation import Outgoing
+from podium.sdk.runner import Runner
+from podium.sdk.session import Session, first_of
+from podium.sdk.settings import Settings
+from podium.sdk.tracing import Tracer
+from podium.v1 import session_pb2
+
+log = logging.getLogger("podium.sdk.agent")
+
+GRACE_S = 20.0
+CLOSE_S_MAX = 3.0
+
+
+class AgentHost:
+    """Runs agents in this process on one session with a router.
+
+    gRPC runs on a thread of its own: a handler that blocks the loop costs neither the session nor
+    a lease. Reconnects for ever; tasks in work go on meanwhile.
+
+    Args:
+        agents: at least one, each with an id of its own.
+        settings: where the suite is. Default: the environment.
+        grace_s: how long `stop` lets running tasks go on.
+        inline: let the program's loop do gRPC (see `wire.acquire`).
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        *,
+        settings: Settings | None = None,
+        grace_s: float = GRACE_S,
+        inline: bool = False,
+    ) -> None:
+        if not agents:
+            raise ValueError("a host needs at least one agent")
+        if len({agent.agent_id for agent in agents}) < len(agents):
+            raise ValueError("each agent needs an agent_id of its own")
+        self._agents = list(agents)
+        self._settings = settings or Settings.from_environment()
+        self._grace_s = grace_s
+        self._inline = inline
+        self._stopping = asyncio.Event()
+        self._tracer = Tracer("agent", self._settings)
+
+    async def __aenter__(self) -> AgentHost:
+        """Starts to work and returns when a router has accepted the agents.
+
+        Raises:
+            InvalidArgument: the router refuses what an agent says of itself.
+        """
+        identities = [agent.identity for agent in self._agents]
+        loop = asyncio.get_running_loop()
+        self._tracer.start()
+        self._wire = wire.acquire(inline=self._inline)
+        self._outgoing = wire.Mailbox[Outgoing](
+            self._wire.loop, self._to_session, inline=self._inline
+        )
+        self._incoming = wire.Mailbox[session_pb2.RouterFrame](
+            loop, self._to_runner, inline=self._inline
+        )
+        self._runner = Runner(self._agents, self._outgoing.post_all, self._tracer)
+
+        async def make() -> Session:
+            return Session(
+                identities,
+                self._settings.peer("routing"),
+                self._incoming.post_all,
+                metadata=self._settings.metadata,
+            )
+
+        self._session = await self._wire.run(make())
+        self._task = asyncio.create_task(self._wire.run(self._session.run()))
+        accepted = asyncio.create_task(self._wire.run(self._session.ready.wait()))
+        try:
+            await first_of(accepted, self._task)
+            if self._task.done():
+                self._task.result()
+        except BaseException:
+            await self._close()
+            raise
+        finally:
+            accepted.cancel()
+        names = ", ".join(agent.agent_id for agent in self._agents[:5])
+        log.info("%d agents at work for %s: %s", len(identities), self._settings.routing, names)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finishes what is in work, within the grace, and says goodbye.
+
+        Raises:
+            AgentSuperseded: newer instances of all agents had taken over.
+        """
+        try:
+            if not self._task.done():
+                await self._wire.run(self._session.finish(self._grace_s))
+        finally:
+            await self._close()
+        if error is None and self._task.done() and not self._task.cancelled():
+            self._task.result()
+
+    async def run(self) -> None:
+        """Works until `stop` is called or the task is cancelled, then finishes in order.
+
+        Raises:
+            AgentSuperseded: newer instances of all agents have taken over.
+            InvalidArgument: the router refuses what an agent says of itself.
+        """
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            # Entering waits for a router for ever, so `stop` must be heard then too.
+            entering = asyncio.create_task(self.__aenter__())
+            await first_of(entering, stopping)
+            if not entering.done():
+                entering.cancel()
+                await asyncio.wait((entering,))
+                return
+            entering.result()
+            try:
+                await first_of(self._task, stopping)
+            finally:
+                await self.__aexit__(None, None, None)
+        finally:
+            stopping.cancel()
+
+    def stop(self) -> None:
+        """Makes `run` take nothing new, finish what it has and return."""
+        self._stopping.set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a router holds the session now."""
+        return self._session.connected
+
+    async def drop_connection(self) -> None:
+        """Ends the stream at once, as a broken network would; for tests and simulations."""
+        await self._wire.run(self._session.drop())
+
+    def _to_session(self, items: list[Outgoing]) -> None:
+        self._session.send(items)
+
+    def _to_runner(self, frames: list[session_pb2.RouterFrame]) -> None:
+        self._runner.take(frames)
+
+    async def _close(self) -> None:
+        await self._wire.run(self._session.stop())
+        await asyncio.wait((self._task,), timeout=CLOSE_S_MAX)
+        self._task.cancel()
+        await self._runner.stop()
+        await wire.release(self._wire)
+        await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
+
+
+def run_until_signal(host: AgentHost) -> None:
+    """Runs a host until SIGTERM or Ctrl-C; a second one ends the process at once."""
+    with asyncio.Runner(loop_factory=wire.new_loop) as runner:
+        loop = runner.get_loop()
+
+        def stop() -> None:
+            if host._stopping.is_set():
+                os._exit(130)
+            log.info("finishing what is in work; once more to stop at once")
+            host.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        runner.run(host.run())

@@ -1,0 +1,92 @@
+"""The leases that the agents of one session hold; decides nothing about time or streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from podium.v1 import session_pb2
+
+Key = tuple[str, int]
+"""Task id and lease epoch."""
+
+
+class Lease:
+    """One lease: a task in work here, or its outcome that the router has not settled yet."""
+
+    __slots__ = ("agent_id", "final", "ref", "renewed_s")
+
+    def __init__(self, agent_id: str, ref: session_pb2.LeaseRef, now_s: float) -> None:
+        self.agent_id = agent_id
+        self.ref = ref
+        # When it was assigned or last renewed, on the monotonic clock.
+        self.renewed_s = now_s
+        # The Result or NeedInput that ended the work.
+        self.final: session_pb2.AgentFrame | None = None
+
+
+class LeaseTable:
+    """All leases of a session, by task and epoch."""
+
+    def __init__(self) -> None:
+        self._leases: dict[Key, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._leases
+
+    def add(self, agent_id: str, key: Key, now_s: float) -> bool:
+        """Takes a lease; False when it is held already."""
+        if key in self._leases:
+            return False
+        ref = session_pb2.LeaseRef(task_id=key[0], lease_epoch=key[1])
+        self._leases[key] = Lease(agent_id, ref, now_s)
+        return True
+
+    def finish(self, key: Key, final: session_pb2.AgentFrame) -> bool:
+        """Keeps the outcome until it is settled; False when the lease is over."""
+        lease = self._leases.get(key)
+        if lease is None:
+            return False
+        lease.final = final
+        return True
+
+    def forget(self, key: Key) -> Lease | None:
+        """Drops a lease that is settled, lost or handed back."""
+        return self._leases.pop(key, None)
+
+    def final(self, key: Key) -> session_pb2.AgentFrame | None:
+        """Returns the outcome that waits to be settled, if any."""
+        lease = self._leases.get(key)
+        return lease.final if lease else None
+
+    def of(self, agent_id: str) -> list[session_pb2.LeaseRef]:
+        """Returns the leases of one agent, for its Hello."""
+        return [lease.ref for lease in self._leases.values() if lease.agent_id == agent_id]
+
+    def of_task(self, agent_id: str, task_id: str) -> list[Key]:
+        """Returns the leases of one agent on one task."""
+        return [
+            key
+            for key, lease in self._leases.items()
+            if key[0] == task_id and lease.agent_id == agent_id
+        ]
+
+    def results(self) -> Iterator[tuple[Key, session_pb2.AgentFrame]]:
+        """Yields the results that wait to be settled; the table may change meanwhile."""
+        for key, lease in list(self._leases.items()):
+            if lease.final is not None and lease.final.HasField("result"):
+                yield key, lease.final
+
+    def renewals(self, now_s: float, older_s: float) -> list[session_pb2.AgentFrame]:
+        """Returns a Renew for each agent with leases not renewed for `older_s`, and notes it."""
+        due: dict[str, list[session_pb2.LeaseRef]] = {}
+        for lease in self._leases.values():
+            if now_s - lease.renewed_s >= older_s:
+                lease.renewed_s = now_s
+                due.setdefault(lease.agent_id, []).append(lease.ref)
+        return [
+            session_pb2.AgentFrame(agent_id=agent_id, renew=session_pb2.Renew(leases=refs))
+            for agent_id, refs in due.items()
+        ]

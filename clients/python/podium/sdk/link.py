@@ -1,0 +1,99 @@
+"""One stream between this process and a router: opened, read, written, ended. Knows no policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import grpc
+import grpc.aio
+
+from podium.sdk.errors import Peer, PodiumError, Unavailable, from_rpc_error
+from podium.sdk.outbox import Outbox
+from podium.sdk.wire import dial, message_bytes_max
+from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
+
+Frames = Sequence[session_pb2.RouterFrame]
+
+# A message has room for its own framing.
+_BATCH_BYTES_MAX = message_bytes_max * 3 // 4
+
+
+class Link:
+    """A session stream. `ended` is done when it is over, with the reason."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        metadata: tuple[tuple[str, str], ...],
+        receive: Callable[[Link, Frames], None],
+        *,
+        fresh: bool,
+    ) -> None:
+        self._peer = peer
+        self._receive = receive
+        self._channel = dial(peer.address, fresh=fresh)
+        stub = routing_pb2_grpc.RoutingServiceStub(self._channel)
+        self._call = stub.OpenSession(metadata=metadata)
+        self.outbox: Outbox[session_pb2.AgentFrame] = Outbox()
+        self._batch_bytes_max = _BATCH_BYTES_MAX
+        # Agents that Ready has not come for yet.
+        self.unready: set[str] = set()
+        self.ready = asyncio.Event()
+        self.ended: asyncio.Future[PodiumError] = asyncio.get_running_loop().create_future()
+        self._writer = asyncio.create_task(self._write())
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def open(self) -> bool:
+        """Whether frames still go out."""
+        return not self.ended.done()
+
+    def limit_frames(self, frame_bytes_max: int) -> None:
+        """Sends no larger messages than the router takes; 0 = as gRPC takes."""
+        if frame_bytes_max:
+            self._batch_bytes_max = min(_BATCH_BYTES_MAX, frame_bytes_max * 3 // 4)
+
+    async def close(self, within_s: float = 0.0) -> None:
+        """Sends what is queued, ends the stream and waits so long for the router's end."""
+        self.outbox.close()
+        if within_s:
+            await asyncio.wait([self._reader], timeout=within_s)
+        self._call.cancel()
+        self._writer.cancel()
+        await asyncio.wait([self._reader, self._writer])
+        await self._channel.close()
+
+    async def _write(self) -> None:
+        try:
+            while batch := await self.outbox.take():
+                await self._send(batch)
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the reader learns why
+
+    async def _send(self, batch: list[session_pb2.AgentFrame]) -> None:
+        message = routing_pb2.OpenSessionRequest(frames=batch)
+        if len(batch) > 1 and message.ByteSize() > self._batch_bytes_max:
+            middle = len(batch) // 2
+            await self._send(batch[:middle])
+            await self._send(batch[middle:])
+            return
+        await self._call.write(message)
+
+    async def _read(self) -> None:
+        reason: PodiumError = Unavailable("STREAM_ENDED", "the router ended the stream")
+        try:
+            while True:
+                response = await self._call.read()
+                if not isinstance(response, routing_pb2.OpenSessionResponse):
+                    break  # the end
+                self._receive(self, response.frames)
+        except grpc.aio.AioRpcError as error:
+            reason = from_rpc_error(error, self._peer)
+        except asyncio.CancelledError:
+            reason = Unavailable("STREAM_CLOSED", "the stream was closed here")
+        finally:
+            self.outbox.close()
+            if not self.ended.done():
+                self.ended.set_result(reason)

@@ -1,0 +1,257 @@
+"""The session of one agent or many with a router: one stream, held open for ever.
+
+Lives on the wire's loop and never runs a handler. Leases survive a lost stream: each new one begins
+with the list of what is still in work, and results are kept and repeated until they are settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from podium.sdk.backoff import Backoff
+from podium.sdk.conversation import Conversation, Outgoing
+from podium.sdk.errors import InvalidArgument, Peer, PodiumError
+from podium.sdk.fallback import report_unary
+from podium.sdk.identity import Identity
+from podium.sdk.link import Frames, Link
+from podium.v1 import session_pb2
+
+log = logging.getLogger("podium.sdk.session")
+
+READY_S_MAX = 10.0
+FALLBACK_AFTER_S = 10.0
+FRESH_CONNECTION_AFTER = 3
+PROGRESS_LEN_MAX = 4_096
+GOODBYE_S_MAX = 1.0
+
+Deliver = Callable[[list[session_pb2.RouterFrame]], None]
+"""Takes the frames that concern work, in order; a lost lease comes as Cancel LEASE_LOST."""
+
+
+class Session:
+    """Speaks for agents with a router.
+
+    Args:
+        identities: the agents.
+        peer: the router.
+        deliver: is given Assign, Cancel, Input and Recall.
+        metadata: goes with every call.
+        own_connection: share no connection with other sessions of the process.
+    """
+
+    def __init__(
+        self,
+        identities: Iterable[Identity],
+        peer: Peer,
+        deliver: Deliver,
+        *,
+        metadata: tuple[tuple[str, str], ...] = (),
+        own_connection: bool = False,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.talk = Conversation(identities)
+        self._peer = peer
+        self._deliver = deliver
+        self._metadata = metadata
+        self._own_connection = own_connection
+        self._backoff = backoff or Backoff()
+        self._link: Link | None = None
+        self._move_to = ""
+        self._moving = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.connect_count = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether a router has accepted the agents on a stream that is open."""
+        return self._link is not None and self._link.open
+
+    def send(self, items: Sequence[Outgoing]) -> None:
+        """Sends frames of the agents. Without a stream nothing is lost: see Hello and `results`."""
+        link = self._link
+        brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
+        frames = self.talk.say(items, time.monotonic(), brief=brief)
+        if link is not None and frames:
+            link.outbox.extend(frames)
+
+    def drain(self, reason: str) -> None:
+        """Takes nothing new from now on; cannot be undone."""
+        if not self.talk.draining:
+            self.talk.draining = reason
+            if self._link is not None:
+                self._link.outbox.extend(self.talk.drains())
+
+    async def finish(self, grace_s: float) -> None:
+        """Drains, waits until all is settled or the grace is over, and says goodbye."""
+        self.drain("stopping")
+        deadline_s = time.monotonic() + grace_s
+        while self.talk.leases and not self._stopped.is_set():
+            self._settled.clear()
+            try:
+                await asyncio.wait_for(self._settled.wait(), deadline_s - time.monotonic())
+            except TimeoutError:
+                log.warning("stopped with %d tasks unfinished", len(self.talk.leases))
+                break
+        self._stopped.set()
+
+    async def stop(self) -> None:
+        """Makes `run` say goodbye and return, whatever is unfinished."""
+        self._stopped.set()
+
+    async def drop(self) -> None:
+        """Ends the stream at once, without a word; `run` opens the next one."""
+        if self._link is not None:
+            await self._link.close()
+
+    async def run(self) -> None:
+        """Holds the session until `finish`, or for ever.
+
+        Raises:
+            AgentSuperseded: newer instances have taken over all of its agents.
+            InvalidArgument: the router refuses what the agents say of themselves.
+        """
+        ticker = asyncio.create_task(self._tick())
+        supervisor = asyncio.create_task(self._supervise())
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            await first_of(supervisor, stopped)
+            if supervisor.done():
+                supervisor.result()
+        finally:
+            for task in (ticker, supervisor, stopped):
+                task.cancel()
+            await asyncio.wait((ticker, supervisor, stopped))
+            await self._leave()
+        if not self.talk.identities and self.talk.superseded is not None:
+            raise self.talk.superseded
+
+    async def _leave(self) -> None:
+        self._stopped.set()
+        link, self._link = self._link, None
+        if link is not None:
+            link.outbox.extend(self.talk.goodbyes())
+            await link.close(GOODBYE_S_MAX)
+
+    async def _supervise(self) -> None:
+        lost_s = time.monotonic()
+        while True:
+            link = await self._connect(self._peer, lost_s)
+            while link.open:
+                self.ready.set()
+                moving = asyncio.create_task(self._moving.wait())
+                await first_of(link.ended, moving)
+                moving.cancel()
+                if link.open:
+                    link = await self._move(link)
+            lost_s = time.monotonic()
+            self._moving.clear()
+            self._link = None
+            reason = await self._ended(link)
+            log.info("the stream to %s is lost: %s", self._peer.address, reason)
+
+    async def _move(self, old: Link) -> Link:
+        """Opens the replacement of a stream whose router drains, then leaves the old one."""
+        peer = self._peer._replace(address=self._move_to or self._peer.address)
+        replacement = asyncio.create_task(self._connect(peer, time.monotonic()))
+        try:
+            await first_of(replacement, old.ended)
+        except asyncio.CancelledError:
+            replacement.cancel()
+            raise
+        if not replacement.done():
+            # The old one ended first; whoever answers at the usual address is as good.
+            replacement.cancel()
+            await asyncio.wait((replacement,))
+            return old
+        self._moving.clear()
+        await old.close()
+        return replacement.result()
+
+    async def _connect(self, peer: Peer, lost_s: float) -> Link:
+        """Opens a stream; tries for ever."""
+        while True:
+            link = await self._try_connect(peer)
+            if link is not None:
+                self._backoff.reset()
+                self.connect_count += 1
+                return link
+            results = list(self.talk.leases.results())
+            if results and time.monotonic() - lost_s > FALLBACK_AFTER_S:
+                for key in await report_unary(peer.address, self._metadata, results):
+                    self.talk.leases.forget(key)
+                self._note_settled()
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _try_connect(self, peer: Peer) -> Link | None:
+        fresh = self._own_connection or self._backoff.failures >= FRESH_CONNECTION_AFTER
+        link = Link(peer, self._metadata, self._receive, fresh=fresh)
+        link.unready = set(self.talk.identities)
+        link.outbox.extend(self.talk.hellos())
+        ready = asyncio.create_task(link.ready.wait())
+        try:
+            await first_of(ready, link.ended, timeout_s=READY_S_MAX)
+        except asyncio.CancelledError:
+            await link.close()
+            raise
+        finally:
+            ready.cancel()
+        if link.ready.is_set() and link.open:
+            return link
+        reason = await self._ended(link)
+        log.info("no session with %s yet: %s", peer.address, reason)
+        return None
+
+    async def _ended(self, link: Link) -> PodiumError:
+        """Closes a stream that is over and returns why.
+
+        Raises:
+            InvalidArgument: trying again cannot help.
+        """
+        await link.close()
+        reason = link.ended.result()
+        if isinstance(reason, InvalidArgument):
+            raise reason
+        return reason
+
+    def _receive(self, link: Link, frames: Frames) -> None:
+        received = self.talk.receive(frames, time.monotonic())
+        if received.welcomed:
+            link.unready.difference_update(received.welcomed)
+            if not link.unready and not link.ready.is_set():
+                # Frames go out on this stream from here on, while an older one is leaving.
+                link.limit_frames(self.talk.frame_bytes_max)
+                link.ready.set()
+                self._link = link
+            if not self.talk.identities:
+                self._stopped.set()
+        if received.replies:
+            link.outbox.extend(received.replies)
+        if received.move_to is not None:
+            self._move_to = received.move_to
+            self._moving.set()
+        if received.work:
+            self._deliver(received.work)
+        if self.talk.draining:
+            self._note_settled()
+
+    def _note_settled(self) -> None:
+        if not self.talk.leases:
+            self._settled.set()
+
+    async def _tick(self) -> None:
+        while True:
+            period_s = min(self.talk.heartbeat_s, self.talk.renew_s) / 4
+            await asyncio.sleep(period_s)
+            if self._link is not None:
+                self._link.outbox.extend(self.talk.due(time.monotonic(), period_s))
+
+
+async def first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    """Waits until one of them is done, or so long."""
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,71 @@
+"""Where the suite is: addresses and credentials, from arguments or the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from podium.sdk.errors import Peer
+
+_SERVICES = {
+    "task_scheduler": ("TaskScheduler", "127.0.0.1:7701"),
+    "agent_registry": ("AgentRegistry", "127.0.0.1:7702"),
+    "routing": ("Routing", "127.0.0.1:7703"),
+    "analytics": ("Analytics", "127.0.0.1:7705"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to reach the suite.
+
+    Every field has an environment variable: PODIUM_TASK_SCHEDULER_ADDRESS, PODIUM_ROUTING_ADDRESS,
+    PODIUM_AGENT_REGISTRY_ADDRESS, PODIUM_ANALYTICS_ADDRESS, PODIUM_OTLP_ENDPOINT, PODIUM_TOKEN.
+    """
+
+    task_scheduler: str = _SERVICES["task_scheduler"][1]
+    agent_registry: str = _SERVICES["agent_registry"][1]
+    routing: str = _SERVICES["routing"][1]
+    analytics: str = _SERVICES["analytics"][1]
+    # Where spans go: "" = to analytics, "off" = nowhere.
+    otlp_endpoint: str = ""
+    # Bearer token for every call; "" = none.
+    token: str = ""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Returns the settings of the environment, defaults where it is silent."""
+        environ = os.environ if environ is None else environ
+        given = {
+            name: environ[variable]
+            for name in _SERVICES
+            if environ.get(variable := setting_of(name))
+        }
+        return replace(
+            cls(**given),
+            otlp_endpoint=environ.get("PODIUM_OTLP_ENDPOINT", ""),
+            token=environ.get("PODIUM_TOKEN", ""),
+        )
+
+    @property
+    def span_target(self) -> str:
+        """The `host:port` that spans are sent to; empty when they are not."""
+        if self.otlp_endpoint == "off":
+            return ""
+        endpoint = self.otlp_endpoint or self.analytics
+        return endpoint.removeprefix("http://").removeprefix("grpc://").rstrip("/")
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def peer(self, name: str) -> Peer:
+        """Returns who is at the address `name`, for error messages."""
+        return Peer(_SERVICES[name][0], str(getattr(self, name)), setting_of(name))
+
+
+def setting_of(name: str) -> str:
+    """Returns the environment variable that holds the address of a service."""
+    return f"PODIUM_{name.upper()}_ADDRESS"

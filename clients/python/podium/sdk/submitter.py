@@ -1,0 +1,181 @@
+"""Coalesces concurrent submits into batches: one call costs what a hundred tasks in it do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from podium.sdk import outbox
+from podium.sdk.calls import Calls
+from podium.sdk.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PodiumError,
+)
+from podium.sdk.spans import format_traceparent
+from podium.sdk.tracing import Ids, Tracer, below_current
+from podium.v1 import task_pb2, task_scheduler_pb2
+
+T = TypeVar("T")
+
+BATCH_LEN_MAX = 1_000
+BATCH_BYTES_MAX = 2 * 1024 * 1024
+# More would only make the batches smaller: the scheduler commits them one after another.
+CALLS_MAX = 4
+
+# What one task of a batch can be refused for while the others are good.
+_ITS_OWN_FAULT = (InvalidArgument, AlreadyExists, NotFound, FailedPrecondition)
+
+
+@dataclass(slots=True)
+class Pending(Generic[T]):
+    """A task on its way to the scheduler; the future is done when it is durable."""
+
+    spec: task_pb2.TaskSpec
+    future: asyncio.Future[T]
+    # Whether the caller chose the request_id, so that the task may be another client's.
+    own_key: bool
+    ids: Ids
+    parent_id: int
+    start_ns: int
+    duplicate: bool = False
+
+
+Accepted = Callable[[Pending[T], str, str], T]
+"""Makes of an accepted task, its id and the cursor before it what its future becomes."""
+
+
+class Submitter(Generic[T]):
+    """Sends tasks in the order in which they came, at most four calls at a time."""
+
+    def __init__(
+        self, calls: Calls, tracer: Tracer, submitter_id: str, accepted: Accepted[T]
+    ) -> None:
+        self.submitter_id = submitter_id
+        self._calls = calls
+        self._tracer = tracer
+        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Pending[T]] = deque()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._key = uuid.uuid4().hex
+        self._key_count = 0
+        self._ready_at = 0.0
+        self._scheduled = False
+
+    def add(self, spec: task_pb2.TaskSpec) -> Pending[T]:
+        """Queues a task, which from here on has a trace and an idempotency key."""
+        own_key = bool(spec.request_id)
+        if not own_key:
+            self._key_count += 1
+            spec.request_id = f"{self._key}-{self._key_count:x}"
+        ids, parent_id = below_current()
+        spec.traceparent = format_traceparent(*ids)
+        future: asyncio.Future[T] = self._loop.create_future()
+        pending = Pending(spec, future, own_key, ids, parent_id, time.time_ns())
+        self._queue.append(pending)
+        if not self._scheduled:
+            self._schedule()
+        return pending
+
+    async def close(self) -> None:
+        """Gives up what has not been answered."""
+        for task in self._sending:
+            task.cancel()
+        if self._sending:
+            await asyncio.wait(self._sending)
+        for pending in self._queue:
+            pending.future.cancel()
+
+    def _schedule(self) -> None:
+        """Sends at the loop's next turn, or later when a batch has just left."""
+        if not self._queue or len(self._sending) >= CALLS_MAX:
+            return
+        self._scheduled = True
+        wait_s = self._ready_at - self._loop.time()
+        if wait_s > 0 and len(self._queue) < BATCH_LEN_MAX:
+            self._loop.call_later(wait_s, self._flush)
+        else:
+            # All submits of this turn of the loop come along.
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        batch: list[Pending[T]] = []
+        size = 0
+        while self._queue and len(batch) < BATCH_LEN_MAX and size < BATCH_BYTES_MAX:
+            pending = self._queue.popleft()
+            size += len(pending.spec.payload.data)
+            batch.append(pending)
+        if not batch:
+            return
+        if len(batch) > 1:
+            share = min(1.0, len(batch) / 16)
+            spread_s = outbox.LINGER_S_MAX - outbox.LINGER_S_MIN
+            self._ready_at = self._loop.time() + outbox.LINGER_S_MIN + share * spread_s
+        task = self._loop.create_task(self._send(batch))
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
+        self._schedule()
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        if not self._scheduled:
+            self._schedule()
+        if not task.cancelled() and (error := task.exception()):
+            raise error
+
+    async def _send(self, batch: list[Pending[T]]) -> None:
+        request = task_scheduler_pb2.SubmitTasksRequest(
+            tasks=[pending.spec for pending in batch], submitter_id=self.submitter_id
+        )
+        try:
+            response = await self._calls.unary(
+                "task_scheduler", lambda stubs: stubs.scheduler.SubmitTasks, request
+            )
+        except PodiumError as error:
+            await self._refused(batch, error)
+            return
+        except asyncio.CancelledError:
+            for pending in batch:
+                pending.future.cancel()
+            raise
+        for index in response.duplicate_indexes:
+            batch[index].duplicate = True
+        for pending, task_id in zip(batch, response.task_ids, strict=True):
+            self._settle(pending, task_id, response.cursor)
+
+    async def _refused(self, batch: list[Pending[T]], error: PodiumError) -> None:
+        # A batch is accepted as a whole, but these tasks have nothing to do with each other: halves
+        # find the one at fault, and keys make it safe to send the others again.
+        if len(batch) > 1 and isinstance(error, _ITS_OWN_FAULT):
+            middle = len(batch) // 2
+            await self._send(batch[:middle])
+            await self._send(batch[middle:])
+            return
+        for pending in batch:
+            attributes = (("task.type", pending.spec.type),)
+            self._record(pending, attributes, f"{error.reason}: {error.message}")
+            if not pending.future.done():
+                pending.future.set_exception(error)
+
+    def _settle(self, pending: Pending[T], task_id: str, cursor: str) -> None:
+        attributes = (("task.id", task_id), ("task.type", pending.spec.type))
+        self._record(pending, attributes, "")
+        result = self._accepted(pending, task_id, cursor)
+        if not pending.future.done():
+            pending.future.set_result(result)
+
+    def _record(
+        self, pending: Pending[T], attributes: tuple[tuple[str, str], ...], error: str
+    ) -> None:
+        self._tracer.record(
+            pending.ids, pending.parent_id, "submit", pending.start_ns, attributes, error
+        )

@@ -1,0 +1,94 @@
+"""Watches: events in order, each once, over any number of lost connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc.aio
+
+from podium.sdk.calls import Calls, Patience, Stubs
+from podium.sdk.errors import PodiumError, ResourceExhausted, from_rpc_error, is_transient
+from podium.v1 import event_pb2, task_scheduler_pb2
+
+Response = task_scheduler_pb2.WatchTasksResponse | task_scheduler_pb2.WatchEventsResponse
+# The request differs from watch to watch.
+Stream = grpc.aio.UnaryStreamCall[Any, Any]
+Open = Callable[[Stubs, str], Stream]
+"""Opens the stream of a watch from a cursor on."""
+
+
+class Watch:
+    """Follows events from a cursor on.
+
+    A batch is read when it is asked for, so a slow reader slows the stream and fills no memory; one
+    that is cut off as too slow resumes where it was.
+
+    Args:
+        calls: how to call.
+        open_stream: opens the stream from a cursor on.
+        cursor: where to begin.
+        patience_s: how long to try again while nobody answers.
+    """
+
+    def __init__(
+        self, calls: Calls, open_stream: Open, cursor: str, *, patience_s: float | None = None
+    ) -> None:
+        self.cursor = cursor
+        self._calls = calls
+        self._open = open_stream
+        self._stream: Stream | None = None
+        self._seq = 0
+        self._patience = Patience(calls.patience_s if patience_s is None else patience_s)
+
+    async def next(self) -> list[event_pb2.Event]:
+        """Returns the next events, at least one.
+
+        Raises:
+            PodiumError: the service refuses, or nobody answers for too long.
+        """
+        return await self._calls.wire.run(self._next())
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        await self._calls.wire.run(self._drop())
+
+    async def _next(self) -> list[event_pb2.Event]:
+        while True:
+            try:
+                response = await self._read()
+            except grpc.aio.AioRpcError as error:
+                await self._drop()
+                failure = from_rpc_error(error, self._calls.peer("task_scheduler"))
+                await self._recover(failure, transient=is_transient(error))
+                continue
+            self._patience.reset()
+            self.cursor = response.cursor or self.cursor
+            events = [event for event in response.events if event.seq > self._seq]
+            if events:
+                self._seq = events[-1].seq
+                return events
+
+    async def _read(self) -> Response:
+        while True:
+            if self._stream is None:
+                self._stream = self._open(self._calls.stubs, self.cursor)
+            response = await self._stream.read()
+            if isinstance(response, Response):
+                return response
+            # The server ended the stream in order, for example to drain: open the next one.
+            await self._drop()
+            await self._patience.wait(self._calls.peer("task_scheduler").unreachable())
+
+    async def _recover(self, failure: PodiumError, *, transient: bool) -> None:
+        if isinstance(failure, ResourceExhausted) and "cursor" in failure.metadata:
+            self.cursor = failure.metadata["cursor"]
+        elif transient:
+            await self._patience.wait(failure)
+        else:
+            raise failure
+
+    async def _drop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()

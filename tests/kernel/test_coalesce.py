@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.kernel.coalesce import Outbox
+from services.kernel.errors import ResourceExhausted
+
+
+async def test_a_quiet_queue_gives_each_item_at_once() -> None:
+    # A minute of lingering: whatever waits for it, times out.
+    outbox: Outbox[int] = Outbox(linger_s=60.0)
+    batches = outbox.batches()
+    for number in range(5):
+        outbox.put(number)
+        assert await asyncio.wait_for(anext(batches), 5) == [number]
+
+
+async def test_what_is_put_together_leaves_together() -> None:
+    outbox: Outbox[int] = Outbox()
+    outbox.extend([1, 2])
+    outbox.put(3)
+
+    assert await anext(outbox.batches()) == [1, 2, 3]
+
+
+async def test_under_load_items_gather_until_the_batch_is_full() -> None:
+    outbox: Outbox[int] = Outbox(batch_len_max=4, linger_s=60.0)
+    batches = outbox.batches()
+    outbox.extend([1, 2])
+    await anext(batches)
+
+    reading = asyncio.ensure_future(anext(batches))
+    for number in (3, 4, 5):
+        outbox.put(number)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not reading.done()
+    outbox.put(6)
+
+    assert await asyncio.wait_for(reading, 5) == [3, 4, 5, 6]
+
+
+async def test_gathering_ends_by_itself() -> None:
+    outbox: Outbox[int] = Outbox(linger_s=0.02)
+    batches = outbox.batches()
+    outbox.extend([1, 2])
+    await anext(batches)
+    outbox.put(3)
+
+    assert await asyncio.wait_for(anext(batches), 5) == [3]
+
+
+async def test_a_big_queue_leaves_in_full_batches_in_order() -> None:
+    outbox: Outbox[int] = Outbox(batch_len_max=256)
+    outbox.extend(range(1_000))
+    outbox.close()
+
+    batches = [batch async for batch in outbox.batches()]
+
+    assert [len(batch) for batch in batches] == [256, 256, 256, 232]
+    assert [number for batch in batches for number in batch] == list(range(1_000))
+
+
+async def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    outbox: Outbox[int] = Outbox(queue_len_max=2)
+    outbox.extend([1, 2])
+
+    assert not outbox.offer(3)
+    with pytest.raises(ResourceExhausted) as caught:
+        outbox.put(3)
+    assert caught.value.reason == "OUTBOX_FULL" and caught.value.retry_after_s
+    with pytest.raises(ResourceExhausted):
+        outbox.extend([3])
+    assert len(outbox) == 2
+    assert await anext(outbox.batches()) == [1, 2]
+
+
+async def test_all_of_a_group_fits_or_none_of_it() -> None:
+    outbox: Outbox[int] = Outbox(queue_len_max=3)
+    outbox.put(1)
+
+    with pytest.raises(ResourceExhausted):
+        outbox.extend([2, 3, 4])
+    assert len(outbox) == 1
+
+
+async def test_after_close_the_rest_is_read_and_then_the_end() -> None:
+    outbox: Outbox[int] = Outbox()
+    outbox.put(1)
+    outbox.close()
+    outbox.put(2)
+
+    assert outbox.closed and not outbox.offer(3)
+    assert [batch async for batch in outbox.batches()] == [[1]]
+
+
+async def test_closing_wakes_a_waiting_reader() -> None:
+    outbox: Outbox[int] = Outbox()
+
+    async def read(batches: AsyncIterator[list[int]]) -> list[list[int]]:
+        return [batch async for batch in batches]
+
+    reading = asyncio.create_task(read(outbox.batches()))
+    await asyncio.sleep(0)
+    outbox.close()
+
+    assert await asyncio.wait_for(reading, 5) == []
+
+
+async def test_a_reader_that_gave_up_leaves_the_queue_usable() -> None:
+    outbox: Outbox[int] = Outbox()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await anext(outbox.batches())
+    outbox.put(1)
+
+    assert await anext(outbox.batches()) == [1]

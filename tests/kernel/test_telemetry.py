@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from prometheus_client import generate_latest
+
+from services.kernel import telemetry
+from services.kernel.config import Common
+
+
+class Sink(trace_service_pb2_grpc.TraceServiceServicer):
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+
+    def Export(self, request: Any, context: Any) -> Any:
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@contextmanager
+def collecting() -> Iterator[tuple[Sink, str]]:
+    sink = Sink()
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(sink, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield sink, f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+async def test_spans_reach_a_collector_by_the_end() -> None:
+    with collecting() as (sink, address):
+        settings = dataclasses.replace(Common(), otlp_endpoint=address)
+        async with telemetry.started("routing", settings) as seen:
+            for number in range(3_000):
+                seen.tracer.record(1, number + 1, 0, "route", 0, 1, (("task.id", "t"),))
+
+    assert len(sink.spans) == 3_000
+    assert "podium_spans_exported_total 3000.0" in generate_latest(seen.registry).decode()
+    assert "podium_spans_dropped_total 0.0" in generate_latest(seen.registry).decode()
+
+
+async def test_where_nobody_takes_spans_none_are_kept() -> None:
+    settings = dataclasses.replace(Common(), otlp_endpoint="off")
+    async with telemetry.started("routing", settings) as seen:
+        seen.tracer.record(1, 2, 0, "route", 0, 1)
+        seen.metrics.counter("podium_toys_total", "Toys.").inc()
+
+        assert len(seen.tracer) == 0
+
+
+async def test_a_test_may_take_the_requests_itself() -> None:
+    requests: list[bytes] = []
+    async with telemetry.started("routing", Common(), send=requests.append) as seen:
+        seen.tracer.record(1, 2, 0, "route", 0, 1)
+
+    [request] = requests
+    assert trace_service_pb2.ExportTraceServiceRequest.FromString(request).resource_spans
