@@ -79,6 +79,6 @@ class Scheduler:
 
     def _due(self, task: Task, now: Instant) -> None:
         if task.state is State.CREATED and task.open_dependencies:
-            task.next_ms = 0
+            # Its time has come, the tasks it depends on have not: `follow_up` queues it.
             return
         self.book.record(Kind.QUEUED, task, now)
