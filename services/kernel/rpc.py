@@ -157,7 +157,8 @@ class Guard(grpc.aio.ServerInterceptor):
                 guarded, deserialize, handler.response_serializer
             )
         self._wrapped[method] = (handler, wrapped)
-        return wrapped  # type: ignore[no-any-return]
+        answer: Handler = wrapped
+        return answer
 
     def _guard_unary(
         self, method: str, behavior: Any, seconds_max: float | None

@@ -95,13 +95,18 @@ async def test_a_host_that_is_not_ours_names_the_setting_to_change() -> None:
             pass
 
 
+def scraped(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:
+        return str(answer.read(), "utf-8")
+
+
 async def test_metrics_are_served_beside() -> None:
     port, metrics_port = free_ports(2)
     settings = dataclasses.replace(QUIET, metrics_port_offset=metrics_port - port)
     async with serve(settings, port=port) as service:
         service.assembled.telemetry.metrics.counter("podium_toys_total", "Toys.").inc(7)
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
-            assert b"podium_toys_total 7.0" in answer.read()
+        url = f"http://127.0.0.1:{metrics_port}/metrics"
+        assert "podium_toys_total 7.0" in await asyncio.to_thread(scraped, url)
 
 
 async def test_in_process_the_same_service_is_reached_without_a_port() -> None:

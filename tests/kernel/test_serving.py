@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -122,10 +123,12 @@ def test_a_taken_port_is_one_sentence_and_ends_with_1(processes: Processes) -> N
 
 
 def test_a_taken_metrics_port_is_one_sentence_too(processes: Processes) -> None:
-    port, second_port = sorted(free_ports(2))
-    first = start(processes, PODIUM_TOY_PORT=str(second_port))
+    # Of many ports two lie near enough for an offset.
+    ports = sorted(free_ports(20))
+    port, taken = min(pairwise(ports), key=lambda pair: pair[1] - pair[0])
+    first = start(processes, PODIUM_TOY_PORT=str(taken))
     listening(first)
-    offset = str(second_port - port)
+    offset = str(taken - port)
     second = start(processes, PODIUM_TOY_PORT=str(port), PODIUM_METRICS_PORT_OFFSET=offset)
 
     assert second.wait() == 1

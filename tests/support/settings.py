@@ -6,7 +6,9 @@ import dataclasses
 import importlib
 from typing import Any, NamedTuple
 
-SERVICES = ("agent_registry", "analytics", "edge", "ml_router", "routing", "task_scheduler")
+from services import suite
+
+SERVICES = tuple(sorted(suite.SERVICES))
 
 
 class Declared(NamedTuple):

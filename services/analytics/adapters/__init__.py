@@ -1,0 +1,1 @@
+"""What Analytics is connected to: the event log, and stores of spans."""
