@@ -23,7 +23,7 @@ class _WordCounter:
         self.hello = session_pb2.Hello(instance_id=str(time.time_ns()), max_concurrency=CAPACITY)
         self.hello.capabilities.add(name="text.count")
         self.leases: dict[bytes, session_pb2.Result | None] = {}  # by LeaseRef; None while in work
-        self.assigned, self.stopping, self.renew_s, self.wait_s = 0, False, 10.0, 0.1
+        self.assigned, self.stopping, self.renew_s, self.wait_s = 0, False, 1.0, 0.1
 
     def run(self) -> None:
         threading.Thread(target=self.renew, daemon=True).start()
