@@ -12,8 +12,10 @@ def test_a_task_is_known_by_its_key_wherever_its_attribute_stands(
     task_id: str, others: int
 ) -> None:
     request = ExportTraceServiceRequest()
-    span = request.resource_spans.add().scope_spans.add().spans.add(
-        trace_id=b"t" * 16, span_id=b"s" * 8
+    span = (
+        request.resource_spans.add()
+        .scope_spans.add()
+        .spans.add(trace_id=b"t" * 16, span_id=b"s" * 8)
     )
     span.attributes.add(key="task.id").value.string_value = task_id
     for number in range(others):

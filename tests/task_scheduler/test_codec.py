@@ -95,9 +95,7 @@ DETAILS = [
 @pytest.mark.parametrize(("kind", "detail"), DETAILS)
 def test_an_event_comes_back_as_it_went(kind: Kind, detail: object) -> None:
     made = task()
-    event = Event(
-        300, kind, made.task_id, 1_700_000_000_123, 129, 2, "agent-1", "router-1", detail
-    )  # type: ignore[arg-type]
+    event = Event(300, kind, made.task_id, 1_700_000_000_123, 129, 2, "agent-1", "router-1", detail)  # type: ignore[arg-type]
 
     sealed = codec.seal(event, made, 0.0)
 
