@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import mimetypes
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -39,6 +40,8 @@ class _File(NamedTuple):
     """Compressed; empty where that does not pay."""
     content_type: str
     cache: str
+    tag: str
+    """Of the content, for a browser that has it already."""
 
 
 class Files:
@@ -61,7 +64,13 @@ class Files:
         file = self._files.get(path)
         if file is None:
             raise web.HTTPNotFound(text="There is no such page.")
-        headers = {hdrs.CACHE_CONTROL: file.cache, hdrs.CONTENT_TYPE: file.content_type}
+        headers = {
+            hdrs.CACHE_CONTROL: file.cache,
+            hdrs.CONTENT_TYPE: file.content_type,
+            hdrs.ETAG: file.tag,
+        }
+        if request.headers.get(hdrs.IF_NONE_MATCH) == file.tag:
+            return web.Response(status=304, headers=headers)
         if file.packed and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
             headers |= {hdrs.CONTENT_ENCODING: "gzip", hdrs.VARY: hdrs.ACCEPT_ENCODING}
             return web.Response(body=file.packed, headers=headers)
@@ -78,7 +87,8 @@ def _read(path: Path) -> _File:
     hashed = path.parent.name == "assets"
     cache = "public, max-age=31536000, immutable" if hashed else "no-cache"
     packed = gzip.compress(body, 9, mtime=0) if compressed and len(body) > 512 else b""
-    return _File(body, packed, content_type, cache)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return _File(body, packed, content_type, cache, tag)
 
 
 def application(
