@@ -158,14 +158,14 @@ class RouterDesk:
             stalled = len(line.outbox) >= stalled_len
             if stalled or line.stalled:
                 line.stalled = stalled
-                self.router.attendance.stall_stream(line.number, now, stalled=stalled)
+                self.router.liveness.stall_stream(line.number, now, stalled=stalled)
         self.router.tick(now)
         self.touch()
 
     def tell_alive(self) -> None:
         """Tell the registry who was heard of."""
         if self.registry is not None:
-            for session in self.router.attendance.alive():
+            for session in self.router.liveness.alive():
                 self._to_registry(session)
 
     async def settlement(self, key: LeaseKey) -> int:

@@ -36,11 +36,11 @@ class DispatchLink:
     async def serve(self) -> None:
         """Hold the stream until it ends."""
         desk = self._desk
-        work = desk.router.work
+        orders = desk.router.orders
         stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(self._channel)
         outbox: Outbox[ToScheduler] = Outbox(queue_len_max=outbox_len_max)
         call: Any = stub.OpenDispatch()
-        held = work.hello()
+        held = orders.hello()
         writer: asyncio.Task[None] | None = None
         try:
             await call.write(self._reports.hello(held))
@@ -53,7 +53,7 @@ class DispatchLink:
                 desk.touch()
         finally:
             desk.dispatch = None
-            work.disconnected()
+            orders.disconnected()
             outbox.close()
             if writer is not None:
                 writer.cancel()
@@ -74,14 +74,14 @@ class DispatchLink:
             self._grant(order.grant)
         elif kind == "settled":
             lease = order.settled.lease
-            router.work.settled((lease.task_id, lease.lease_epoch), order.settled.verdict)
+            router.orders.settled((lease.task_id, lease.lease_epoch), order.settled.verdict)
         elif kind == "revoke":
             lease = order.revoke.lease
-            router.work.revoke((lease.task_id, lease.lease_epoch), order.revoke.reason, now)
+            router.orders.revoke((lease.task_id, lease.lease_epoch), order.revoke.reason, now)
         elif kind == "verdicts":
-            router.attendance.verdicts(_verdicts(order.verdicts.verdicts), now)
+            router.orders.verdicts(_verdicts(order.verdicts.verdicts), now)
         elif kind == "welcome":
-            router.work.welcome(held, _verdicts(order.welcome.verdicts), now)
+            router.orders.welcome(held, _verdicts(order.welcome.verdicts), now)
 
     def _grant(self, grant: task_scheduler_pb2.Grant) -> None:
         spec = grant.spec
@@ -102,7 +102,7 @@ class DispatchLink:
             body=grant,
         )
         self._desk.traces.granted(lease, spec.traceparent)
-        self._desk.router.work.grant(
+        self._desk.router.orders.grant(
             lease,
             grant.class_id,
             spec.required_capabilities or (spec.type,),
