@@ -24,9 +24,10 @@ key_len = 8
 # Fields 1 and 2 of a span: trace id and span id. Serializers write fields in order, so they stand
 # together; links match as well, which only makes a request look relevant that is not.
 _TRACES: Callable[[bytes], list[bytes]] = re.compile(rb"\x0a\x10(.{16})\x12\x08", re.DOTALL).findall
-# KeyValue{key: "task.id", value: AnyValue{string_value}}.
-_TASKS: Callable[[bytes], list[bytes]] = re.compile(
-    rb"\x0a\x07task\.id\x12.\x0a.([A-Za-z0-9._:-]{1,64})", re.DOTALL
+# KeyValue{key: "task.id", value: AnyValue{string_value}}: the length, then at least the id, since
+# the tag of the attribute that follows is the letter J.
+_TASKS: Callable[[bytes], list[tuple[bytes, bytes]]] = re.compile(
+    rb"\x0a\x07task\.id\x12.\x0a(.)([A-Za-z0-9._:-]{1,64})", re.DOTALL
 ).findall
 
 
@@ -42,7 +43,8 @@ def contents(request: bytes) -> Contents:
     """Return what `request` is about."""
     traces = _TRACES(request)
     keys = {trace[-key_len:] for trace in traces}
-    keys.update(task_key(task.decode()) for task in set(_TASKS(request)))
+    tasks = {task[: length[0]] for length, task in _TASKS(request)}
+    keys.update(task_key(task.decode()) for task in tasks)
     return Contents(len(traces), b"".join(sorted(keys)))
 
 
