@@ -97,9 +97,7 @@ async def test_a_snapshot_holds_the_model_as_matrices(served: Served) -> None:
     snapshot = await served.learn()
 
     def matrix(raw: bytes) -> Any:
-        return np.frombuffer(raw, "<f4").reshape(
-            len(snapshot.agent_ids), len(snapshot.task_types)
-        )
+        return np.frombuffer(raw, "<f4").reshape(len(snapshot.agent_ids), len(snapshot.task_types))
 
     assert list(snapshot.agent_ids) == ["good", "poor"]
     assert list(snapshot.task_types) == ["words"]
@@ -191,9 +189,7 @@ async def test_after_a_break_it_goes_on_where_it_stood(served: Served) -> None:
     assert served.log.watches == ["", "10"]
 
 
-async def test_a_drained_service_begins_where_it_ended(
-    served: Served, tmp_path: Path
-) -> None:
+async def test_a_drained_service_begins_where_it_ended(served: Served, tmp_path: Path) -> None:
     await served.learn(5)
     settings = load(SERVICE.settings, served.environ | {"PODIUM_DATA_DIR": str(tmp_path / "own")})
     async with running(SERVICE, settings, dial=dial, clock=SystemClock()) as second:

@@ -31,9 +31,7 @@ def test_versions_on_record_spread_out_with_age_and_are_bounded() -> None:
     for minute in range(3 * 24 * 60):
         versions.keep(kept(f"{minute:06d}", minute * minute_ms))
 
-    ages = [
-        (3 * 24 * 60 - 1) - entry.create_ms // minute_ms for entry in versions.newest_first()
-    ]
+    ages = [(3 * 24 * 60 - 1) - entry.create_ms // minute_ms for entry in versions.newest_first()]
     assert len(ages) == kept_len_max
     assert ages[:2] == [0, 1]
     assert ages[-1] > 2 * 24 * 60
