@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import logging
 import mimetypes
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -33,12 +36,28 @@ _HEADERS = {
 _COMPRESSED = frozenset({".css", ".html", ".js", ".json", ".svg", ".txt"})
 
 
+def http_log() -> logging.Logger:
+    """Return the log of the HTTP server, without the tracebacks of requests that are none.
+
+    Anybody can send bytes that are not HTTP, so they must not fill the log.
+    """
+    log = logging.getLogger("podium.edge.http")
+    log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 class _File(NamedTuple):
     body: bytes
     packed: bytes
     """Compressed; empty where that does not pay."""
     content_type: str
     cache: str
+    tag: str
+    """Of the content, for a browser that has it already."""
 
 
 class Files:
@@ -61,7 +80,13 @@ class Files:
         file = self._files.get(path)
         if file is None:
             raise web.HTTPNotFound(text="There is no such page.")
-        headers = {hdrs.CACHE_CONTROL: file.cache, hdrs.CONTENT_TYPE: file.content_type}
+        headers = {
+            hdrs.CACHE_CONTROL: file.cache,
+            hdrs.CONTENT_TYPE: file.content_type,
+            hdrs.ETAG: file.tag,
+        }
+        if request.headers.get(hdrs.IF_NONE_MATCH) == file.tag:
+            return web.Response(status=304, headers=headers)
         if file.packed and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
             headers |= {hdrs.CONTENT_ENCODING: "gzip", hdrs.VARY: hdrs.ACCEPT_ENCODING}
             return web.Response(body=file.packed, headers=headers)
@@ -78,7 +103,8 @@ def _read(path: Path) -> _File:
     hashed = path.parent.name == "assets"
     cache = "public, max-age=31536000, immutable" if hashed else "no-cache"
     packed = gzip.compress(body, 9, mtime=0) if compressed and len(body) > 512 else b""
-    return _File(body, packed, content_type, cache)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return _File(body, packed, content_type, cache, tag)
 
 
 def application(

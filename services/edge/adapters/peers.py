@@ -70,13 +70,11 @@ class GrpcPeers:
         self._watches = {
             "watch": _Watch(scheduler_name, tasks.WatchTasks, _events),
             "watch_events": _Watch(scheduler_name, tasks.WatchEvents, _events),
-            "watch_agents": _Watch(
-                registry_name, agents.WatchAgents, lambda response: BridgeResponse(agents=response)
-            ),
+            "watch_agents": _Watch(registry_name, agents.WatchAgents, _agents),
             "watch_windows": _Watch(
                 analytics_name,
                 windows.WatchWindows,
-                lambda response: BridgeResponse(windows=response),
+                _windows,
             ),
         }
 
@@ -143,3 +141,11 @@ def _events(response: Any) -> BridgeResponse:
     return BridgeResponse(
         events=BridgeEvents(events=response.events, names=names, cursor=response.cursor)
     )
+
+
+def _agents(response: Any) -> BridgeResponse:
+    return BridgeResponse(agents=response)
+
+
+def _windows(response: Any) -> BridgeResponse:
+    return BridgeResponse(windows=response)

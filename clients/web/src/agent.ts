@@ -1,0 +1,242 @@
+// An agent in JavaScript: the same frames, leases and promises as over gRPC.
+import type {
+  AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, ResultJson, RouterFrameJson,
+} from "./gen/podium/v1/session_pb";
+import type { CapabilityJson } from "./gen/podium/v1/agent_pb";
+import type { TaskSpecJson } from "./gen/podium/v1/task_pb";
+import { milliseconds, payload, value } from "./data";
+import type { Wire } from "./wire";
+
+/** What a handler gets beside the payload. */
+export interface Work {
+  readonly taskId: string;
+  readonly type: string;
+  readonly attempt: number;
+  readonly spec: TaskSpecJson;
+  /** The payload: parsed JSON, text, or bytes. */
+  readonly payload: unknown;
+  /** Aborted when the task was canceled or the lease is lost. */
+  readonly signal: AbortSignal;
+  /** Reports a share from 0 to 1, a message, and a piece of the result. */
+  progress(fraction: number, message?: string, partial?: unknown): void;
+}
+
+export type Handle = (work: Work) => unknown;
+
+export interface AgentOptions {
+  /** Lower case letters, digits and hyphens; keep it over reloads to keep statistics. */
+  agentId: string;
+  /** Names, or names with proficiency and version. */
+  capabilities: (string | CapabilityJson)[];
+  handle: Handle;
+  name?: string;
+  maxConcurrency?: number;
+  labels?: Record<string, string>;
+  onstate?: (state: AgentState) => void;
+}
+
+export type AgentState = "connecting" | "ready" | "stopped" | "superseded";
+
+/** Throw it from a handler: the task fails for good instead of being tried again. */
+export class FinalFailure extends Error {
+  constructor(message: string, readonly reason = "FAILED") {
+    super(message);
+    this.name = "FinalFailure";
+  }
+}
+
+interface Held {
+  lease: LeaseRefJson;
+  abort: AbortController;
+  result: ResultJson | undefined;
+  reports: number;
+}
+
+export class Agent {
+  state: AgentState = "connecting";
+  completed = 0;
+  failed = 0;
+
+  #wire: Wire;
+  #options: AgentOptions;
+  #instanceId = crypto.randomUUID();
+  #resumeToken = "";
+  #lastSeq = "0";
+  #held = new Map<string, Held>();
+  #silence: () => void;
+  #timers: ReturnType<typeof setInterval>[] = [];
+  #again: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(wire: Wire, options: AgentOptions) {
+    this.#wire = wire;
+    this.#options = options;
+    this.#silence = wire.speak(options.agentId, {
+      opened: () => this.#hello(),
+      closed: () => this.#setState("connecting"),
+      take: (frame) => this.#take(frame),
+    });
+  }
+
+  /** Tasks it works on now. */
+  get working(): number {
+    let count = 0;
+    for (const held of this.#held.values()) if (!held.result) count += 1;
+    return count;
+  }
+
+  /** Takes nothing new; what it has is finished. */
+  drain(reason = "asked to"): void {
+    this.#say({ drain: { reason } });
+  }
+
+  /** Leaves; tasks that still run go back. */
+  stop(reason = "stopped"): void {
+    if (this.state === "stopped") return;
+    for (const { abort } of this.#held.values()) abort.abort(new Error(reason));
+    this.#say({ goodbye: { reason } });
+    this.#end("stopped");
+  }
+
+  #end(state: AgentState): void {
+    clearTimeout(this.#again);
+    this.#setState(state);
+    this.#silence();
+  }
+
+  #setState(state: AgentState): void {
+    if (this.state === "stopped" || this.state === "superseded") return;
+    if (state !== "ready") for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    if (this.state === state) return;
+    this.state = state;
+    this.#options.onstate?.(state);
+  }
+
+  #say(...frames: Omit<AgentFrameJson, "agentId">[]): void {
+    const agentId = this.#options.agentId;
+    this.#wire.frames(frames.map((frame) => ({ agentId, ...frame })));
+  }
+
+  #hello(): void {
+    const { name, capabilities, labels, maxConcurrency } = this.#options;
+    this.#say({
+      hello: {
+        instanceId: this.#instanceId,
+        capabilities: capabilities.map((each) => typeof each === "string" ? { name: each } : each),
+        maxConcurrency: maxConcurrency ?? 1,
+        sdk: "podium-web/0.1.0",
+        inFlight: [...this.#held.values()].map(({ lease }) => lease),
+        resumeToken: this.#resumeToken,
+        lastSeq: this.#lastSeq,
+        ...(name ? { name } : {}),
+        ...(labels ? { labels } : {}),
+      },
+    });
+  }
+
+  #take(frame: RouterFrameJson): void {
+    if (frame.seq) this.#lastSeq = frame.seq;
+    if (frame.ready) this.#ready(frame.ready);
+    else if (frame.assign) void this.#assigned(frame.assign);
+    else if (frame.renewAck) for (const lease of frame.renewAck.lost ?? []) this.#lose(lease);
+    else if (frame.resultAck) this.#held.delete(key(frame.resultAck.lease));
+    else if (frame.cancel) this.#cancel(frame.cancel.lease, frame.cancel.reason ?? "CANCELED");
+    else if (frame.recall) for (const lease of frame.recall.leases ?? []) this.#lose(lease);
+    else if (frame.probe) this.#say({ probeReply: { nonce: frame.probe.nonce ?? "0" } });
+    else if (frame.superseded) this.#end("superseded");
+    else if (frame.refusal?.closing) this.#refused();
+  }
+
+  #ready(ready: ReadyJson): void {
+    this.#resumeToken = ready.resumeToken ?? "";
+    for (const { lease, verdict } of ready.verdicts ?? []) {
+      if (verdict !== "VERDICT_KEEP") this.#lose(lease);
+    }
+    this.#setState("ready");
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    const renew = milliseconds(ready.renewInterval) || 10_000;
+    const beat = milliseconds(ready.heartbeatInterval) || 15_000;
+    this.#timers.push(setInterval(() => this.#renew(), renew));
+    this.#timers.push(setInterval(() => this.#say({ heartbeat: {} }), beat));
+    for (const { result } of this.#held.values()) if (result) this.#say({ result });
+  }
+
+  #renew(): void {
+    const leases = [...this.#held.values()].map(({ lease }) => lease);
+    if (leases.length > 0) this.#say({ renew: { leases } });
+    // A result whose acknowledgement got lost is repeated until it is settled.
+    for (const { result } of this.#held.values()) if (result) this.#say({ result });
+  }
+
+  async #assigned(assign: AssignJson): Promise<void> {
+    const lease: LeaseRefJson = { taskId: assign.taskId!, leaseEpoch: assign.leaseEpoch! };
+    if (this.#held.has(key(lease))) return this.#say({ ack: { lease } });
+    const held: Held = { lease, abort: new AbortController(), result: undefined, reports: 0 };
+    this.#held.set(key(lease), held);
+    this.#say({ ack: { lease } });
+    const result = await this.#run(assign, held);
+    if (!this.#held.has(key(lease))) return;
+    held.result = { lease, ...result };
+    this.#say({ result: held.result });
+  }
+
+  async #run(assign: AssignJson, held: Held): Promise<ResultJson> {
+    try {
+      const found = await this.#options.handle(this.#work(assign, held));
+      if (held.abort.signal.aborted) return { canceled: {} };
+      this.completed += 1;
+      return { success: payload(found) };
+    } catch (error) {
+      if (held.abort.signal.aborted) return { canceled: {} };
+      this.failed += 1;
+      const isFinal = error instanceof FinalFailure;
+      const message = String(error instanceof Error ? error.message : error).slice(0, 4_096);
+      const reason = isFinal ? error.reason : "HANDLER_FAILED";
+      return { failure: { reason, message, retryable: !isFinal } };
+    }
+  }
+
+  #work(assign: AssignJson, held: Held): Work {
+    const spec = assign.spec ?? {};
+    return {
+      taskId: assign.taskId!,
+      type: spec.type ?? "",
+      attempt: assign.attempt ?? 1,
+      spec,
+      payload: value(spec.payload),
+      signal: held.abort.signal,
+      progress: (fraction, message = "", partial) => {
+        held.reports += 1;
+        this.#say({
+          progress: {
+            lease: held.lease,
+            reportSeq: String(held.reports),
+            fraction: Math.min(1, Math.max(0, fraction)),
+            message,
+            ...(partial === undefined ? {} : { partial: payload(partial) }),
+          },
+        });
+      },
+    };
+  }
+
+  #cancel(lease: LeaseRefJson | undefined, reason: string): void {
+    this.#held.get(key(lease))?.abort.abort(new Error(reason));
+  }
+
+  #lose(lease: LeaseRefJson | undefined): void {
+    const held = this.#held.get(key(lease));
+    this.#held.delete(key(lease));
+    held?.abort.abort(new Error("LEASE_LOST"));
+  }
+
+  #refused(): void {
+    // The session is over and the connection is not: introduce ourselves again, with our leases.
+    this.#setState("connecting");
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.#hello(), 200 + Math.random() * 2_000);
+  }
+}
+
+function key(lease: LeaseRefJson | undefined): string {
+  return `${lease?.taskId}/${lease?.leaseEpoch}`;
+}

@@ -1,0 +1,59 @@
+// How ProtoJSON spells times, spans and bytes, and what JavaScript makes of them.
+import type { PayloadJson } from "./gen/podium/v1/task_pb";
+
+/** Milliseconds of a span such as "1.5s"; 0 when it is absent. */
+export function milliseconds(span: string | undefined): number {
+  return span ? Number.parseFloat(span) * 1_000 : 0;
+}
+
+/** A span of milliseconds as ProtoJSON has it. */
+export function span(ms: number): string {
+  return `${(ms / 1_000).toFixed(3)}s`;
+}
+
+/** Milliseconds since the epoch; NaN when it is absent. */
+export function time(moment: string | undefined): number {
+  return moment ? Date.parse(moment) : Number.NaN;
+}
+
+/** A number, 0 where it is absent; ProtoJSON may spell some as text. */
+export function number(value: number | string | undefined): number {
+  return Number(value ?? 0);
+}
+
+/** A payload from a value: text and bytes as they are, everything else as JSON. */
+export function payload(value: unknown, contentType?: string): PayloadJson {
+  if (value instanceof Uint8Array) {
+    return { contentType: contentType ?? "application/octet-stream", data: encode(value) };
+  }
+  const isText = typeof value === "string";
+  const text = isText ? value : JSON.stringify(value ?? null);
+  const type = contentType ?? (isText ? "text/plain; charset=utf-8" : "application/json");
+  return { contentType: type, data: encode(new TextEncoder().encode(text)) };
+}
+
+/** What a payload holds: JSON parsed, text as a string, anything else as bytes. */
+export function value(payload: PayloadJson | undefined): unknown {
+  if (!payload?.data) return undefined;
+  const bytes = decode(payload.data);
+  const type = (payload.contentType ?? "").split(";")[0]!.trim();
+  if (type === "application/json" || type.endsWith("+json")) {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  }
+  return type.startsWith("text/") ? new TextDecoder().decode(bytes) : bytes;
+}
+
+/** Base64 of bytes. */
+export function encode(bytes: Uint8Array): string {
+  let binary = "";
+  // In slices: the arguments of a call have a limit.
+  for (let at = 0; at < bytes.length; at += 8_192) {
+    binary += String.fromCharCode(...bytes.subarray(at, at + 8_192));
+  }
+  return btoa(binary);
+}
+
+/** Bytes of base64. */
+export function decode(text: string): Uint8Array {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}

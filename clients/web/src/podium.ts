@@ -1,0 +1,196 @@
+// Podium in the browser (and in Node): submit tasks, watch them, be an agent.
+//
+//   import { connect } from "/podium.js";
+//   const podium = connect();
+//   const task = await podium.submit({ type: "text.summarize", payload: "..." });
+//   console.log(await task.result());
+import type { WatchAgentsResponseJson } from "./gen/podium/v1/agent_registry_pb";
+import type { BridgeEventsJson, BridgeResponseJson } from "./gen/podium/v1/bridge_pb";
+import type { EventJson } from "./gen/podium/v1/event_pb";
+import type { TaskJson, TaskSpecJson } from "./gen/podium/v1/task_pb";
+import type {
+  ListTasksRequestJson, WatchEventsRequestJson, WatchTasksRequestJson,
+} from "./gen/podium/v1/task_scheduler_pb";
+import type { WatchWindowsRequestJson, WindowJson } from "./gen/podium/v1/analytics_pb";
+import { Agent, type AgentOptions } from "./agent";
+import { payload, value } from "./data";
+import { type Ask, type State, Wire } from "./wire";
+
+export { Agent, FinalFailure, type AgentOptions, type Work } from "./agent";
+export { decode, encode, milliseconds, number, payload, span, time, value } from "./data";
+export { PodiumError, type State } from "./wire";
+
+/** What a task is asked with; a payload of any shape is encoded. */
+export type TaskOptions = Omit<TaskSpecJson, "payload"> & { type: string; payload?: unknown };
+
+export interface NamedEvent {
+  name: string;
+  event: EventJson;
+}
+
+export interface Options {
+  /** Of the bridge; the page's own host by default. */
+  url?: string;
+  token?: string;
+}
+
+/** The task ended without a result. */
+export class TaskFailed extends Error {
+  constructor(readonly task: TaskJson) {
+    super(task.failure?.message || `The task ended as ${task.state}.`);
+    this.name = "TaskFailed";
+  }
+}
+
+const TERMINAL = /^STATE_(COMPLETED|FAILED|CANCELED|EXPIRED|REJECTED)$/;
+
+/** Opens a connection that keeps itself open. */
+export function connect(options: Options = {}): Podium {
+  return new Podium(new Wire(options.url ?? here(), options.token));
+}
+
+function here(): string {
+  const { protocol, host } = globalThis.location;
+  return `${protocol === "https:" ? "wss" : "ws"}://${host}/ws`;
+}
+
+export class Handle {
+  constructor(readonly taskId: string, readonly cursor: string, readonly podium: Podium) {}
+
+  /** The result, decoded; throws TaskFailed when there is none. */
+  async result(): Promise<unknown> {
+    for (;;) {
+      const { task } = await this.podium.ask({ get: { taskId: this.taskId, wait: "20s" } });
+      const found = task?.task;
+      if (!found?.state || !TERMINAL.test(found.state)) continue;
+      if (found.state !== "STATE_COMPLETED") throw new TaskFailed(found);
+      return value(found.result);
+    }
+  }
+
+  /** What happens to it, until it ends. */
+  async *events(): AsyncGenerator<NamedEvent> {
+    for await (const each of this.podium.watch({ taskIds: [this.taskId], cursor: this.cursor })) {
+      yield each;
+      if (/:(completed|failed|canceled|expired|rejected)$/.test(each.name)) return;
+    }
+  }
+
+  async cancel(reason = ""): Promise<void> {
+    await this.podium.ask({ cancel: { taskIds: [this.taskId], reason } });
+  }
+}
+
+export class Podium {
+  constructor(readonly wire: Wire) {}
+
+  get state(): State {
+    return this.wire.state;
+  }
+
+  /** One request in the contract's own words; throws PodiumError when it is refused. */
+  ask(message: Ask): Promise<BridgeResponseJson> {
+    return this.wire.ask(message);
+  }
+
+  /** Submits one task; a repeat after a lost connection makes no second one. */
+  async submit(task: TaskOptions): Promise<Handle> {
+    const [handle] = await this.submitAll([task]);
+    return handle!;
+  }
+
+  /** Submits up to 1,000 tasks, all or none. */
+  async submitAll(tasks: TaskOptions[]): Promise<Handle[]> {
+    const specs = tasks.map(({ payload: content, ...rest }) => ({
+      requestId: crypto.randomUUID(),
+      ...rest,
+      ...(content === undefined ? {} : { payload: payload(content) }),
+    }));
+    const { submitted } = await this.ask({ submit: { tasks: specs } });
+    // From before the submit: whatever happened to the tasks is told.
+    const cursor = submitted?.cursor ?? "";
+    return (submitted?.taskIds ?? []).map((id) => new Handle(id, cursor, this));
+  }
+
+  async get(taskId: string): Promise<TaskJson> {
+    return (await this.ask({ get: { taskId } })).task!.task!;
+  }
+
+  async list(request: ListTasksRequestJson = {}): Promise<{ tasks: TaskJson[]; next: string }> {
+    const { tasks } = await this.ask({ list: request });
+    return { tasks: tasks?.tasks ?? [], next: tasks?.nextPageToken ?? "" };
+  }
+
+  /** Events of some tasks, each once and in order, over every reconnect. */
+  watch(request: WatchTasksRequestJson): AsyncGenerator<NamedEvent> {
+    return this.#events((cursor) => ({ watch: { ...request, cursor } }), request.cursor);
+  }
+
+  /** The whole event log. */
+  watchEvents(request: WatchEventsRequestJson = {}): AsyncGenerator<NamedEvent> {
+    return this.#events((cursor) => ({ watchEvents: { ...request, cursor } }), request.cursor);
+  }
+
+  /** Agents: `take` gets all of them first, then each change; returns the end. */
+  watchAgents(minInterval: string, take: (change: WatchAgentsResponseJson) => void): () => void {
+    return this.wire.watch({
+      ask: () => ({ watchAgents: { minInterval } }),
+      take: (response) => response.agents && take(response.agents),
+      fail: () => {},
+    });
+  }
+
+  /** Windows of the analytics: `take` gets new and changed ones; returns the end. */
+  watchWindows(request: WatchWindowsRequestJson, take: (windows: WindowJson[]) => void): () => void {
+    return this.wire.watch({
+      ask: () => ({ watchWindows: request }),
+      take: (response) => take(response.windows?.windows ?? []),
+      fail: () => {},
+    });
+  }
+
+  /** Becomes an agent: tasks are given to `handle` until `stop`. */
+  agent(options: AgentOptions): Agent {
+    return new Agent(this.wire, options);
+  }
+
+  close(): void {
+    this.wire.close();
+  }
+
+  async *#events(ask: (cursor: string) => Ask, from = ""): AsyncGenerator<NamedEvent> {
+    let cursor = from;
+    let wake = () => {};
+    let failure: Error | undefined;
+    const batches: BridgeEventsJson[] = [];
+    const end = this.wire.watch({
+      ask: () => ask(cursor),
+      take: ({ events }) => {
+        if (!events) return;
+        cursor = events.cursor ?? cursor;
+        batches.push(events);
+        wake();
+      },
+      fail: (error) => {
+        failure = error;
+        wake();
+      },
+    });
+    try {
+      for (;;) {
+        for (let batch = batches.shift(); batch; batch = batches.shift()) {
+          const names = batch.names ?? [];
+          for (const [index, event] of (batch.events ?? []).entries()) {
+            yield { name: names[index] ?? "", event };
+          }
+        }
+        if (failure) throw failure;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    } finally {
+      end();
+    }
+  }
+}

@@ -1,0 +1,222 @@
+// One WebSocket that outlives its failures: it reconnects for ever, repeats what was not answered,
+// and lets every watch go on where it stood.
+import type {
+  AgentFrameJson, RouterFrameJson,
+} from "./gen/podium/v1/session_pb";
+import type {
+  BridgeErrorJson, BridgeRequestJson, BridgeResponseJson, NoticeJson,
+} from "./gen/podium/v1/bridge_pb";
+
+export const SUBPROTOCOL = "podium.v1.json";
+export type Ask = Omit<BridgeRequestJson, "ref" | "agent">;
+export type State = "connecting" | "open" | "closed";
+
+const BACKOFF_MS_MIN = 100;
+const BACKOFF_MS_MAX = 5_000;
+const PING_MS = 10_000;
+const SILENCE_MS_MAX = 25_000;
+
+/** What the suite refused, with the code and the reason to test for. */
+export class PodiumError extends Error {
+  readonly code: string;
+  readonly reason: string;
+  readonly field: string;
+  readonly retryAfterMs: number;
+
+  constructor(error: BridgeErrorJson) {
+    super(error.message ?? "The request was refused.");
+    this.name = "PodiumError";
+    this.code = error.code ?? "UNKNOWN";
+    this.reason = error.reason ?? "UNKNOWN";
+    this.field = error.field ?? "";
+    this.retryAfterMs = Number(error.retryAfterMs ?? 0);
+  }
+}
+
+interface Asked {
+  message: Ask;
+  settle: (response: BridgeResponseJson) => void;
+  fail: (error: Error) => void;
+}
+
+/** A watch as the wire keeps it: asked again after each reconnect, from where it stood. */
+export interface Watched {
+  ask: () => Ask;
+  take: (response: BridgeResponseJson) => void;
+  fail: (error: PodiumError) => void;
+}
+
+/** An agent as the wire keeps it. */
+export interface Spoken {
+  opened: () => void;
+  closed: () => void;
+  take: (frame: RouterFrameJson) => void;
+}
+
+export class Wire {
+  state: State = "connecting";
+  notice: NoticeJson | undefined;
+  onstate: (state: State) => void = () => {};
+
+  #socket: WebSocket | undefined;
+  #refs = 0;
+  #asked = new Map<string, Asked>();
+  #watched = new Map<string, Watched>();
+  #spoken = new Map<string, Spoken>();
+  #failures = 0;
+  #heardAt = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #pinger: ReturnType<typeof setInterval>;
+
+  constructor(readonly url: string, readonly token = "") {
+    this.#open();
+    this.#pinger = setInterval(() => this.#ping(), PING_MS);
+  }
+
+  /** Answers one request; repeated if the connection breaks before the answer is here. */
+  ask(message: Ask): Promise<BridgeResponseJson> {
+    return new Promise((settle, fail) => {
+      if (this.state === "closed") return fail(new Error("This client is closed."));
+      const ref = this.#ref();
+      this.#asked.set(ref, { message, settle, fail });
+      this.#send({ ref, ...message });
+    });
+  }
+
+  /** Begins a watch; returns the function that ends it. */
+  watch(watched: Watched): () => void {
+    let ref = this.#ref();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const begin = () => {
+      this.#watched.set(ref, entry);
+      this.#send({ ref, ...watched.ask() });
+    };
+    const entry: Watched = {
+      ...watched,
+      fail: (error) => {
+        this.#watched.delete(ref);
+        if (error.code !== "UNAVAILABLE" && error.reason !== "WATCHER_TOO_SLOW") {
+          return watched.fail(error);
+        }
+        // The service behind the bridge is away: ask until it is back, under a new ref.
+        ref = this.#ref();
+        timer = setTimeout(begin, Math.max(error.retryAfterMs, 500) * (0.5 + Math.random()));
+      },
+    };
+    begin();
+    return () => {
+      clearTimeout(timer);
+      if (this.#watched.delete(ref)) this.#send({ ref: this.#ref(), unwatch: { watchRef: ref } });
+    };
+  }
+
+  /** Lets an agent speak; returns the function that ends it. */
+  speak(agentId: string, spoken: Spoken): () => void {
+    this.#spoken.set(agentId, spoken);
+    if (this.state === "open") spoken.opened();
+    return () => this.#spoken.delete(agentId);
+  }
+
+  /** Sends frames of agents; false when there is no connection now. */
+  frames(frames: AgentFrameJson[]): boolean {
+    return this.#send({ agent: { frames } });
+  }
+
+  close(): void {
+    this.#setState("closed");
+    clearTimeout(this.#timer);
+    clearInterval(this.#pinger);
+    this.#socket?.close(1000);
+    for (const { fail } of this.#asked.values()) fail(new Error("This client is closed."));
+    this.#asked.clear();
+    this.#watched.clear();
+  }
+
+  #ref(): string {
+    return `r${++this.#refs}`;
+  }
+
+  #send(message: BridgeRequestJson): boolean {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(JSON.stringify(message));
+    return true;
+  }
+
+  #open(): void {
+    const offered = this.token ? [SUBPROTOCOL, `podium.bearer.${this.token}`] : [SUBPROTOCOL];
+    const socket = new WebSocket(this.url, offered);
+    this.#socket = socket;
+    socket.onopen = () => {
+      this.#heardAt = Date.now();
+      this.#setState("open");
+      for (const [ref, { message }] of this.#asked) this.#send({ ref, ...message });
+      for (const [ref, { ask }] of this.#watched) this.#send({ ref, ...ask() });
+      for (const { opened } of this.#spoken.values()) opened();
+    };
+    socket.onmessage = (event) => {
+      this.#heardAt = Date.now();
+      this.#failures = 0;
+      this.#take(JSON.parse(event.data as string) as BridgeResponseJson);
+    };
+    socket.onclose = () => {
+      if (socket === this.#socket) this.#lost();
+    };
+  }
+
+  #lost(): void {
+    this.#socket = undefined;
+    for (const { closed } of this.#spoken.values()) closed();
+    if (this.state === "closed") return;
+    this.#setState("connecting");
+    // Full jitter: a thousand tabs must not come back in the same moment.
+    const ceiling = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(++this.#failures, 10));
+    const wait = BACKOFF_MS_MIN / 2 + Math.random() * ceiling;
+    this.#timer = setTimeout(() => this.#open(), wait);
+  }
+
+  #take(response: BridgeResponseJson): void {
+    const ref = response.ref ?? "";
+    if (response.agent) {
+      for (const frame of response.agent.frames ?? []) this.#frame(frame);
+      return;
+    }
+    if (response.notice) {
+      this.notice = response.notice;
+      return;
+    }
+    const watched = this.#watched.get(ref);
+    if (watched) {
+      if (response.error) watched.fail(new PodiumError(response.error));
+      else watched.take(response);
+      return;
+    }
+    const asked = this.#asked.get(ref);
+    if (!asked) return;
+    this.#asked.delete(ref);
+    if (response.error) asked.fail(new PodiumError(response.error));
+    else asked.settle(response);
+  }
+
+  #frame(frame: RouterFrameJson): void {
+    if (frame.agentId) this.#spoken.get(frame.agentId)?.take(frame);
+    else for (const { take } of this.#spoken.values()) take(frame);
+  }
+
+  #ping(): void {
+    if (this.state !== "open") return;
+    // A laptop that slept has a socket that looks open and is not.
+    if (Date.now() - this.#heardAt > SILENCE_MS_MAX) {
+      const socket = this.#socket;
+      this.#lost();
+      socket?.close();
+    } else {
+      this.#send({ ref: "ping", ping: {} });
+    }
+  }
+
+  #setState(state: State): void {
+    if (this.state === state) return;
+    this.state = state;
+    this.onstate(state);
+  }
+}

@@ -1,0 +1,1 @@
+"""Programs that show Podium at work, each runnable as it is."""

@@ -1,0 +1,1 @@
+"""What the agents do: pure functions from the bytes of files to what is wrong with them."""

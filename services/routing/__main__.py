@@ -1,0 +1,150 @@
+"""Runs Routing: `python -m services.routing`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from podium.v1 import routing_pb2_grpc
+from services.kernel import names, telemetry
+from services.kernel.clock import Clock
+from services.kernel.metrics import Metrics
+from services.kernel.options import Dial
+from services.kernel.serving import Assembled, ServiceSpec, main
+from services.routing.adapters.desk import RouterDesk
+from services.routing.adapters.dispatch import DispatchLink
+from services.routing.adapters.facts import Facts
+from services.routing.adapters.frames import Frames
+from services.routing.adapters.models import ModelLink
+from services.routing.adapters.registry import RegistryLink
+from services.routing.adapters.reports import Reports
+from services.routing.adapters.traces import Traces
+from services.routing.config import Settings
+from services.routing.core.router import Router
+from services.routing.loops import keep_link, keep_time, tell_alive
+from services.routing.servicer.sessions import POLICY, SERVICE_NAME, RoutingServicer
+
+drain_poll_s = 0.1
+drain_share = 0.8
+"""Share of the drain time that agents get to move; the rest is for the last reports."""
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
+    """Put Routing together."""
+    router_id = f"router-{secrets.token_hex(6)}"
+    async with telemetry.started("routing", settings) as observed:
+        router = Router(router_id, settings.limits(), np.random.default_rng(secrets.randbits(128)))
+        latency = observed.metrics.histogram(
+            names.metric_assignment_latency, "From queued to sent to an agent."
+        )
+        desk = RouterDesk(
+            router,
+            clock,
+            Frames(router_id, router.board.limits),
+            Traces(observed.tracer, clock.now()),
+            latency.observe,
+        )
+        measure(observed.metrics, desk)
+        links: list[DispatchLink | RegistryLink | ModelLink] = [
+            DispatchLink(settings.task_scheduler_address, dial, desk, Reports(router_id)),
+            RegistryLink(settings.agent_registry_address, dial, desk, Facts(router_id)),
+            ModelLink(settings.ml_router_address, dial, desk),
+        ]
+        draw = random.Random(os.urandom(16)).random
+        endless: list[Coroutine[Any, Any, None]] = [
+            keep_time(desk, clock),
+            tell_alive(desk.tell_alive, clock),
+            *(keep_link(link, clock, draw) for link in links),
+        ]
+        loops = [asyncio.create_task(each) for each in endless]
+        servicer = RoutingServicer(desk, clock)
+
+        def ready() -> str:
+            return "" if router.board.dispatch_up else "TaskScheduler is not reached"
+
+        async def drain() -> None:
+            await hand_over(desk, clock, settings.drain_s)
+
+        try:
+            yield Assembled(
+                register=lambda server: routing_pb2_grpc.add_RoutingServiceServicer_to_server(
+                    servicer, server
+                ),
+                service_names=(SERVICE_NAME,),
+                ready=ready,
+                drain=drain,
+                telemetry=observed,
+                policy=POLICY,
+                loops=loops,
+            )
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            for link in links:
+                await link.close()
+
+
+async def hand_over(desk: RouterDesk, clock: Clock, drain_s: float) -> None:
+    """Ask all agents to move, wait until they have, then close what is left."""
+    began = clock.now()
+    span_s = drain_s * drain_share
+    desk.router.attendance.drain(began.wall_ms + round(span_s * 1e3), began)
+    desk.touch()
+    board = desk.router.board
+    while clock.now().mono_s - began.mono_s < span_s:
+        attached = any(session.stream is not None for session in board.sessions.values())
+        if not attached and not board.leases.unsettled:
+            break
+        await clock.sleep(drain_poll_s)
+    desk.close_lines()
+
+
+def measure(metrics: Metrics, desk: RouterDesk) -> None:
+    """Expose the numbers of the core."""
+    router = desk.router
+    board, fleet = router.board, router.board.fleet
+    metrics.read_gauge(names.metric_sessions, "Agents with a session.", lambda: len(board.sessions))
+    metrics.read_gauge(
+        names.metric_agent_utilization,
+        "Share of all slots that are taken.",
+        lambda: fleet.busy_slots / fleet.capacity_slots if fleet.capacity_slots else 0.0,
+    )
+    metrics.read_gauge(names.metric_leases, "Leases held here.", lambda: len(board.leases))
+    metrics.read_counter(names.metric_grants, "Tasks granted.", lambda: router.orders.granted)
+    metrics.read_counter(names.metric_decisions, "Agents chosen.", lambda: router.matcher.decided)
+    metrics.read_gauges(
+        "podium_routing_waiting",
+        "Tasks here that no agent has, and outcomes that are not settled.",
+        "what",
+        lambda: (
+            ("task", len(board.waiting)),
+            ("outcome", len(board.leases.unsettled)),
+        ),
+    )
+    metrics.read_counter(
+        "podium_models_rejected_total", "Models refused.", lambda: router.models_rejected
+    )
+    metrics.read_counter(
+        "podium_handed_back_total", "Tasks given back.", lambda: router.work.handed_back
+    )
+
+
+SERVICE = ServiceSpec(
+    name="routing",
+    settings=Settings,
+    summary="Holds agent sessions, chooses the agent for each task and passes on outcomes.",
+    assemble=assemble,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(SERVICE))

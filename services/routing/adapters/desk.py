@@ -1,0 +1,248 @@
+"""Where inputs meet the core and its effects are performed: one turn for all that came at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from podium.v1 import routing_pb2
+from services.kernel.clock import Clock
+from services.kernel.coalesce import Outbox
+from services.kernel.errors import PodiumError, ResourceExhausted, Unavailable
+from services.kernel.instant import Instant
+from services.routing.adapters.facts import Fact
+from services.routing.adapters.frames import Frames
+from services.routing.adapters.traces import Traces
+from services.routing.core import effects
+from services.routing.core.effects import LeaseKey, ToAgent, ToScheduler
+from services.routing.core.router import Router
+
+stalled_len = 2_048
+"""Frames that wait for a reader before its agents get nothing more."""
+line_len_max = 16_384
+settlement_s = 10.0
+
+
+class StreamLine:
+    """One stream of agents: the frames that wait for it."""
+
+    def __init__(self, number: int, frames: Frames) -> None:
+        self.number = number
+        self.outbox: Outbox[ToAgent] = Outbox(queue_len_max=line_len_max)
+        self.error: PodiumError | None = None
+        self.stalled = False
+        self._frames = frames
+
+    async def responses(self) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
+        """Yield what is to be sent; raise why the core has closed the line, if it has."""
+        async for batch in self.outbox.batches():
+            yield self._frames.response(batch)
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Send what is queued and end."""
+        self.outbox.close()
+
+    def fail(self, error: PodiumError) -> None:
+        """Send what is queued and end with an error."""
+        self.error = self.error or error
+        self.outbox.close()
+
+
+class RouterDesk:
+    """Performs what the core decides."""
+
+    def __init__(
+        self,
+        router: Router,
+        clock: Clock,
+        frames: Frames,
+        traces: Traces,
+        observe_assignment: Callable[[float], None],
+    ) -> None:
+        self.router = router
+        self.traces = traces
+        self.dispatch: Outbox[ToScheduler] | None = None
+        """Reports to the scheduler, while it is reached."""
+        self.registry: Outbox[Fact] | None = None
+        """Facts for the registry, while it is reached."""
+        self.facts_dropped = 0
+        self._clock = clock
+        self._frames = frames
+        self._observe = observe_assignment
+        self._lines: dict[int, StreamLine] = {}
+        self._numbers = 0
+        self._touched = False
+        self._wall_ms = 0
+        self._waiters: dict[LeaseKey, list[asyncio.Future[int]]] = {}
+        to_agent: dict[type, Callable[[Any], None]] = dict.fromkeys(
+            (
+                effects.SendReady,
+                effects.SendRenewAck,
+                effects.SendResultAck,
+                effects.SendCancel,
+                effects.SendRecall,
+                effects.SendProbe,
+            ),
+            self._to_session,
+        )
+        to_line = dict.fromkeys((effects.SendSuperseded, effects.SendRefusal), self._to_stream)
+        to_scheduler = dict.fromkeys(
+            (
+                effects.Progressed,
+                effects.Asked,
+                effects.HandedBack,
+                effects.Ended,
+                effects.Renewed,
+                effects.Claimed,
+                effects.Credited,
+            ),
+            self._to_scheduler,
+        )
+        to_registry = dict.fromkeys(
+            (effects.Opened, effects.Closed, effects.Outcome), self._to_registry
+        )
+        self._perform: dict[type, Callable[[Any], None]] = {
+            **to_agent,
+            **to_line,
+            **to_scheduler,
+            **to_registry,
+            effects.SendAssign: self._assign,
+            effects.SendDrain: self._to_stream,
+            effects.Started: self._started,
+            effects.Settled: self._settled,
+            effects.CloseStream: self._close,
+        }
+
+    @property
+    def line_count(self) -> int:
+        """How many streams are open."""
+        return len(self._lines)
+
+    def now(self) -> Instant:
+        """Return the time that inputs are stamped with."""
+        return self._clock.now()
+
+    def open_line(self) -> StreamLine:
+        """Take a new stream in."""
+        self._numbers += 1
+        line = self._lines[self._numbers] = StreamLine(self._numbers, self._frames)
+        self.router.attendance.open_stream(line.number)
+        return line
+
+    def drop_line(self, number: int) -> None:
+        """Let a stream go that has ended."""
+        line = self._lines.pop(number, None)
+        if line is not None:
+            line.close()
+            self.router.attendance.close_stream(number, self.now())
+            self.touch()
+
+    def close_lines(self) -> None:
+        """End all streams."""
+        for line in tuple(self._lines.values()):
+            line.close()
+
+    def touch(self) -> None:
+        """Let the core decide at the end of this turn of the loop."""
+        if not self._touched:
+            self._touched = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def tick(self) -> None:
+        """Do what is due."""
+        now = self.now()
+        for line in self._lines.values():
+            stalled = len(line.outbox) >= stalled_len
+            if stalled or line.stalled:
+                line.stalled = stalled
+                self.router.liveness.stall_stream(line.number, now, stalled=stalled)
+        self.router.tick(now)
+        self.touch()
+
+    def tell_alive(self) -> None:
+        """Tell the registry who was heard of."""
+        if self.registry is not None:
+            for session in self.router.liveness.alive():
+                self._to_registry(session)
+
+    async def settlement(self, key: LeaseKey) -> int:
+        """Return the scheduler's verdict on an outcome that was reported.
+
+        Raises:
+            Unavailable: SCHEDULER_UNREACHABLE, it did not answer in time.
+        """
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(key, []).append(waiter)
+        self.touch()
+        try:
+            async with asyncio.timeout(settlement_s):
+                return await waiter
+        except TimeoutError:
+            raise Unavailable(
+                "SCHEDULER_UNREACHABLE",
+                "The scheduler does not answer; repeat the result.",
+                retry_after_s=1.0,
+            ) from None
+        finally:
+            waiters = self._waiters.get(key, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiters[key]
+
+    def _turn(self) -> None:
+        self._touched = False
+        perform = self._perform
+        now = self._clock.now()
+        self._wall_ms = now.wall_ms
+        for effect in self.router.turn(now):
+            perform[type(effect)](effect)
+
+    def _assign(self, effect: effects.SendAssign) -> None:
+        lease = effect.lease
+        self.traces.offered(lease)
+        if lease.queued_ms:
+            self._observe(max(0.0, (self._wall_ms - lease.queued_ms) / 1e3))
+        self._to_session(effect)
+
+    def _to_session(self, effect: Any) -> None:
+        stream = effect.session.stream
+        if stream is not None:
+            self._put(stream.number, effect)
+
+    def _to_stream(self, effect: Any) -> None:
+        self._put(effect.stream, effect)
+
+    def _put(self, number: int, effect: ToAgent) -> None:
+        line = self._lines.get(number)
+        if line is not None and not line.outbox.offer(effect) and not line.outbox.closed:
+            line.fail(_stalled("The stream is not read; open another and resume."))
+
+    def _started(self, effect: effects.Started) -> None:
+        self.traces.assigned(effect.lease)
+        self._to_scheduler(effect)
+
+    def _to_scheduler(self, effect: Any) -> None:
+        if self.dispatch is not None:
+            self.dispatch.put(effect)
+
+    def _to_registry(self, fact: Fact) -> None:
+        if self.registry is not None and not self.registry.offer(fact):
+            self.facts_dropped += 1
+
+    def _settled(self, effect: effects.Settled) -> None:
+        for waiter in self._waiters.pop((effect.task_id, effect.epoch), ()):
+            if not waiter.done():
+                waiter.set_result(effect.verdict)
+
+    def _close(self, effect: effects.CloseStream) -> None:
+        line = self._lines.get(effect.stream)
+        if line is not None:
+            line.fail(_stalled(effect.message))
+
+
+def _stalled(message: str) -> ResourceExhausted:
+    return ResourceExhausted("STREAM_STALLED", message, retry_after_s=1.0)

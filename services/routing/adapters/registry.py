@@ -1,0 +1,66 @@
+"""The stream to the registry: what happens to sessions out, directives about agents in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+
+from podium.v1 import agent_pb2, agent_registry_pb2_grpc
+from services.kernel.coalesce import Outbox
+from services.kernel.options import Dial
+from services.routing.adapters.desk import RouterDesk
+from services.routing.adapters.facts import Fact, Facts
+
+outbox_len_max = 65_536
+linger_s = 0.05
+"""Facts are for statistics and health: they can gather for longer than assignments."""
+
+
+class RegistryLink:
+    """Holds the stream to the registry; without it work goes on under the last directives."""
+
+    peer = "AgentRegistry"
+
+    def __init__(self, address: str, dial: Dial, desk: RouterDesk, facts: Facts) -> None:
+        self._channel = dial(address)
+        self._desk = desk
+        self._facts = facts
+
+    async def close(self) -> None:
+        """Give the channel back."""
+        await self._channel.close()
+
+    async def serve(self) -> None:
+        """Hold the stream until it ends."""
+        desk = self._desk
+        stub = agent_registry_pb2_grpc.AgentRegistryServiceStub(self._channel)
+        outbox: Outbox[Fact] = Outbox(
+            queue_len_max=outbox_len_max, batch_len_max=1_000, linger_s=linger_s
+        )
+        call: Any = stub.SyncSessions()
+        desk.registry = outbox
+        writer = asyncio.create_task(self._write(call, outbox))
+        try:
+            async for response in call:
+                for directive in response.directives:
+                    desk.router.attendance.directive(
+                        directive.agent_id,
+                        breaker=agent_pb2.Agent.Breaker.Name(directive.breaker)[8:],
+                        draining=directive.draining,
+                        quarantined=directive.quarantined,
+                    )
+                desk.touch()
+        finally:
+            desk.registry = None
+            outbox.close()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            call.cancel()
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[Any, Any], outbox: Outbox[Fact]) -> None:
+        await call.write(self._facts.snapshot(self._desk.router.board.sessions.values()))
+        async for batch in outbox.batches():
+            for request in self._facts.requests(batch):
+                await call.write(request)

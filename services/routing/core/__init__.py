@@ -1,0 +1,1 @@
+"""Decisions of Routing: pure, told the time, returning effects."""

@@ -1,0 +1,385 @@
+"""Who is here: streams and sessions from Hello to the end, liveness, drain.
+
+A session outlives its stream by a short grace, in which the agent may come back with its tasks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted
+from services.routing.core.assignment import Lease, Stage
+from services.routing.core.board import Board
+from services.routing.core.effects import (
+    CANCEL,
+    KEEP,
+    LOST,
+    Claimed,
+    Closed,
+    LeaseKey,
+    Opened,
+    SendDrain,
+    SendReady,
+    SendRefusal,
+    SendSuperseded,
+)
+from services.routing.core.session import Greeting, Session, Stream
+from services.routing.core.work import Work
+
+if TYPE_CHECKING:
+    from services.kernel.instant import Instant
+
+greeted_len_max = 10_000
+
+
+class Attendance:
+    """The streams and sessions of a router."""
+
+    def __init__(self, board: Board, work: Work) -> None:
+        self._board = board
+        self._work = work
+        self._departed: deque[tuple[float, Session]] = deque()
+        self._claiming: set[Session] = set()
+
+    # Streams.
+
+    def open_stream(self, number: int) -> None:
+        """Take a stream in."""
+        self._board.streams[number] = Stream(number)
+
+    def close_stream(self, number: int, now: Instant) -> None:
+        """Let a stream go; its agents may come back within the grace."""
+        stream = self._board.streams.pop(number, None)
+        for session in tuple(stream.agents.values()) if stream else ():
+            self.detach(session, now)
+
+    # Sessions.
+
+    def hello(self, number: int, greeting: Greeting, now: Instant) -> None:
+        """Begin, resume or take over the session of an agent.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_AGENTS, here or on this stream.
+        """
+        board = self._board
+        stream = board.streams[number]
+        current = stream.agents.get(greeting.agent_id)
+        if current is not None and current.instance_id == greeting.instance_id:
+            self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)
+            return
+        known = board.sessions.get(greeting.agent_id)
+        self._check_room(stream, known)
+        if known is not None and known.instance_id == greeting.instance_id:
+            session = self._resume(known, greeting)
+        else:
+            session = self._new(greeting, now)
+            if known is not None:
+                self._supersede(known, session, greeting, now)
+            board.sessions[greeting.agent_id] = session
+        self._attach(session, stream, now)
+        offers = self._reconcile(session, greeting.in_flight, now)
+        if not session.claims:
+            self.make_ready(session)
+        else:
+            session.claim_due_s = now.mono_s + board.limits.claim_s
+            self._claiming.add(session)
+        for lease in offers:
+            self._work.offer_again(lease, now)
+
+    def speaker(self, number: int, agent_id: str, now: Instant) -> Session | None:
+        """Return the session of an agent that speaks; None when what it says no longer counts.
+
+        Raises:
+            FailedPrecondition: HELLO_REQUIRED, it never said Hello on this stream.
+        """
+        stream = self._board.streams[number]
+        session = stream.agents.get(agent_id)
+        if session is None:
+            if agent_id in stream.greeted:
+                return None
+            raise FailedPrecondition(
+                "HELLO_REQUIRED",
+                "The first frame of an agent on a stream must be Hello.",
+                metadata={"agent_id": agent_id[:64]},
+            )
+        session.heard_s = now.mono_s
+        if session.silent:
+            session.silent = False
+            self._board.fleet.refresh(session)
+        return session
+
+    def refuse(
+        self,
+        stream: Stream,
+        agent_id: str,
+        reason: str,
+        message: str,
+        now: Instant,
+        task_id: str = "",
+    ) -> None:
+        """Answer a frame by Refusal and count it.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_STRIKES.
+        """
+        self._board.effects.append(
+            SendRefusal(stream.number, agent_id, reason, message, task_id, False)
+        )
+        stream.strike(now.mono_s)
+
+    def credit(self, session: Session, total: int) -> None:
+        """Raise what an agent accepts; it never falls."""
+        session.credit_total = max(session.credit_total or 0, total)
+        self._board.fleet.refresh(session)
+
+    def drain_agent(self, session: Session) -> None:
+        """Give an agent nothing new for the rest of its session."""
+        session.draining = True
+        self._board.fleet.refresh(session)
+
+    def goodbye(self, session: Session, now: Instant) -> None:
+        """End a session in order; nothing of it is kept."""
+        stream = session.stream
+        assert stream is not None
+        del stream.agents[session.agent_id]
+        session.stream = None
+        self._board.effects.append(Closed(session.agent_id, True))
+        self._end(session, now)
+
+    def lost(self, session: Session, now: Instant) -> None:
+        """Treat an agent behind a bridge as one whose stream is gone."""
+        stream = session.stream
+        assert stream is not None
+        del stream.agents[session.agent_id]
+        self.detach(session, now)
+
+    def probe_reply(self, session: Session, nonce: int, now: Instant) -> None:
+        """Note that the way down to an agent works."""
+        if nonce == session.probe_nonce:
+            session.probe_sent_s = None
+            session.proved_s = now.mono_s
+
+    def directive(self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool) -> None:
+        """Follow what the registry says about an agent."""
+        session = self._board.sessions.get(agent_id)
+        if session is None:
+            return
+        session.breaker_open = breaker == "OPEN"
+        session.half_open = breaker == "HALF_OPEN"
+        session.draining = session.draining or draining
+        session.quarantined = quarantined
+        self._board.fleet.refresh(session)
+
+    def drain(self, deadline_wall_ms: int, now: Instant) -> None:
+        """Take nothing new, give back what no agent has begun, and ask all agents to move."""
+        board = self._board
+        board.draining = True
+        board.fleet.changed.update(board.fleet.classes.values())
+        for lease in board.leases:
+            if lease.stage is Stage.WAITING:
+                self._work.hand_back(lease, "ROUTER_DRAINING", "", now)
+        for number in board.streams:
+            board.effects.append(SendDrain(number, deadline_wall_ms))
+
+    # Time.
+
+    def tick(self, now: Instant) -> None:
+        """End what is due: graces, pauses and waits for the scheduler's word."""
+        board = self._board
+        while self._departed and self._departed[0][0] <= now.mono_s:
+            due_s, session = self._departed.popleft()
+            detached_s = session.detached_s
+            # It may have come back, and gone again, meanwhile.
+            if session.stream is None and detached_s is not None:
+                if detached_s + board.limits.detach_grace_s <= due_s:
+                    self._end(session, now)
+        for session in [s for s in self._claiming if s.claim_due_s <= now.mono_s]:
+            if session.stream is not None and not session.ready:
+                session.verdicts.extend((*key, KEEP) for key in session.claims)
+                self.make_ready(session)
+            self._claiming.discard(session)
+
+    # Inside.
+
+    def _check_room(self, stream: Stream, known: Session | None) -> None:
+        limits = self._board.limits
+        if known is None and len(self._board.sessions) >= limits.agents_max:
+            raise _too_many(f"This router has {limits.agents_max} agents.", limits.agents_max)
+        if len(stream.agents) >= limits.stream_agents_max:
+            most = limits.stream_agents_max
+            raise _too_many(f"This stream has {most} agents; open another.", most)
+
+    def _new(self, greeting: Greeting, now: Instant) -> Session:
+        token = self._board.rng.bytes(16).hex()
+        return Session(
+            agent_id=greeting.agent_id,
+            instance_id=greeting.instance_id,
+            session_id=token[:12],
+            resume_token=token,
+            name=greeting.name,
+            capabilities=greeting.capabilities,
+            max_concurrency=greeting.max_concurrency,
+            cost_per_task=greeting.cost_per_task,
+            body=greeting.body,
+            heard_s=now.mono_s,
+        )
+
+    def _resume(self, session: Session, greeting: Greeting) -> Session:
+        session.resumed = greeting.resume_token == session.resume_token
+        if session.stream is not None:
+            # The stream before is half open: it has not been seen to end yet.
+            del session.stream.agents[session.agent_id]
+            session.stream = None
+        if not session.resumed:
+            session.resume_token = self._board.rng.bytes(16).hex()
+            session.session_id = session.resume_token[:12]
+            session.seq = 0
+            session.credit_total = None
+            session.assigned_total = 0
+        if session.row >= 0:
+            self._leave(session)
+        session.name = greeting.name
+        session.capabilities = greeting.capabilities
+        session.max_concurrency = greeting.max_concurrency
+        session.cost_per_task = greeting.cost_per_task
+        session.body = greeting.body
+        return session
+
+    def _supersede(self, old: Session, new: Session, greeting: Greeting, now: Instant) -> None:
+        """Take over from an older instance, with the leases the newer one says it has."""
+        board = self._board
+        if old.stream is not None:
+            del old.stream.agents[old.agent_id]
+            board.effects.append(
+                SendSuperseded(
+                    old.stream.number, old.agent_id, old.next_seq(), greeting.instance_id
+                )
+            )
+            old.stream = None
+            old.detached_s = now.mono_s
+            self._departed.append((now.mono_s + board.limits.detach_grace_s, old))
+        if old.row >= 0:
+            self._leave(old)
+        for key in greeting.in_flight:
+            lease = old.leases.get(key)
+            if lease is not None:
+                board.unbind(lease)
+                lease.session = new
+                new.leases[key] = lease
+                new.load += 1
+
+    def _attach(self, session: Session, stream: Stream, now: Instant) -> None:
+        board = self._board
+        session.stream = stream
+        session.detached_s = None
+        session.heard_s = session.proved_s = now.mono_s
+        session.probe_sent_s = None
+        session.silent = session.ready = False
+        session.stalled = stream.stalled_s is not None
+        stream.agents[session.agent_id] = session
+        if len(stream.greeted) >= greeted_len_max:
+            stream.greeted = set(stream.agents)
+        stream.greeted.add(session.agent_id)
+        row = board.fleet.join(session, session.capabilities)
+        board.fleet.busy_slots += session.load
+        if board.model is not None:
+            board.fleet.model_row[row] = board.model.rows.get(session.agent_id, -1)
+        board.demands.joined(session)
+        board.effects.append(Opened(session))
+
+    def _reconcile(
+        self, session: Session, in_flight: tuple[LeaseKey, ...], now: Instant
+    ) -> list[Lease]:
+        """Compare what an agent says it has with what is known; return offers it did not get."""
+        board = self._board
+        listed = dict.fromkeys(in_flight)
+        session.verdicts = []
+        session.claims = set()
+        offers = []
+        for key, lease in tuple(session.leases.items()):
+            if key in listed:
+                continue
+            if lease.stage is Stage.OFFERED:
+                offers.append(lease)
+            else:
+                self._work.give_up(lease, now)
+        for key in listed:
+            verdict = self._verdict(session, key, now)
+            if verdict:
+                session.verdicts.append((*key, verdict))
+        if session.claims and board.dispatch_up:
+            board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
+        elif session.claims:
+            # Nobody to ask for now: it goes on, and the scheduler hears of it when it is back.
+            session.verdicts.extend((*key, KEEP) for key in session.claims)
+            session.claims = set()
+        return offers
+
+    def _verdict(self, session: Session, key: LeaseKey, now: Instant) -> int:
+        """Return what is to become of a lease an agent came with; 0 when the scheduler must say."""
+        board = self._board
+        lease = session.leases.get(key)
+        if lease is not None:
+            if lease.stage is Stage.OFFERED:
+                self._work.begin(lease, now)
+            return CANCEL if lease.stage is Stage.STOPPING else KEEP
+        ended = board.leases.unsettled.get(key)
+        if ended is not None:
+            mine = ended.agent_id == session.agent_id and not ended.lost
+            return KEEP if mine else LOST
+        if board.leases.get(key) is not None:
+            return LOST
+        lease = Lease(*key)
+        lease.stage = Stage.CLAIMED
+        board.leases.add(lease)
+        board.bind(lease, session)
+        session.claims.add(key)
+        return 0
+
+    def make_ready(self, session: Session) -> None:
+        """Let an agent begin."""
+        session.ready = True
+        verdicts = tuple(session.verdicts)
+        session.verdicts = []
+        self._board.effects.append(
+            SendReady(session, session.next_seq(), verdicts, session.resumed)
+        )
+        self._claiming.discard(session)
+        self._board.fleet.refresh(session)
+
+    def detach(self, session: Session, now: Instant) -> None:
+        """Note that the way to an agent is gone; it may come back within the grace."""
+        board = self._board
+        session.stream = None
+        session.detached_s = now.mono_s
+        board.fleet.refresh(session)
+        board.effects.append(Closed(session.agent_id, False))
+        self._departed.append((now.mono_s + board.limits.detach_grace_s, session))
+
+    def _leave(self, session: Session) -> None:
+        row = session.row
+        self._board.fleet.leave(session)
+        self._board.demands.left(row)
+
+    def _end(self, session: Session, now: Instant) -> None:
+        """Forget a session; its tasks are lost, unless this router is the one that goes."""
+        board = self._board
+        if session.row >= 0:
+            self._leave(session)
+        if board.sessions.get(session.agent_id) is session:
+            del board.sessions[session.agent_id]
+        self._claiming.discard(session)
+        for lease in tuple(session.leases.values()):
+            if board.draining and lease.stage in (Stage.RUNNING, Stage.CLAIMED):
+                # The agent goes on with it at another router, which will claim it.
+                board.unbind(lease)
+                board.leases.drop(lease)
+            else:
+                self._work.give_up(lease, now)
+
+
+def _too_many(message: str, most: int) -> PodiumError:
+    return ResourceExhausted(
+        "TOO_MANY_AGENTS", message, metadata={"agents_max": str(most)}, retry_after_s=5.0
+    )

@@ -1,0 +1,105 @@
+"""Everything the core knows, in one place, for the parts of it that decide."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.routing.core.assignment import Lease, Leases, Stage
+from services.routing.core.demand import Demands
+from services.routing.core.effects import Effect, HandedBack
+from services.routing.core.fleet import Fleet
+from services.routing.core.model import Mode, Model
+from services.routing.core.session import Limits, Session, Stream
+from services.routing.core.waiting import Waiting
+
+if TYPE_CHECKING:
+    from services.kernel.instant import Instant
+
+MODEL_INTERVALS_MAX = 3
+MODEL_DOWN_S_MAX = 5.0
+
+
+class Board:
+    """The state of a router."""
+
+    def __init__(self, router_id: str, limits: Limits, rng: np.random.Generator) -> None:
+        self.router_id = router_id
+        self.limits = limits
+        self.rng = rng
+        self.streams: dict[int, Stream] = {}
+        self.sessions: dict[str, Session] = {}
+        self.fleet = Fleet()
+        self.demands = Demands(self.fleet)
+        self.waiting = Waiting()
+        self.leases = Leases()
+        self.effects: list[Effect] = []
+        self.dispatch_up = False
+        """Whether the scheduler has welcomed this router."""
+        self.draining = False
+        self.model: Model | None = None
+        self.model_s = -math.inf
+        """When the model was last sent."""
+        self.model_down_s: float | None = None
+        """Since when there is no stream that would bring a newer one."""
+
+    def take_effects(self) -> list[Effect]:
+        """Return what is to be done, and forget it."""
+        effects, self.effects = self.effects, []
+        return effects
+
+    def model_in_use(self, now_s: float) -> Model | None:
+        """Return the model unless it is off or stale: then the formula decides at once."""
+        model = self.model
+        if model is None or model.mode is Mode.OFF:
+            return None
+        if now_s - self.model_s > MODEL_INTERVALS_MAX * model.push_interval_s:
+            return None
+        if self.model_down_s is not None and now_s - self.model_down_s > MODEL_DOWN_S_MAX:
+            return None
+        return model
+
+    def unbind(self, lease: Lease) -> None:
+        """Take a lease from its agent, or out of the waiting ones; the slot is free."""
+        if lease.stage is Stage.WAITING:
+            self.waiting.remove(lease)
+            self._uncount(lease)
+        session = lease.session
+        if session is not None:
+            lease.session = None
+            del session.leases[lease.key]
+            self.fleet.release(session)
+
+    def bind(self, lease: Lease, session: Session) -> None:
+        """Give a lease to an agent; it takes a slot."""
+        lease.session = session
+        lease.agent_id = session.agent_id
+        session.leases[lease.key] = lease
+        self.fleet.take(session)
+
+    def placed(self, lease: Lease) -> None:
+        """Note that a waiting lease goes to an agent."""
+        self.waiting.remove(lease)
+        self._uncount(lease)
+
+    def queue(self, lease: Lease) -> None:
+        """Note that a granted lease waits."""
+        assert lease.kind is not None
+        lease.kind.waiting += 1
+        self.waiting.add(lease)
+
+    def hand_back(self, lease: Lease, reason: str, agent_id: str, now: Instant) -> None:
+        """Return a lease that no attempt began under."""
+        self.unbind(lease)
+        self.leases.drop(lease)
+        self.leases.note_handed_back(now.mono_s, lease.key, reason, agent_id)
+        self.effects.append(HandedBack(lease.task_id, lease.epoch, reason, agent_id))
+
+    def _uncount(self, lease: Lease) -> None:
+        kind = lease.kind
+        if kind is not None:
+            kind.waiting -= 1
+            self.fleet.changed.add(kind)
+            lease.kind = None

@@ -1,0 +1,225 @@
+"""What the core wants done: plain records, performed in order by the shell.
+
+A stream is known by its number alone; the payloads of others (`body`) are passed on untouched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from services.routing.core.assignment import Lease
+    from services.routing.core.fleet import CapabilityClass
+    from services.routing.core.session import Session
+
+# Numbers of the wire (LeaseVerdict.Verdict, ResultAck.Verdict), passed through as they come.
+KEEP, CANCEL, LOST = 1, 2, 3
+ACCEPTED, DUPLICATE, FENCED, REFUSED = 1, 2, 3, 4
+
+LeaseKey = tuple[str, int]
+"""Task id and lease epoch."""
+Verdict = tuple[str, int, int]
+"""Task id, lease epoch and one of KEEP, CANCEL, LOST."""
+
+
+class SendReady(NamedTuple):
+    """Accepts an agent."""
+
+    session: Session
+    seq: int
+    verdicts: tuple[Verdict, ...]
+    resumed: bool
+
+
+class SendAssign(NamedTuple):
+    """Offers a task."""
+
+    session: Session
+    seq: int
+    lease: Lease
+    body: object
+    """The grant; kept here since the lease lets it go."""
+
+
+class SendRenewAck(NamedTuple):
+    """Tells which leases are held."""
+
+    session: Session
+    seq: int
+    held: tuple[LeaseKey, ...]
+    lost: tuple[LeaseKey, ...]
+
+
+class SendResultAck(NamedTuple):
+    """Settles a result."""
+
+    session: Session
+    seq: int
+    task_id: str
+    epoch: int
+    verdict: int
+
+
+class SendCancel(NamedTuple):
+    """Stops a task."""
+
+    session: Session
+    seq: int
+    task_id: str
+    epoch: int
+    reason: str
+
+
+class SendRecall(NamedTuple):
+    """Takes offers back that were not acked."""
+
+    session: Session
+    seq: int
+    leases: tuple[LeaseKey, ...]
+
+
+class SendProbe(NamedTuple):
+    """Asks for a sign of life."""
+
+    session: Session
+    seq: int
+    nonce: int
+
+
+class SendSuperseded(NamedTuple):
+    """Ends the session of an older instance on the stream it had."""
+
+    stream: int
+    agent_id: str
+    seq: int
+    instance_id: str
+
+
+class SendRefusal(NamedTuple):
+    """Refuses a frame."""
+
+    stream: int
+    agent_id: str
+    reason: str
+    message: str
+    task_id: str
+    closing: bool
+
+
+class SendDrain(NamedTuple):
+    """Asks all agents of a stream to move."""
+
+    stream: int
+    deadline_wall_ms: int
+
+
+class CloseStream(NamedTuple):
+    """Ends a stream with RESOURCE_EXHAUSTED."""
+
+    stream: int
+    reason: str
+    message: str
+
+
+class Started(NamedTuple):
+    """An agent took a task."""
+
+    lease: Lease
+
+
+class Progressed(NamedTuple):
+    """An agent reported progress."""
+
+    lease: Lease
+    body: object
+
+
+class Asked(NamedTuple):
+    """An agent asked for input."""
+
+    lease: Lease
+    body: object
+
+
+class HandedBack(NamedTuple):
+    """A lease ended without an attempt."""
+
+    task_id: str
+    epoch: int
+    reason: str
+    agent_id: str
+
+
+class Ended(NamedTuple):
+    """An attempt ended; repeated until it is settled."""
+
+    lease: Lease
+
+
+class Renewed(NamedTuple):
+    """Agents keep leases alive."""
+
+    leases: tuple[LeaseKey, ...]
+
+
+class Claimed(NamedTuple):
+    """An agent came with leases that are not known here."""
+
+    agent_id: str
+    leases: tuple[LeaseKey, ...]
+
+
+class Credited(NamedTuple):
+    """What a capability class accepts has changed."""
+
+    kind: CapabilityClass
+    total: int
+
+
+class Opened(NamedTuple):
+    """An agent has a session."""
+
+    session: Session
+
+
+class Closed(NamedTuple):
+    """An agent's stream is gone."""
+
+    agent_id: str
+    orderly: bool
+
+
+class Outcome(NamedTuple):
+    """How an attempt went, for the registry."""
+
+    agent_id: str
+    task_id: str
+    task_type: str
+    kind: str
+    run_s: float
+    wall_ms: int
+
+
+class Settled(NamedTuple):
+    """The scheduler has settled a result, for whoever waits for it outside a stream."""
+
+    task_id: str
+    epoch: int
+    verdict: int
+
+
+ToAgent = (
+    SendReady
+    | SendAssign
+    | SendRenewAck
+    | SendResultAck
+    | SendCancel
+    | SendRecall
+    | SendProbe
+    | SendSuperseded
+    | SendRefusal
+    | SendDrain
+)
+ToScheduler = Started | Progressed | Asked | HandedBack | Ended | Renewed | Claimed | Credited
+ToRegistry = Opened | Closed | Outcome
+Effect = ToAgent | ToScheduler | ToRegistry | CloseStream | Settled

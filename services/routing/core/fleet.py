@@ -1,0 +1,220 @@
+"""The agents that are connected, as rows of arrays, and the classes of what they can do.
+
+Load and blocks change with every task, so they are kept by increments: a choice reads arrays and
+never walks the agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from services.routing.core.session import Session
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+LOAD_WEIGHT = 100.0
+"""Points of a wholly free agent in the formula."""
+
+
+class Block(IntEnum):
+    """Why an agent gets no work, the gravest last."""
+
+    OPEN = 0
+    PAUSED = 1
+    BREAKER = 2
+    DRAINING = 3
+    QUARANTINED = 4
+    SUSPECT = 5
+
+
+class CapabilityClass:
+    """All agents with one set of capabilities."""
+
+    __slots__ = (
+        "agent_count",
+        "announced",
+        "bit",
+        "capabilities",
+        "class_id",
+        "free_slots",
+        "granted",
+        "names",
+        "waiting",
+        "working_count",
+    )
+
+    def __init__(self, class_id: int, capabilities: frozenset[str]) -> None:
+        self.class_id = class_id
+        self.bit = 1 << class_id
+        self.capabilities = capabilities
+        self.names = tuple(sorted(capabilities))
+        self.agent_count = 0
+        self.working_count = 0
+        self.free_slots = 0
+        self.granted = 0
+        """Tasks granted on its credit since the dispatch stream began."""
+        self.waiting = 0
+        """Tasks granted on its credit that no agent has yet."""
+        self.announced = (-1, -1)
+        """Credit and agent count as the scheduler knows them."""
+
+
+class Fleet:
+    """Rows of agents, and what each class has free."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session | None] = []
+        self.points: FloatArray = np.empty(0)
+        """Load points of the formula for agents that can take a task now, -inf for the others."""
+        self.load_factor: FloatArray = np.empty(0)
+        self.cost: FloatArray = np.empty(0)
+        self.block: NDArray[np.int8] = np.empty(0, np.int8)
+        self.model_row: IntArray = np.empty(0, np.intp)
+        self.by_capability: dict[str, set[int]] = {}
+        self.classes: dict[frozenset[str], CapabilityClass] = {}
+        self.class_by_id: dict[int, CapabilityClass] = {}
+        self.free_mask = 0
+        """Bits of the classes in which an agent can take a task now."""
+        self.working_mask = 0
+        """Bits of the classes in which an agent works, free or not."""
+        self.changed: set[CapabilityClass] = set()
+        """Classes whose credit may have changed."""
+        self.capacity_slots = 0
+        self.busy_slots = 0
+        self._vacant: list[int] = []
+        self._class_ids = 0
+
+    def __len__(self) -> int:
+        return len(self.sessions) - len(self._vacant)
+
+    def class_of(self, capabilities: Iterable[str]) -> CapabilityClass:
+        """Return the class of a set of capabilities, new or known."""
+        key = frozenset(capabilities)
+        kind = self.classes.get(key)
+        if kind is None:
+            kind = CapabilityClass(self._class_ids, key)
+            self._class_ids += 1
+            self.classes[key] = kind
+            self.class_by_id[kind.class_id] = kind
+        return kind
+
+    def forget_empty_classes(self) -> None:
+        """Drop classes without agents and tasks; legal only between two dispatch streams."""
+        for key, kind in list(self.classes.items()):
+            if not kind.agent_count and not kind.waiting:
+                del self.classes[key]
+                del self.class_by_id[kind.class_id]
+                self.changed.discard(kind)
+
+    def join(self, session: Session, capabilities: Mapping[str, float]) -> int:
+        """Give the agent of a session a row and return it."""
+        if not self._vacant:
+            self._grow()
+        row = self._vacant.pop()
+        self.sessions[row] = session
+        session.row = row
+        session.kind = self.class_of(capabilities)
+        self.cost[row] = session.cost_per_task
+        self.model_row[row] = -1
+        for name in capabilities:
+            self.by_capability.setdefault(name, set()).add(row)
+        session.kind.agent_count += 1
+        self.capacity_slots += session.max_concurrency
+        session.counted_free = 0
+        session.counted_working = False
+        self.refresh(session)
+        return row
+
+    def leave(self, session: Session) -> None:
+        """Take the row of a session away."""
+        row = session.row
+        kind = session.kind
+        assert kind is not None and self.sessions[row] is session
+        self._count(session, kind, 0, working=False)
+        self.capacity_slots -= session.max_concurrency
+        self.busy_slots -= session.load
+        kind.agent_count -= 1
+        self.changed.add(kind)
+        for name in kind.capabilities:
+            rows = self.by_capability[name]
+            rows.discard(row)
+            if not rows:
+                del self.by_capability[name]
+        self.points[row] = -np.inf
+        self.block[row] = Block.SUSPECT
+        self.sessions[row] = None
+        session.row = -1
+        self._vacant.append(row)
+
+    def take(self, session: Session) -> None:
+        """Count one more task on an agent."""
+        session.load += 1
+        self.busy_slots += 1
+        self.refresh(session)
+
+    def release(self, session: Session) -> None:
+        """Count one task less on an agent."""
+        session.load -= 1
+        if session.row >= 0:
+            self.busy_slots -= 1
+            self.refresh(session)
+
+    def refresh(self, session: Session) -> None:
+        """Recount an agent after its load, credit or block has changed."""
+        row = session.row
+        kind = session.kind
+        assert kind is not None
+        block = session.block()
+        free = session.free_slots() if block is Block.OPEN else 0
+        self.block[row] = block
+        self.load_factor[row] = session.load / session.max_concurrency
+        self.points[row] = LOAD_WEIGHT * free / session.max_concurrency if free else -np.inf
+        self._count(session, kind, free, working=block is Block.OPEN)
+
+    def _count(self, session: Session, kind: CapabilityClass, free: int, *, working: bool) -> None:
+        if free != session.counted_free:
+            kind.free_slots += free - session.counted_free
+            session.counted_free = free
+            if kind.free_slots:
+                self.free_mask |= kind.bit
+            else:
+                self.free_mask &= ~kind.bit
+            self.changed.add(kind)
+        if working is not session.counted_working:
+            kind.working_count += 1 if working else -1
+            session.counted_working = working
+            if kind.working_count:
+                self.working_mask |= kind.bit
+            else:
+                self.working_mask &= ~kind.bit
+            self.changed.add(kind)
+
+    def _grow(self) -> None:
+        old = len(self.sessions)
+        new = max(64, old * 2)
+        self.sessions.extend([None] * (new - old))
+        self.points = _extended(self.points, new, -np.inf)
+        self.load_factor = _extended(self.load_factor, new, 0.0)
+        self.cost = _extended(self.cost, new, 0.0)
+        block = np.full(new, Block.SUSPECT, np.int8)
+        block[:old] = self.block
+        self.block = block
+        rows = np.full(new, -1, np.intp)
+        rows[:old] = self.model_row
+        self.model_row = rows
+        # Low rows first: the arrays stay dense at their beginning.
+        self._vacant.extend(range(new - 1, old - 1, -1))
+
+
+def _extended(array: FloatArray, length: int, fill: float) -> FloatArray:
+    grown = np.full(length, fill)
+    grown[: len(array)] = array
+    return grown

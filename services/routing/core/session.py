@@ -1,0 +1,166 @@
+"""An agent's session and the stream it speaks on: facts and small rules, no flow."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.kernel.errors import ResourceExhausted
+from services.routing.core.fleet import Block
+
+if TYPE_CHECKING:
+    from services.routing.core.assignment import Lease
+    from services.routing.core.effects import LeaseKey
+    from services.routing.core.fleet import CapabilityClass
+
+strikes_max = 16
+strikes_s = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times and bounds of sessions."""
+
+    heartbeat_s: float = 15.0
+    lease_s: float = 30.0
+    ack_s: float = 5.0
+    detach_grace_s: float = 1.5
+    probe_s: float = 30.0
+    pause_s: float = 0.25
+    """How long an agent that declined, or an agent a task should avoid, is left alone."""
+    ack_pause_s: float = 5.0
+    """How long an agent that never acked gets nothing."""
+    claim_s: float = 1.0
+    """How long Ready waits for the scheduler's word on leases from before."""
+    stall_s: float = 10.0
+    stop_s: float = 10.0
+    """How long an agent may take to stop a task before its slot counts as free."""
+    agents_max: int = 10_000
+    stream_agents_max: int = 5_000
+
+
+class Greeting(NamedTuple):
+    """What Hello says, checked."""
+
+    agent_id: str
+    instance_id: str
+    name: str
+    capabilities: dict[str, float]
+    max_concurrency: int
+    cost_per_task: float
+    in_flight: tuple[LeaseKey, ...]
+    resume_token: str
+    body: object
+    """The Hello itself, for the registry."""
+
+
+class Stream:
+    """One stream of frames, of one agent or of many."""
+
+    __slots__ = ("agents", "closing", "greeted", "number", "stalled_s", "strikes")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.agents: dict[str, Session] = {}
+        """Sessions attached to it."""
+        self.greeted: set[str] = set()
+        """Agents that ever said Hello on it."""
+        self.strikes: deque[float] = deque()
+        self.stalled_s: float | None = None
+        """Since when its reader is behind."""
+        self.closing = False
+
+    def strike(self, now_s: float) -> None:
+        """Count a refused frame.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_STRIKES, 16 within a minute.
+        """
+        strikes = self.strikes
+        strikes.append(now_s)
+        while strikes[0] <= now_s - strikes_s:
+            strikes.popleft()
+        if len(strikes) >= strikes_max:
+            raise ResourceExhausted(
+                "TOO_MANY_STRIKES",
+                f"{len(strikes)} frames were refused within a minute; mend the agent.",
+                metadata={"strikes_max": str(strikes_max)},
+                retry_after_s=strikes_s,
+            )
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """An agent as this router has it."""
+
+    agent_id: str
+    instance_id: str
+    session_id: str
+    resume_token: str
+    name: str
+    capabilities: dict[str, float]
+    max_concurrency: int
+    cost_per_task: float
+    body: object
+    heard_s: float
+    stream: Stream | None = None
+    seq: int = 0
+    ready: bool = False
+    """Whether Ready was sent; work comes only after it."""
+    resumed: bool = False
+    claim_due_s: float = 0.0
+    verdicts: list[tuple[str, int, int]] = field(default_factory=list)
+    """Verdicts gathered for Ready."""
+    claims: set[LeaseKey] = field(default_factory=set)
+    """Leases the scheduler was asked about."""
+    leases: dict[LeaseKey, Lease] = field(default_factory=dict)
+    row: int = -1
+    kind: CapabilityClass | None = None
+    load: int = 0
+    counted_free: int = 0
+    counted_working: bool = False
+    credit_total: int | None = None
+    assigned_total: int = 0
+    draining: bool = False
+    quarantined: bool = False
+    breaker_open: bool = False
+    half_open: bool = False
+    silent: bool = False
+    stalled: bool = False
+    paused_until_s: float = 0.0
+    paused: bool = False
+    detached_s: float | None = None
+    probe_nonce: int = 0
+    probe_sent_s: float | None = None
+    proved_s: float = 0.0
+    """When the way down to the agent was last seen to work."""
+    alive_told: tuple[float, int] = (0.0, -1)
+    """When it was heard of and its load, as the registry was told."""
+
+    def next_seq(self) -> int:
+        """Return the number of the next frame."""
+        self.seq += 1
+        return self.seq
+
+    def block(self) -> Block:
+        """Return why it gets no work; the gravest reason when there are several."""
+        if self.stream is None or not self.ready or self.silent or self.stalled:
+            return Block.SUSPECT
+        if self.quarantined:
+            return Block.QUARANTINED
+        if self.draining:
+            return Block.DRAINING
+        if self.breaker_open:
+            return Block.BREAKER
+        if self.paused:
+            return Block.PAUSED
+        return Block.OPEN
+
+    def free_slots(self) -> int:
+        """Return how many more tasks it accepts."""
+        # A breaker that is half open lets one probe through at a time.
+        free = (1 if self.half_open else self.max_concurrency) - self.load
+        if self.credit_total is not None:
+            free = min(free, self.credit_total - self.assigned_total)
+        return max(0, free)

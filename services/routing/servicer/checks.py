@@ -1,0 +1,101 @@
+"""Rules of what agents send, checked before the core hears of it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from podium.v1 import session_pb2, task_pb2
+from services.kernel import limits
+from services.kernel.rules import Checker
+from services.routing.core.session import Greeting
+
+in_flight_len_max = 1_000
+concurrency_max = 1_000
+checkpoint_bytes_max = 64 * 1024
+failure_len_max = 4 * 1024
+money_max = 1e12
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]").fullmatch
+
+
+def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
+    """Return what a Hello says.
+
+    Raises:
+        InvalidArgument: INVALID_FIELD, with every field that breaks a rule.
+    """
+    check = Checker()
+    check.identifier("agent_id", agent_id)
+    check.key("hello.instance_id", hello.instance_id)
+    check.name("hello.name", hello.name)
+    check.text("hello.build_id", hello.build_id, limits.name_len_max)
+    check.text("hello.sdk", hello.sdk, limits.name_len_max)
+    check.text("hello.transport", hello.transport, limits.id_len_max)
+    check.labels("hello.labels", hello.labels)
+    count = len(hello.capabilities)
+    check.length("hello.capabilities", count, limits.capabilities_len_max, low=1)
+    capabilities: dict[str, float] = {}
+    for index, capability in enumerate(hello.capabilities[: limits.capabilities_len_max]):
+        path = f"hello.capabilities[{index}]"
+        check.capability(f"{path}.name", capability.name)
+        check.text(f"{path}.version", capability.version, 32)
+        proficiency = capability.proficiency if capability.HasField("proficiency") else 1.0
+        check.finite(f"{path}.proficiency", proficiency, 0.0, 1.0)
+        capabilities[capability.name] = proficiency
+    check.integer("hello.max_concurrency", hello.max_concurrency, 0, concurrency_max)
+    check.length("hello.in_flight", len(hello.in_flight), in_flight_len_max)
+    check.finite("hello.cost_hint.cost_per_task", hello.cost_hint.cost_per_task, 0.0, money_max)
+    kilotoken = hello.cost_hint.cost_per_kilotoken
+    check.finite("hello.cost_hint.cost_per_kilotoken", kilotoken, 0.0, money_max)
+    check.text("hello.resume_token", hello.resume_token, limits.name_len_max)
+    check.done()
+    return Greeting(
+        agent_id=agent_id,
+        instance_id=hello.instance_id,
+        name=hello.name,
+        capabilities=capabilities,
+        max_concurrency=hello.max_concurrency or 1,
+        cost_per_task=hello.cost_hint.cost_per_task,
+        in_flight=tuple((ref.task_id, ref.lease_epoch) for ref in hello.in_flight),
+        resume_token=hello.resume_token,
+        body=hello,
+    )
+
+
+def progress_fault(progress: session_pb2.Progress) -> str:
+    """Return what is wrong with a progress report; empty when nothing is."""
+    if not 0.0 <= progress.fraction <= 1.0:
+        return "progress.fraction must be a number from 0 to 1."
+    if len(progress.message) > limits.text_len_max:
+        return f"progress.message must be at most {limits.text_len_max} characters."
+    if len(progress.partial.data) > limits.payload_bytes_max:
+        return f"progress.partial must be at most {limits.payload_bytes_max} bytes."
+    if len(progress.checkpoint) > checkpoint_bytes_max:
+        return f"progress.checkpoint must be at most {checkpoint_bytes_max} bytes."
+    if progress.HasField("usage") and not _usage_is_right(progress.usage):
+        return "progress.usage must have finite numbers of at least 0."
+    return ""
+
+
+def result_fault(result: session_pb2.Result) -> str:
+    """Return why a result cannot be taken as it is; empty when it can.
+
+    Such a result fails the attempt and not the session.
+    """
+    if len(result.success.data) > limits.payload_bytes_max:
+        return "RESULT_TOO_LARGE"
+    if result.HasField("failure"):
+        failure = result.failure
+        if not _REASON(failure.reason) or len(failure.message) > failure_len_max:
+            return "RESULT_INVALID"
+    if result.HasField("usage") and not _usage_is_right(result.usage):
+        return "RESULT_INVALID"
+    if result.HasField("confidence") and not 0.0 <= result.confidence <= 1.0:
+        return "RESULT_INVALID"
+    return ""
+
+
+def _usage_is_right(usage: task_pb2.Usage) -> bool:
+    counts = usage.input_tokens >= 0 and usage.output_tokens >= 0
+    return counts and math.isfinite(usage.cost) and usage.cost >= 0.0

@@ -1,0 +1,223 @@
+"""Frames of agents, each to the input of the core that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from podium.v1 import session_pb2
+from services.kernel.auth import Principal
+from services.kernel.errors import InvalidArgument, ResourceExhausted
+from services.kernel.instant import Instant
+from services.kernel.limits import TokenBucket
+from services.routing.core.session import Session
+from services.routing.ports import Desk
+from services.routing.servicer.checks import greeting, progress_fault, result_fault
+
+frames_len_max = 1_000
+# Frames that are not about work, for each agent: heartbeats, renewals, credits, replies.
+idle_frames_per_s = 50.0
+idle_frames_burst = 200.0
+throttled_max = 50
+"""Messages in a row that came faster than that before the stream is closed."""
+
+Handler = Callable[[Session, Any, Instant], None]
+
+NACK_REASONS = {
+    session_pb2.Nack.REASON_BUSY: "NACK_BUSY",
+    session_pb2.Nack.REASON_INCAPABLE: "NACK_INCAPABLE",
+    session_pb2.Nack.REASON_DRAINING: "NACK_DRAINING",
+    session_pb2.Nack.REASON_TOO_LARGE: "NACK_TOO_LARGE",
+}
+
+
+class Listener:
+    """Takes the frames of one stream."""
+
+    def __init__(self, desk: Desk, number: int, principal: Principal) -> None:
+        self._desk = desk
+        self._number = number
+        self._principal = principal
+        self._attendance = desk.router.attendance
+        self._work = desk.router.work
+        self._bucket = TokenBucket(idle_frames_per_s, idle_frames_burst)
+        self._throttled = 0
+        self._idle = 0
+        self._handlers: dict[str, Handler] = {
+            "ack": self._ack,
+            "result": self._result,
+            "renew": self._renew,
+            "progress": self._progress,
+            "credit": self._credit,
+            "heartbeat": self._heartbeat,
+            "nack": self._nack,
+            "need_input": self._need_input,
+            "drain": self._drain,
+            "probe_reply": self._probe_reply,
+            "goodbye": self._goodbye,
+            "detached": self._detached,
+        }
+
+    def take(self, frames: Any) -> float:
+        """Take the frames of one message and return the seconds to wait before the next.
+
+        Raises:
+            FailedPrecondition: HELLO_REQUIRED.
+            InvalidArgument: INVALID_FIELD, a Hello is wrong and nobody else is on the stream.
+            ResourceExhausted: TOO_MANY_STRIKES, TOO_MANY_AGENTS or FRAME_RATE.
+        """
+        now = self._desk.now()
+        if len(frames) > frames_len_max:
+            self._refuse("", "BATCH_TOO_LARGE", f"At most {frames_len_max} frames a message.", now)
+            return 0.0
+        self._idle = 0
+        handlers, speaker, number = self._handlers, self._attendance.speaker, self._number
+        try:
+            for frame in frames:
+                kind = frame.WhichOneof("frame")
+                if kind == "hello":
+                    self._hello(frame.agent_id, frame.hello, now)
+                    continue
+                session = speaker(number, frame.agent_id, now)
+                if session is None:
+                    continue
+                if kind is None:
+                    self._refuse(frame.agent_id, "INVALID_FIELD", "The frame says nothing.", now)
+                    continue
+                handlers[kind](session, getattr(frame, kind), now)
+        finally:
+            self._desk.touch()
+        return self._wait_s(now) if self._idle else 0.0
+
+    def _wait_s(self, now: Instant) -> float:
+        agents = max(1, len(self._desk.router.board.streams[self._number].agents))
+        wait_s = self._bucket.take(now.mono_s, self._idle / agents)
+        if not wait_s:
+            self._throttled = 0
+            return 0.0
+        self._throttled += 1
+        if self._throttled > throttled_max:
+            raise ResourceExhausted(
+                "FRAME_RATE",
+                f"More than {idle_frames_per_s:g} frames a second that are not about work.",
+                metadata={"frames_per_s_max": f"{idle_frames_per_s:g}"},
+                retry_after_s=5.0,
+            )
+        return min(wait_s, 1.0)
+
+    def _refuse(
+        self, agent_id: str, reason: str, message: str, now: Instant, task_id: str = ""
+    ) -> None:
+        stream = self._desk.router.board.streams[self._number]
+        self._attendance.refuse(stream, agent_id[:64], reason, message, now, task_id)
+
+    def _hello(self, agent_id: str, hello: session_pb2.Hello, now: Instant) -> None:
+        stream = self._desk.router.board.streams[self._number]
+        try:
+            said = greeting(agent_id, hello)
+        except InvalidArgument as error:
+            if not stream.agents:
+                raise
+            # One agent's fault must not end the stream of the others.
+            self._refuse(agent_id, error.reason, error.message, now)
+            return
+        principal = self._principal
+        own = principal.may("service") or agent_id == principal.subject
+        if not own and not agent_id.startswith(f"{principal.subject}-"):
+            message = f"The caller {principal.subject} may not speak for this agent."
+            self._refuse(agent_id, "AGENT_NOT_YOURS", message, now)
+            stream.greeted.add(agent_id)
+            return
+        for name in said.capabilities:
+            if not principal.may_offer(name) and not principal.may("service"):
+                message = f"The caller may not offer the capability {name}."
+                self._refuse(agent_id, "CAPABILITY_NOT_GRANTED", message, now)
+                stream.greeted.add(agent_id)
+                return
+        self._attendance.hello(self._number, said, now)
+
+    def _ack(self, session: Session, ack: session_pb2.Ack, now: Instant) -> None:
+        lease = ack.lease
+        self._work.ack(session, (lease.task_id, lease.lease_epoch), now)
+
+    def _nack(self, session: Session, nack: session_pb2.Nack, now: Instant) -> None:
+        reason = NACK_REASONS.get(nack.reason)
+        lease = nack.lease
+        if reason is None:
+            message = "nack.reason must be one of the reasons."
+            self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
+            return
+        self._work.nack(session, (lease.task_id, lease.lease_epoch), reason, now)
+
+    def _renew(self, session: Session, renew: session_pb2.Renew, now: Instant) -> None:
+        self._idle += 1
+        if len(renew.leases) > frames_len_max:
+            message = f"At most {frames_len_max} leases a renewal."
+            self._refuse(session.agent_id, "BATCH_TOO_LARGE", message, now)
+            return
+        self._work.renew(session, [(ref.task_id, ref.lease_epoch) for ref in renew.leases], now)
+
+    def _progress(self, session: Session, progress: session_pb2.Progress, now: Instant) -> None:
+        lease = progress.lease
+        fault = progress_fault(progress)
+        if fault:
+            self._refuse(session.agent_id, "INVALID_FIELD", fault, now, lease.task_id[:64])
+            return
+        self._work.progress(session, (lease.task_id, lease.lease_epoch), progress, now)
+
+    def _need_input(self, session: Session, asked: session_pb2.NeedInput, now: Instant) -> None:
+        lease = asked.lease
+        self._work.need_input(session, (lease.task_id, lease.lease_epoch), asked, now)
+
+    def _result(self, session: Session, result: session_pb2.Result, now: Instant) -> None:
+        lease = result.lease
+        if result.WhichOneof("outcome") is None:
+            message = "result.outcome is required: success, failure or canceled."
+            self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
+            return
+        refused = result_fault(result)
+        key = (lease.task_id, lease.lease_epoch)
+        self._work.result(session, key, result, blame(result, refused), now, refused=refused)
+
+    def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:
+        self._idle += 1
+        if credit.total < 0:
+            message = "credit.total must be at least 0."
+            self._refuse(session.agent_id, "INVALID_FIELD", message, now)
+            return
+        self._attendance.credit(session, credit.total)
+
+    def _heartbeat(self, session: Session, beat: session_pb2.Heartbeat, now: Instant) -> None:
+        # The session was marked as heard already; what it says of its load is for people.
+        self._idle += 1
+
+    def _drain(self, session: Session, drain: session_pb2.AgentDrain, now: Instant) -> None:
+        self._attendance.drain_agent(session)
+
+    def _probe_reply(self, session: Session, reply: session_pb2.ProbeReply, now: Instant) -> None:
+        self._idle += 1
+        self._attendance.probe_reply(session, reply.nonce, now)
+
+    def _goodbye(self, session: Session, goodbye: session_pb2.Goodbye, now: Instant) -> None:
+        self._attendance.goodbye(session, now)
+
+    def _detached(self, session: Session, detached: session_pb2.Detached, now: Instant) -> None:
+        if not self._principal.may("service"):
+            message = "Only a bridge says that an agent is detached."
+            self._refuse(session.agent_id, "ROLE_MISSING", message, now)
+            return
+        self._attendance.lost(session, now)
+
+
+def blame(result: session_pb2.Result, refused: str) -> str:
+    """Return how a result counts for its agent.
+
+    A failure that no retry can mend, or a result that is only too large, lies in the task: it is
+    nobody's fault.
+    """
+    kind = result.WhichOneof("outcome")
+    if refused:
+        return "CANCELED" if refused == "RESULT_TOO_LARGE" else "FAILED"
+    if kind == "failure" and result.failure.retryable:
+        return "FAILED"
+    return "SUCCEEDED" if kind == "success" else "CANCELED"

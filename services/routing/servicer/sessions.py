@@ -1,0 +1,145 @@
+"""RoutingService: sessions of agents, results from outside them, and who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
+from services.kernel.auth import current_principal
+from services.kernel.clock import Clock
+from services.kernel.errors import FailedPrecondition, PermissionDenied, Unavailable
+from services.kernel.pages import decode_token, encode_token, page_size
+from services.kernel.rules import Checker
+from services.routing.core.effects import FENCED
+from services.routing.core.session import Session
+from services.routing.ports import Desk, Line
+from services.routing.servicer.checks import result_fault
+from services.routing.servicer.listener import Listener, blame
+
+SERVICE_NAME = "podium.v1.RoutingService"
+
+POLICY = {
+    f"/{SERVICE_NAME}/OpenSession": "agent",
+    f"/{SERVICE_NAME}/ReportResult": "agent",
+    f"/{SERVICE_NAME}/ListSessions": "reader",
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
+    """Passes messages to the desk and back."""
+
+    def __init__(self, desk: Desk, clock: Clock) -> None:
+        self._desk = desk
+        self._clock = clock
+        self._page_key = secrets.token_bytes(16)
+
+    async def OpenSession(
+        self, request_iterator: AsyncIterator[routing_pb2.OpenSessionRequest], context: Context
+    ) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
+        """Serve the stream of one agent or of many."""
+        line = self._desk.open_line()
+        listener = Listener(self._desk, line.number, current_principal())
+        reader = asyncio.create_task(self._read(line, listener, request_iterator))
+        try:
+            async for response in line.responses():
+                yield response
+            if reader.done():
+                # Ends the stream with what was wrong, if anything was.
+                reader.result()
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            self._desk.drop_line(line.number)
+
+    async def _read(
+        self,
+        line: Line,
+        listener: Listener,
+        requests: AsyncIterator[routing_pb2.OpenSessionRequest],
+    ) -> None:
+        try:
+            async for request in requests:
+                wait_s = listener.take(request.frames)
+                if wait_s:
+                    # Not reading is what slows an agent down.
+                    await self._clock.sleep(wait_s)
+        finally:
+            # Frames decided in this turn, a Refusal among them, still leave before the end.
+            await asyncio.sleep(0)
+            line.close()
+
+    async def ReportResult(
+        self, request: routing_pb2.ReportResultRequest, context: Context
+    ) -> routing_pb2.ReportResultResponse:
+        """Take one result outside a stream and answer when it is settled."""
+        result = request.result
+        check = Checker()
+        check.identifier("agent_id", request.agent_id)
+        check.identifier("result.lease.task_id", result.lease.task_id)
+        outcome = result.WhichOneof("outcome")
+        check.require("result.outcome", outcome is not None, "is required")
+        check.done()
+        principal = current_principal()
+        own = principal.may("service") or request.agent_id == principal.subject
+        if not own and not request.agent_id.startswith(f"{principal.subject}-"):
+            raise PermissionDenied("AGENT_NOT_YOURS", "The caller may not speak for this agent.")
+        desk = self._desk
+        if not desk.router.board.dispatch_up:
+            raise Unavailable(
+                "SCHEDULER_UNREACHABLE",
+                "The scheduler is not reached; repeat the result.",
+                retry_after_s=1.0,
+            )
+        key = (result.lease.task_id, result.lease.lease_epoch)
+        refused = result_fault(result)
+        kind = blame(result, refused)
+        desk.router.work.report(request.agent_id, key, result, kind, refused, desk.now())
+        verdict = await desk.settlement(key)
+        if verdict == FENCED:
+            raise _stale(*key)
+        if refused:
+            verdict = session_pb2.ResultAck.VERDICT_REFUSED
+        return routing_pb2.ReportResultResponse(
+            verdict=verdict,  # type: ignore[arg-type]  # numbers of the wire
+        )
+
+    async def ListSessions(
+        self, request: routing_pb2.ListSessionsRequest, context: Context
+    ) -> routing_pb2.ListSessionsResponse:
+        """List the agents with sessions here by id."""
+        size = page_size(request.page_size)
+        after = decode_token(request.page_token, b"sessions", self._page_key)
+        sessions = self._desk.router.board.sessions
+        found = sorted(agent_id for agent_id in sessions if agent_id > after)
+        page = [_session(sessions[agent_id]) for agent_id in found[:size]]
+        token = ""
+        if len(found) > size:
+            token = encode_token(found[size - 1], b"sessions", self._page_key)
+        return routing_pb2.ListSessionsResponse(sessions=page, next_page_token=token)
+
+
+def _session(session: Session) -> routing_pb2.Session:
+    return routing_pb2.Session(
+        agent_id=session.agent_id,
+        session_id=session.session_id,
+        attached=session.stream is not None,
+        in_flight_count=session.load,
+        max_concurrency=session.max_concurrency,
+        draining=session.draining,
+    )
+
+
+def _stale(task_id: str, epoch: int) -> FailedPrecondition:
+    """Return the error for a result whose lease is over."""
+    return FailedPrecondition(
+        "STALE_LEASE",
+        f"Lease {epoch} of task {task_id} is over; forget the result.",
+        metadata={"task_id": task_id, "lease_epoch": str(epoch)},
+    )
