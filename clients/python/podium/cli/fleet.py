@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from podium.cli import shown
 from podium.cli.output import Json, console, plain, print_json, run
@@ -42,9 +41,7 @@ def agents(
     if not found:
         console.print("No agent matches. `podium agent run MODULE:AGENT` starts one.")
         return
-    table = Table(
-        "agent", "status", "load", "breaker", "success", "done", "heard", "can do", box=None
-    )
+    table = shown.table("agent", "status", "load", "breaker", "success", "done", "heard", "can do")
     for agent in found:
         table.add_row(*_cells(agent))
     console.print(table)
@@ -78,7 +75,7 @@ def stats(json: Json = False) -> None:
         return
     _print_states(counted)
     if counted.priorities:
-        table = Table("priority", "waiting", "oldest", box=None)
+        table = shown.table("priority", "waiting", "oldest")
         for depth in counted.priorities:
             table.add_row(str(depth.priority), f"{depth.count:,}", shown.span(depth.oldest_age))
         console.print(table)
@@ -89,7 +86,7 @@ def stats(json: Json = False) -> None:
 
 
 def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
-    table = Table("state", "tasks", box=None)
+    table = shown.table("state", "tasks")
     for each in counted.states:
         table.add_row(shown.state(each.state), f"{each.count:,}")
     console.print(table)
