@@ -70,15 +70,14 @@ def _candidates(decision: decision_pb2.Decision) -> Table:
         "delay ms": decision.expected_delays_ms,
     }
     told = {name: values for name, values in columns.items() if values}
-    table = shown.table("candidate", *told)
+    rows = []
     for number, agent_id in enumerate(decision.candidate_agent_ids):
-        chosen = agent_id == decision.agent_id
+        name = plain(agent_id)
         numbers = [
             f"{values[number]:.2f}" if number < len(values) else "" for values in told.values()
         ]
-        name = plain(agent_id)
-        table.add_row(f"[bold]{name}[/]" if chosen else name, *numbers)
-    return table
+        rows.append([f"[bold]{name}[/]" if agent_id == decision.agent_id else name, *numbers])
+    return shown.table(["candidate", *told], rows)
 
 
 @app.command()
