@@ -114,7 +114,9 @@ def list_tasks(
         for task in tasks
     ]
     names = ["task", "type", "state", "pri", "agent", "tries", "age", "failure"]
-    console.print(shown.table(names, rows, cut="type"))
+    if not any(row[-1] for row in rows):
+        names.pop()
+    console.print(shown.table(names, [row[: len(names)] for row in rows], cut="type"))
 
 
 @app.command()
