@@ -12,8 +12,8 @@ from services.kernel.errors import ResourceExhausted, Unavailable
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.memory import MemoryJournal
 from services.task_scheduler.core.admission import Draft
-from services.task_scheduler.core.book import Limits
 from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind, State
@@ -65,7 +65,7 @@ class Desk:
         self.committer.listen(self.commits.append)
 
     def submit(self, count: int = 1, **options: object) -> list[str]:
-        drafts = [Draft(created(**options)) for _ in range(count)]  # type: ignore[arg-type]
+        drafts = [Draft(created(**options)) for _ in range(count)]
         admitted = self.core.admission.submit(drafts, self.clock.now())
         self.committer.wake()
         return [one.task_id for one in admitted]
