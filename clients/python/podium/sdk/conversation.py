@@ -19,7 +19,7 @@ from podium.v1.session_pb2 import AgentFrame, RouterFrame
 log = logging.getLogger("podium.sdk.session")
 
 Outgoing = tuple[str, Key, AgentFrame]
-"""Kind of a frame (ack, nack, progress, result, need_input), its lease, and the frame."""
+"""Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from podium.sdk import wire
 from podium.sdk.agent import Agent
+from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
 from podium.sdk.runner import Runner
 from podium.sdk.session import Session, first_of
@@ -72,7 +73,8 @@ class AgentHost:
         self._incoming = wire.Mailbox[session_pb2.RouterFrame](
             loop, self._to_runner, inline=self._inline
         )
-        self._runner = Runner(self._agents, self._outgoing.post_all, self._tracer)
+        self._children = Submitting(self._settings, inline=self._inline)
+        self._runner = Runner(self._agents, self._outgoing.post_all, self._tracer, self._children)
 
         async def make() -> Session:
             return Session(
@@ -165,6 +167,7 @@ class AgentHost:
         await asyncio.wait((self._task,), timeout=CLOSE_S_MAX)
         self._task.cancel()
         await self._runner.stop()
+        await self._children.close()
         await wire.release(self._wire)
         await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
 
