@@ -11,7 +11,7 @@ from importlib import metadata
 import grpc.aio
 from aiohttp import web
 
-from services.edge.adapters.pages import Files, application
+from services.edge.adapters.pages import Files, application, http_log
 from services.edge.adapters.peers import GrpcPeers
 from services.edge.adapters.protojson import JsonCodec
 from services.edge.adapters.sessions import RoutingSessions
@@ -69,7 +69,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         return "" if state is grpc.ChannelConnectivity.READY else "TaskScheduler is not reached"
 
     app = application(bridge.handle, Files(), metrics.registry, ready, origins)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, logger=http_log(), shutdown_timeout=1.0)
     await runner.setup()
 
     async def listen(host: str, port: int) -> int:

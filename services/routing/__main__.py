@@ -120,7 +120,7 @@ def measure(metrics: Metrics, desk: RouterDesk) -> None:
         lambda: fleet.busy_slots / fleet.capacity_slots if fleet.capacity_slots else 0.0,
     )
     metrics.read_gauge(names.metric_leases, "Leases held here.", lambda: len(board.leases))
-    metrics.read_counter(names.metric_grants, "Tasks granted.", lambda: router.work.granted)
+    metrics.read_counter(names.metric_grants, "Tasks granted.", lambda: router.orders.granted)
     metrics.read_counter(names.metric_decisions, "Agents chosen.", lambda: router.matcher.decided)
     metrics.read_gauges(
         "podium_routing_waiting",

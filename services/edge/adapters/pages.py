@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import mimetypes
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -32,6 +34,20 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _COMPRESSED = frozenset({".css", ".html", ".js", ".json", ".svg", ".txt"})
+
+
+def http_log() -> logging.Logger:
+    """Return the log of the HTTP server, without the tracebacks of requests that are none.
+
+    Anybody can send bytes that are not HTTP, so they must not fill the log.
+    """
+    log = logging.getLogger("podium.edge.http")
+    log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class _File(NamedTuple):

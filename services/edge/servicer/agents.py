@@ -9,6 +9,7 @@ from podium.v1.bridge_pb2 import BridgeResponse, RouterFrames
 from podium.v1.session_pb2 import AgentFrame, Detached, Refusal, RouterFrame, Superseded
 from services.edge.core.speakers import Speaker, Speakers
 from services.edge.ports import Sessions
+from services.kernel import limits
 from services.kernel.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -20,19 +21,25 @@ from services.kernel.rules import Checker
 log = logging.getLogger("podium.edge.agents")
 
 transport = "websocket"
+concurrency_max = 1_000
+in_flight_len_max = 1_000
+money_max = 1e12
 router_lost = "ROUTER_LOST"
 
 Tell = Callable[[int, BridgeResponse], None]
 """Gives an answer to a connection, or cuts it when it does not read."""
+Strike = Callable[[int], None]
+"""Counts a frame that Routing refused against its connection."""
 
 
 class Agents:
     """The agents of all connections, and the stream they share."""
 
-    def __init__(self, sessions: Sessions, speakers: Speakers, tell: Tell) -> None:
+    def __init__(self, sessions: Sessions, speakers: Speakers, tell: Tell, strike: Strike) -> None:
         self._sessions = sessions
         self._speakers = speakers
         self._tell = tell
+        self._strike = strike
 
     def speak(self, connection: int, frames: Iterable[AgentFrame]) -> None:
         """Pass on frames of one connection, in order.
@@ -52,6 +59,7 @@ class Agents:
         """Hand frames of Routing to the connections that speak for their agents."""
         batches: dict[int, list[RouterFrame]] = {}
         ended: list[str] = []
+        refused: list[int] = []
         for frame in frames:
             if not frame.agent_id:
                 for connection in self._speakers.connections():
@@ -63,10 +71,14 @@ class Agents:
             batches.setdefault(speaker.connection, []).append(frame)
             if _ends_session(frame):
                 ended.append(frame.agent_id)
+            if frame.HasField("refusal"):
+                refused.append(speaker.connection)
         for agent_id in ended:
             self._speakers.release(agent_id)
         for connection, batch in batches.items():
             self._tell(connection, BridgeResponse(agent=RouterFrames(frames=batch)))
+        for connection in refused:
+            self._strike(connection)
 
     def gone(self, connection: int) -> None:
         """Tell Routing that the agents of a connection have lost it; their leases wait."""
@@ -147,19 +159,32 @@ class Agents:
 
 
 def check_hello(frame: AgentFrame, path: str) -> None:
-    """Check what Routing would end the whole stream for.
+    """Check what Routing would refuse, which counts against the stream that all agents share.
 
     Raises:
         InvalidArgument: INVALID_FIELD with all violations.
     """
-    hello = frame.hello
+    hello, at = frame.hello, f"{path}.hello"
     checker = Checker()
     checker.identifier(f"{path}.agentId", frame.agent_id)
-    checker.text(f"{path}.hello.instanceId", hello.instance_id, 64)
-    if not hello.instance_id:
-        raise InvalidArgument("INVALID_FIELD", f"{path}.hello.instanceId is required.")
-    checker.text(f"{path}.hello.name", hello.name, 128)
-    checker.integer(f"{path}.hello.maxConcurrency", hello.max_concurrency, 0, 1_000)
+    checker.key(f"{at}.instanceId", hello.instance_id)
+    checker.name(f"{at}.name", hello.name)
+    checker.text(f"{at}.buildId", hello.build_id, limits.name_len_max)
+    checker.text(f"{at}.sdk", hello.sdk, limits.name_len_max)
+    checker.text(f"{at}.resumeToken", hello.resume_token, limits.name_len_max)
+    checker.labels(f"{at}.labels", hello.labels)
+    checker.integer(f"{at}.maxConcurrency", hello.max_concurrency, 0, concurrency_max)
+    checker.length(f"{at}.inFlight", len(hello.in_flight), in_flight_len_max)
+    count = len(hello.capabilities)
+    checker.length(f"{at}.capabilities", count, limits.capabilities_len_max, low=1)
+    for index, capability in enumerate(hello.capabilities[: limits.capabilities_len_max]):
+        each = f"{at}.capabilities[{index}]"
+        checker.capability(f"{each}.name", capability.name)
+        checker.text(f"{each}.version", capability.version, 32)
+        checker.finite(f"{each}.proficiency", capability.proficiency, 0.0, 1.0)
+    cost = hello.cost_hint
+    checker.finite(f"{at}.costHint.costPerTask", cost.cost_per_task, 0.0, money_max)
+    checker.finite(f"{at}.costHint.costPerKilotoken", cost.cost_per_kilotoken, 0.0, money_max)
     checker.done()
 
 

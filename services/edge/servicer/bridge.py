@@ -97,7 +97,7 @@ class Bridge:
         self._speakers = Speakers(limits.agents_max)
         self._draining = False
         self._left = asyncio.Event()
-        self.agents = Agents(sessions, self._speakers, self._tell)
+        self.agents = Agents(sessions, self._speakers, self._tell, self._strike)
 
     @property
     def connection_count(self) -> int:
@@ -227,9 +227,8 @@ class Bridge:
             self.counts.refused += 1
             answer_to = ref if len(ref) <= ref_len_max else ""
             await wire.answer(refusal(answer_to or error.metadata.get("ref", ""), error))
-            is_mistake = error.code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
-            if is_mistake and wire.conduct.strike(self._clock.now().mono_s):
-                wire.close(POLICY_VIOLATION, "too many messages that make no sense")
+            if error.code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION"):
+                self._strike(wire.number)
 
     async def _serve(self, wire: Wire, ref: str, arm: str, request: BridgeRequest) -> None:
         if arm == "agent":
@@ -305,6 +304,11 @@ class Bridge:
         self._connections.touch(connection)
         if not wire.offer(response):
             self._cut(wire)
+
+    def _strike(self, connection: int) -> None:
+        wire = self._connections.get(connection)
+        if wire is not None and wire.conduct.strike(self._clock.now().mono_s):
+            wire.close(POLICY_VIOLATION, "too many messages that make no sense")
 
     def _cut(self, wire: Wire) -> None:
         self.counts.slow_consumers += 1

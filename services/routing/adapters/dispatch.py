@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 
 from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
-from services.kernel.coalesce import Outbox
+from services.kernel.coalesce import Outbox, messages
 from services.kernel.options import Dial
 from services.routing.adapters.desk import RouterDesk
 from services.routing.adapters.reports import Reports
@@ -36,11 +36,11 @@ class DispatchLink:
     async def serve(self) -> None:
         """Hold the stream until it ends."""
         desk = self._desk
-        work = desk.router.work
+        orders = desk.router.orders
         stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(self._channel)
         outbox: Outbox[ToScheduler] = Outbox(queue_len_max=outbox_len_max)
         call: Any = stub.OpenDispatch()
-        held = work.hello()
+        held = orders.hello()
         writer: asyncio.Task[None] | None = None
         try:
             await call.write(self._reports.hello(held))
@@ -53,7 +53,7 @@ class DispatchLink:
                 desk.touch()
         finally:
             desk.dispatch = None
-            work.disconnected()
+            orders.disconnected()
             outbox.close()
             if writer is not None:
                 writer.cancel()
@@ -64,7 +64,8 @@ class DispatchLink:
         self, call: grpc.aio.StreamStreamCall[Any, Any], outbox: Outbox[ToScheduler]
     ) -> None:
         async for batch in outbox.batches():
-            await call.write(self._reports.request(batch))
+            for request in messages(batch, self._reports.request):
+                await call.write(request)
 
     def _follow(self, order: task_scheduler_pb2.DispatchOrder, held: tuple[LeaseKey, ...]) -> None:
         router = self._desk.router
@@ -74,14 +75,14 @@ class DispatchLink:
             self._grant(order.grant)
         elif kind == "settled":
             lease = order.settled.lease
-            router.work.settled((lease.task_id, lease.lease_epoch), order.settled.verdict)
+            router.orders.settled((lease.task_id, lease.lease_epoch), order.settled.verdict)
         elif kind == "revoke":
             lease = order.revoke.lease
-            router.work.revoke((lease.task_id, lease.lease_epoch), order.revoke.reason, now)
+            router.orders.revoke((lease.task_id, lease.lease_epoch), order.revoke.reason, now)
         elif kind == "verdicts":
-            router.attendance.verdicts(_verdicts(order.verdicts.verdicts), now)
+            router.orders.verdicts(_verdicts(order.verdicts.verdicts), now)
         elif kind == "welcome":
-            router.work.welcome(held, _verdicts(order.welcome.verdicts), now)
+            router.orders.welcome(held, _verdicts(order.welcome.verdicts), now)
 
     def _grant(self, grant: task_scheduler_pb2.Grant) -> None:
         spec = grant.spec
@@ -102,7 +103,7 @@ class DispatchLink:
             body=grant,
         )
         self._desk.traces.granted(lease, spec.traceparent)
-        self._desk.router.work.grant(
+        self._desk.router.orders.grant(
             lease,
             grant.class_id,
             spec.required_capabilities or (spec.type,),

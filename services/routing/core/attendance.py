@@ -17,15 +17,12 @@ from services.routing.core.effects import (
     LOST,
     Claimed,
     Closed,
-    CloseStream,
     LeaseKey,
     Opened,
     SendDrain,
-    SendProbe,
     SendReady,
     SendRefusal,
     SendSuperseded,
-    Verdict,
 )
 from services.routing.core.session import Greeting, Session, Stream
 from services.routing.core.work import Work
@@ -55,24 +52,7 @@ class Attendance:
         """Let a stream go; its agents may come back within the grace."""
         stream = self._board.streams.pop(number, None)
         for session in tuple(stream.agents.values()) if stream else ():
-            self._detach(session, now)
-
-    def stall_stream(self, number: int, now: Instant, *, stalled: bool) -> None:
-        """Give the agents of a stream nothing while its reader is behind; in the end close it."""
-        stream = self._board.streams.get(number)
-        if stream is None:
-            return
-        since_s = stream.stalled_s
-        if stalled is not (since_s is not None):
-            stream.stalled_s = now.mono_s if stalled else None
-            for session in stream.agents.values():
-                session.stalled = stalled
-                self._board.fleet.refresh(session)
-        elif since_s is not None and not stream.closing:
-            if now.mono_s - since_s >= self._board.limits.stall_s:
-                stream.closing = True
-                message = "The stream was not read for too long; open another and resume."
-                self._board.effects.append(CloseStream(number, "STREAM_STALLED", message))
+            self.detach(session, now)
 
     # Sessions.
 
@@ -100,7 +80,7 @@ class Attendance:
         self._attach(session, stream, now)
         offers = self._reconcile(session, greeting.in_flight, now)
         if not session.claims:
-            self._make_ready(session)
+            self.make_ready(session)
         else:
             session.claim_due_s = now.mono_s + board.limits.claim_s
             self._claiming.add(session)
@@ -172,7 +152,7 @@ class Attendance:
         stream = session.stream
         assert stream is not None
         del stream.agents[session.agent_id]
-        self._detach(session, now)
+        self.detach(session, now)
 
     def probe_reply(self, session: Session, nonce: int, now: Instant) -> None:
         """Note that the way down to an agent works."""
@@ -190,29 +170,6 @@ class Attendance:
         session.draining = session.draining or draining
         session.quarantined = quarantined
         self._board.fleet.refresh(session)
-
-    def verdicts(self, verdicts: tuple[Verdict, ...], now: Instant) -> None:
-        """Follow the scheduler's word on leases that agents came with or renewed."""
-        board = self._board
-        for task_id, epoch, verdict in verdicts:
-            key = (task_id, epoch)
-            lease = board.leases.get(key)
-            if lease is None:
-                continue
-            session = lease.session
-            asked = session is not None and key in session.claims
-            if verdict == KEEP:
-                self._work.keep(lease, now)
-            elif asked and session is not None and not session.ready:
-                board.unbind(lease)
-                board.leases.drop(lease)
-            else:
-                self._work.stop(lease, "CANCELED" if verdict == CANCEL else "LEASE_LOST", now)
-            if asked and session is not None:
-                session.claims.discard(key)
-                session.verdicts.append((task_id, epoch, verdict))
-                if not session.claims and not session.ready:
-                    self._make_ready(session)
 
     def drain(self, deadline_wall_ms: int, now: Instant) -> None:
         """Take nothing new, give back what no agent has begun, and ask all agents to move."""
@@ -240,42 +197,8 @@ class Attendance:
         for session in [s for s in self._claiming if s.claim_due_s <= now.mono_s]:
             if session.stream is not None and not session.ready:
                 session.verdicts.extend((*key, KEEP) for key in session.claims)
-                self._make_ready(session)
+                self.make_ready(session)
             self._claiming.discard(session)
-
-    def watch(self, now: Instant) -> None:
-        """Look after every agent: end pauses, doubt the silent, prove the way down to each."""
-        board = self._board
-        limits = board.limits
-        silent_s = now.mono_s - 2 * limits.heartbeat_s - 1.0
-        prove_s = now.mono_s - limits.probe_s
-        for session in tuple(board.sessions.values()):
-            if session.paused and session.paused_until_s <= now.mono_s:
-                session.paused = False
-                board.fleet.refresh(session)
-            if session.stream is None or not session.ready:
-                continue
-            if not session.silent and session.heard_s < silent_s:
-                session.silent = True
-                board.fleet.refresh(session)
-            if session.proved_s >= prove_s:
-                session.probe_sent_s = None
-            elif session.probe_sent_s is None:
-                session.probe_nonce += 1
-                session.probe_sent_s = now.mono_s
-                board.effects.append(SendProbe(session, session.next_seq(), session.probe_nonce))
-            elif session.probe_sent_s < prove_s:
-                self._cut_off(session, now)
-
-    def alive(self) -> list[Session]:
-        """Return the sessions that were heard of, or have another load, since the last call."""
-        heard = []
-        for session in self._board.sessions.values():
-            state = (session.heard_s, session.load)
-            if session.stream is not None and state != session.alive_told:
-                session.alive_told = state
-                heard.append(session)
-        return heard
 
     # Inside.
 
@@ -414,7 +337,8 @@ class Attendance:
         session.claims.add(key)
         return 0
 
-    def _make_ready(self, session: Session) -> None:
+    def make_ready(self, session: Session) -> None:
+        """Let an agent begin."""
         session.ready = True
         verdicts = tuple(session.verdicts)
         session.verdicts = []
@@ -424,18 +348,8 @@ class Attendance:
         self._claiming.discard(session)
         self._board.fleet.refresh(session)
 
-    def _cut_off(self, session: Session, now: Instant) -> None:
-        """Treat an agent as gone whose way down is dead, though it may still speak."""
-        stream = session.stream
-        assert stream is not None
-        message = "No answer to a probe: assignments do not get through. Open another stream."
-        self._board.effects.append(
-            SendRefusal(stream.number, session.agent_id, "PROBE_UNANSWERED", message, "", True)
-        )
-        del stream.agents[session.agent_id]
-        self._detach(session, now)
-
-    def _detach(self, session: Session, now: Instant) -> None:
+    def detach(self, session: Session, now: Instant) -> None:
+        """Note that the way to an agent is gone; it may come back within the grace."""
         board = self._board
         session.stream = None
         session.detached_s = now.mono_s

@@ -67,6 +67,7 @@ class Vectors(NamedTuple):
     """Expected retries and cost, as delay."""
     spread_ms: FloatArray
     """Deviation of the loss."""
+    success_list: list[float]
     typical_ms: tuple[float, float]
     """Service time and loss of the fleet."""
 
@@ -81,10 +82,8 @@ class Model:
     def __init__(self, raw: RawModel) -> None:
         _check_scalars(raw)
         shape = (len(raw.agent_ids), len(raw.task_types))
-        digest = hashlib.sha256(raw.success_means + raw.success_deviations + raw.service_ms)
-        with_evidence = digest.copy()
-        with_evidence.update(raw.evidence)
-        if raw.checksum not in (digest.digest(), with_evidence.digest()):
+        matrices = (raw.success_means, raw.success_deviations, raw.service_ms, raw.evidence)
+        if raw.checksum != hashlib.sha256(b"".join(matrices)).digest():
             raise ModelFault("the checksum does not fit the matrices")
         self.version = raw.version
         self.mode = Mode(raw.mode)
@@ -145,6 +144,7 @@ class Model:
             success,
             (1.0 - success) * self.penalty_ms + costs,
             deviation * self.penalty_ms,
+            success.tolist(),
             (typical_service, (1.0 - typical_success) * self.penalty_ms),
         )
 

@@ -10,8 +10,10 @@ from services.routing.core import credits
 from services.routing.core.attendance import Attendance
 from services.routing.core.board import Board
 from services.routing.core.effects import Effect
+from services.routing.core.liveness import Liveness
 from services.routing.core.match import Matcher
 from services.routing.core.model import Model, ModelFault, RawModel
+from services.routing.core.orders import Orders
 from services.routing.core.session import Limits
 from services.routing.core.work import Work
 
@@ -24,13 +26,16 @@ WATCH_S = 0.25
 class Router:
     """Sessions, leases and the choice between them.
 
-    Inputs go to `attendance` and `work`; then `turn` decides and returns what is to be done.
+    Inputs go to `attendance`, `work` and `orders`; then `turn` decides and returns what is to be
+    done.
     """
 
     def __init__(self, router_id: str, limits: Limits, rng: np.random.Generator) -> None:
         self.board = Board(router_id, limits, rng)
         self.work = Work(self.board)
         self.attendance = Attendance(self.board, self.work)
+        self.orders = Orders(self.board, self.work, self.attendance)
+        self.liveness = Liveness(self.board, self.attendance)
         self.matcher = Matcher(self.board)
         self.models_rejected = 0
         self._watch_due_s = 0.0
@@ -51,8 +56,9 @@ class Router:
         self.attendance.tick(now)
         self.work.expire_offers(now)
         if now.mono_s >= self._watch_due_s:
+            credits.pace(self.board, now.mono_s - self._watch_due_s + WATCH_S)
             self._watch_due_s = now.mono_s + WATCH_S
-            self.attendance.watch(now)
+            self.liveness.watch(now)
             self.work.expire_stops(now)
         if now.mono_s >= self._renew_due_s:
             self._renew_due_s = now.mono_s + self.board.limits.lease_s / 3

@@ -1,27 +1,17 @@
-"""What happens to leases: granted, taken, renewed, ended, settled, revoked.
-
-The scheduler decides what holds; this side keeps the agents and the scheduler in step.
-"""
+"""What agents make of leases: taken, declined, renewed, ended, given up."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import FailedPrecondition, ResourceExhausted
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
-    ACCEPTED,
-    CANCEL,
     FENCED,
-    KEEP,
-    LOST,
-    REFUSED,
     Asked,
-    Claimed,
     Ended,
-    HandedBack,
     LeaseKey,
     Outcome,
     Progressed,
@@ -32,9 +22,7 @@ from services.routing.core.effects import (
     SendRefusal,
     SendRenewAck,
     SendResultAck,
-    Settled,
     Started,
-    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -50,108 +38,9 @@ class Work:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self.granted = 0
         self.started = 0
         self.ended = 0
         self.handed_back = 0
-
-    # From the scheduler.
-
-    def grant(
-        self,
-        lease: Lease,
-        class_id: int,
-        required: Iterable[str],
-        preferred: Iterable[str],
-        now: Instant,
-    ) -> None:
-        """Take a task in, to wait for an agent."""
-        board = self._board
-        kind = board.fleet.class_by_id.get(class_id)
-        if board.leases.get(lease.key) is not None:
-            return
-        self.granted += 1
-        board.leases.add(lease)
-        if kind is not None:
-            kind.granted += 1
-            board.fleet.changed.add(kind)
-        lease.granted_s = now.mono_s
-        if board.draining or kind is None:
-            board.leases.drop(lease)
-            reason = "ROUTER_DRAINING" if board.draining else "NO_AGENT"
-            board.leases.note_handed_back(now.mono_s, lease.key, reason, "")
-            board.effects.append(HandedBack(*lease.key, reason, ""))
-            return
-        lease.kind = kind
-        lease.demand = board.demands.of(required, preferred)
-        board.queue(lease)
-
-    def hello(self) -> tuple[LeaseKey, ...]:
-        """Return the leases to tell a scheduler of when a stream to it begins."""
-        self._board.fleet.forget_empty_classes()
-        return tuple(lease.key for lease in self._board.leases if lease.stage != Stage.STOPPING)
-
-    def welcome(self, held: Iterable[LeaseKey], verdicts: Iterable[Verdict], now: Instant) -> None:
-        """Go on under the scheduler's verdicts and repeat what it may have missed."""
-        board = self._board
-        board.dispatch_up = True
-        told = {(task_id, epoch): verdict for task_id, epoch, verdict in verdicts}
-        for key in held:
-            lease = board.leases.get(key)
-            if lease is None:
-                continue
-            verdict = told.get(key, LOST)
-            if verdict != KEEP:
-                self.stop(lease, "CANCELED" if verdict == CANCEL else "LEASE_LOST", now)
-            elif lease.stage is Stage.CLAIMED:
-                self._run(lease, now)
-            elif lease.stage is Stage.RUNNING and lease.decision is not None:
-                board.effects.append(Started(lease))
-        self._claim_later(told)
-        since_s = now.mono_s - HAND_BACK_MEMORY_S
-        for key, reason, agent_id in board.leases.handed_back_since(since_s):
-            board.effects.append(HandedBack(*key, reason, agent_id))
-        board.effects.extend(Ended(lease) for lease in board.leases.unsettled.values())
-        for kind in board.fleet.classes.values():
-            kind.granted = 0
-            kind.announced = (-1, -1)
-            board.fleet.changed.add(kind)
-
-    def _claim_later(self, told: Container[LeaseKey]) -> None:
-        """Ask about leases that agents came with while nobody could be asked."""
-        claims: dict[str, list[LeaseKey]] = {}
-        for lease in self._board.leases:
-            if lease.stage is Stage.CLAIMED and lease.key not in told:
-                claims.setdefault(lease.agent_id, []).append(lease.key)
-        self._board.effects.extend(Claimed(agent, tuple(keys)) for agent, keys in claims.items())
-
-    def disconnected(self) -> None:
-        """Note that the scheduler cannot be reached; work goes on."""
-        self._board.dispatch_up = False
-
-    def settled(self, key: LeaseKey, verdict: int) -> None:
-        """Pass on that an outcome is durable, or was refused."""
-        board = self._board
-        lease = board.leases.unsettled.pop(key, None)
-        board.effects.append(Settled(*key, verdict))
-        if lease is None or lease.lost:
-            return
-        if lease.refused and verdict == ACCEPTED:
-            verdict = REFUSED
-        session = board.sessions.get(lease.agent_id)
-        if session is not None and session.stream is not None:
-            board.effects.append(SendResultAck(session, session.next_seq(), *key, verdict))
-
-    def revoke(self, key: LeaseKey, reason: str, now: Instant) -> None:
-        """End a lease that the scheduler has ended."""
-        lease = self._board.leases.get(key)
-        if lease is not None:
-            if reason == "LEASE_EXPIRED" and lease.session is not None:
-                # It did not renew: nothing more for it until it is heard again.
-                lease.session.silent = True
-                if lease.session.row >= 0:
-                    self._board.fleet.refresh(lease.session)
-            self.stop(lease, reason, now)
 
     def stop(self, lease: Lease, reason: str, now: Instant) -> None:
         """Forget a lease; an agent that has it is told, and keeps its slot until it answers."""

@@ -29,7 +29,6 @@ NACK_REASONS = {
     session_pb2.Nack.REASON_DRAINING: "NACK_DRAINING",
     session_pb2.Nack.REASON_TOO_LARGE: "NACK_TOO_LARGE",
 }
-KINDS = {"success": "SUCCEEDED", "failure": "FAILED", "canceled": "CANCELED"}
 
 
 class Listener:
@@ -172,14 +171,13 @@ class Listener:
 
     def _result(self, session: Session, result: session_pb2.Result, now: Instant) -> None:
         lease = result.lease
-        kind = KINDS.get(result.WhichOneof("outcome") or "")
-        if kind is None:
+        if result.WhichOneof("outcome") is None:
             message = "result.outcome is required: success, failure or canceled."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
             return
         refused = result_fault(result)
         key = (lease.task_id, lease.lease_epoch)
-        self._work.result(session, key, result, "FAILED" if refused else kind, now, refused=refused)
+        self._work.result(session, key, result, blame(result, refused), now, refused=refused)
 
     def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:
         self._idle += 1
@@ -209,3 +207,17 @@ class Listener:
             self._refuse(session.agent_id, "ROLE_MISSING", message, now)
             return
         self._attendance.lost(session, now)
+
+
+def blame(result: session_pb2.Result, refused: str) -> str:
+    """Return how a result counts for its agent.
+
+    A failure that no retry can mend, or a result that is only too large, lies in the task: it is
+    nobody's fault.
+    """
+    kind = result.WhichOneof("outcome")
+    if refused:
+        return "CANCELED" if refused == "RESULT_TOO_LARGE" else "FAILED"
+    if kind == "failure" and result.failure.retryable:
+        return "FAILED"
+    return "SUCCEEDED" if kind == "success" else "CANCELED"

@@ -19,7 +19,7 @@ from services.routing.core.effects import FENCED
 from services.routing.core.session import Session
 from services.routing.ports import Desk, Line
 from services.routing.servicer.checks import result_fault
-from services.routing.servicer.listener import KINDS, Listener
+from services.routing.servicer.listener import Listener, blame
 
 SERVICE_NAME = "podium.v1.RoutingService"
 
@@ -83,8 +83,8 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         check = Checker()
         check.identifier("agent_id", request.agent_id)
         check.identifier("result.lease.task_id", result.lease.task_id)
-        kind = KINDS.get(result.WhichOneof("outcome") or "")
-        check.require("result.outcome", kind is not None, "is required")
+        outcome = result.WhichOneof("outcome")
+        check.require("result.outcome", outcome is not None, "is required")
         check.done()
         principal = current_principal()
         own = principal.may("service") or request.agent_id == principal.subject
@@ -99,7 +99,8 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
             )
         key = (result.lease.task_id, result.lease.lease_epoch)
         refused = result_fault(result)
-        desk.router.work.report(request.agent_id, key, result, kind or "", refused, desk.now())
+        kind = blame(result, refused)
+        desk.router.work.report(request.agent_id, key, result, kind, refused, desk.now())
         verdict = await desk.settlement(key)
         if verdict == FENCED:
             raise _stale(*key)

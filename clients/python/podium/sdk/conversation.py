@@ -18,6 +18,9 @@ from podium.v1.session_pb2 import AgentFrame, RouterFrame
 
 log = logging.getLogger("podium.sdk.session")
 
+# Refusals after which a lease is not this agent's any more.
+LEASE_REFUSALS = frozenset({"STALE_LEASE", "LEASE_NOT_YOURS"})
+
 Outgoing = tuple[str, Key, AgentFrame]
 """Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
 
@@ -34,6 +37,8 @@ class Received:
     welcomed: list[str] = field(default_factory=list)
     # Set when the router asks to move: an address, or "" for the usual one.
     move_to: str | None = None
+    # Whether intervals may have changed.
+    tuned: bool = False
 
 
 class Conversation:
@@ -55,7 +60,7 @@ class Conversation:
             "ready": self._on_ready,
             "renew_ack": self._on_renew_ack,
             "recall": self._on_recall,
-            "cancel": self._on_work,
+            "cancel": self._on_cancel,
             "input": self._on_work,
             "probe": self._on_probe,
             "tune": self._on_tune,
@@ -146,12 +151,21 @@ class Conversation:
     def _on_work(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         received.work.append(frame)
 
+    def _on_cancel(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        ref = frame.cancel.lease
+        if frame.cancel.reason == "LEASE_LOST":
+            self._lose(frame.agent_id, ref, received)
+        else:
+            self.leases.stop((ref.task_id, ref.lease_epoch))
+            received.work.append(frame)
+
     def _on_ready(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         ready, agent_id = frame.ready, frame.agent_id
         self._tokens[agent_id] = ready.resume_token
         self._seqs[agent_id] = frame.seq
         self._spoke_s[agent_id] = now_s
         self._set_intervals(ready)
+        received.tuned = True
         self.frame_bytes_max = ready.frame_bytes_max
         for verdict in ready.verdicts:
             self._on_verdict(agent_id, verdict, received)
@@ -186,6 +200,7 @@ class Conversation:
 
     def _on_tune(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         self._set_intervals(frame.tune)
+        received.tuned = True
 
     def _on_drain(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         received.move_to = frame.drain.address
@@ -208,7 +223,7 @@ class Conversation:
     def _on_refusal(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         agent_id, refusal = frame.agent_id, frame.refusal
         log.warning("refused, agent %s: %s: %s", agent_id, refusal.reason, refusal.message)
-        if refusal.reason == "STALE_LEASE":
+        if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):
                 ref = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)
                 self._lose(agent_id, ref, received)

@@ -13,7 +13,7 @@ Key = tuple[str, int]
 class Lease:
     """One lease: a task in work here, or its outcome that the router has not settled yet."""
 
-    __slots__ = ("agent_id", "final", "ref", "renewed_s")
+    __slots__ = ("agent_id", "final", "ref", "renewed_s", "stopping")
 
     def __init__(self, agent_id: str, ref: session_pb2.LeaseRef, now_s: float) -> None:
         self.agent_id = agent_id
@@ -22,6 +22,8 @@ class Lease:
         self.renewed_s = now_s
         # The Result or NeedInput that ended the work.
         self.final: session_pb2.AgentFrame | None = None
+        # Canceled by the router: it waits for the answer and takes no renewal.
+        self.stopping = False
 
 
 class LeaseTable:
@@ -51,6 +53,12 @@ class LeaseTable:
             return False
         lease.final = final
         return True
+
+    def stop(self, key: Key) -> None:
+        """Notes that the router has canceled the task and renews nothing for it."""
+        lease = self._leases.get(key)
+        if lease is not None:
+            lease.stopping = True
 
     def forget(self, key: Key) -> Lease | None:
         """Drops a lease that is settled, lost or handed back."""
@@ -83,7 +91,7 @@ class LeaseTable:
         """Returns a Renew for each agent with leases not renewed for `older_s`, and notes it."""
         due: dict[str, list[session_pb2.LeaseRef]] = {}
         for lease in self._leases.values():
-            if now_s - lease.renewed_s >= older_s:
+            if now_s - lease.renewed_s >= older_s and not lease.stopping:
                 lease.renewed_s = now_s
                 due.setdefault(lease.agent_id, []).append(lease.ref)
         return [

@@ -54,6 +54,8 @@ def is_record(hint: Any) -> bool:
 
 def misfit_of_model(error: Any, path: str = "") -> Misfit:
     """Returns what a pydantic ValidationError says, in this module's form."""
+    if not hasattr(error, "errors"):
+        return Misfit([(path, f"is not valid: {error}")])
     faults = []
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         at = path

@@ -7,6 +7,7 @@ with the list of what is still in work, and results are kept and repeated until 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -62,6 +63,7 @@ class Session:
         self._link: Link | None = None
         self._move_to = ""
         self._moving = asyncio.Event()
+        self._tuned = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopped = asyncio.Event()
         self.ready = asyncio.Event()
@@ -221,6 +223,8 @@ class Session:
 
     def _receive(self, link: Link, frames: Frames) -> None:
         received = self.talk.receive(frames, time.monotonic())
+        if received.tuned:
+            self._tuned.set()
         if received.welcomed:
             link.unready.difference_update(received.welcomed)
             if not link.unready and not link.ready.is_set():
@@ -247,7 +251,11 @@ class Session:
     async def _tick(self) -> None:
         while True:
             period_s = min(self.talk.heartbeat_s, self.talk.renew_s) / 4
-            await asyncio.sleep(period_s)
+            # Ready and Tune may shorten what is being waited for.
+            self._tuned.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._tuned.wait(), period_s)
+                continue
             if self._link is not None:
                 self._link.outbox.extend(self.talk.due(time.monotonic(), period_s))
 

@@ -97,8 +97,8 @@ function AgentTable({ agents: shown }: { agents: AgentJson[] }) {
         <thead>
           <tr>
             <th>Agent</th><th>Status</th><th>Load</th><th class="wide">Capabilities</th>
-            <th>Breaker</th><th class="number">Success</th><th class="number wide">Mean run</th>
-            <th class="number wide">Heard</th><th><span class="sr">Actions</span></th>
+            <th class="wide">Breaker</th><th class="number">Success</th><th class="number wide">Mean run</th>
+            <th class="number wide">Heard</th><th class="wide"><span class="sr">Actions</span></th>
           </tr>
         </thead>
         <tbody>{shown.map((agent) => <AgentRow key={agent.agentId} agent={agent} />)}</tbody>
@@ -117,14 +117,17 @@ function AgentRow({ agent }: { agent: AgentJson }) {
         <a href={to("agents", agent.agentId)}>{agent.name || agent.agentId}</a>
         <div class="under">{agent.agentId}{agent.transport === "websocket" ? " · browser" : ""}</div>
       </td>
-      <td><Badge of={agent.status} /></td>
+      <td>
+        <Badge of={agent.status} />
+        {agent.breaker && agent.breaker !== "BREAKER_CLOSED" && <div class="narrow"><Badge of={agent.breaker} /></div>}
+      </td>
       <td class="load"><Bar share={busy / slots} label={`${busy} of ${slots}`} /><span class="under">{busy}/{slots}</span></td>
       <td class="wide"><Capabilities agent={agent} /></td>
-      <td><Badge of={agent.breaker} /></td>
+      <td class="wide"><Badge of={agent.breaker} /></td>
       <td class={`number ${failed > done / 10 ? "bad-text" : ""}`}>{percent(done + failed > 0 ? done / (done + failed) : Number.NaN)}</td>
       <td class="number wide">{duration(mean)}</td>
       <td class="number mute wide">{ago(agent.heartbeatTime)}</td>
-      <td class="actions"><AgentActions agent={agent} /></td>
+      <td class="actions wide"><AgentActions agent={agent} /></td>
     </tr>
   );
 }

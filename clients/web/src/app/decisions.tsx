@@ -50,8 +50,10 @@ function Attempt(
 function Candidates({ of: decision }: { of: DecisionJson }) {
   const ids = decision.candidateAgentIds ?? [];
   const part = (list: (number | string)[] | undefined, index: number) => number(list?.[index]);
-  const best = Math.max(...ids.map((_, index) => Math.abs(part(decision.scores, index))), 0.001);
-  const learned = (decision.successProbabilities ?? []).length > 0;
+  const sizes = ids.map((_, index) => Math.abs(part(decision.scores, index)));
+  const most = Math.max(...sizes, 0.001);
+  const least = Math.min(...sizes);
+  const learned = decision.policy === "learned";
   const filtered = Object.entries(decision.filteredCounts ?? {}).filter(([, many]) => many > 0);
   return (
     <>
@@ -67,7 +69,7 @@ function Candidates({ of: decision }: { of: DecisionJson }) {
         <table class="table">
           <thead>
             <tr>
-              <th>Candidate</th><th class="number">Score</th><th class="score">Parts</th>
+              <th>Candidate</th><th class="number">Score</th><th class="score">{learned ? "Against the best" : "Match, load, priority"}</th>
               <th class="number">Match</th><th class="number">Free</th><th class="number">Priority</th>
               {learned && <><th class="number">Success</th><th class="number">Delay</th></>}
             </tr>
@@ -82,9 +84,10 @@ function Candidates({ of: decision }: { of: DecisionJson }) {
                   <td class="clip"><a href={to("agents", id)}>{id}</a></td>
                   <td class="number">{part(decision.scores, index).toFixed(1)}</td>
                   <td class="score">
+                    {/* A learned score is minus an expected time: the smallest is the best. */}
                     {learned
-                      ? <Bar share={Math.abs(part(decision.scores, index)) / best} label="score" />
-                      : <Parts parts={[match * 20, free * 100, bonus]} whole={best} />}
+                      ? <Bar share={least / Math.max(sizes[index] ?? 0, 0.001)} label="score against the best" />
+                      : <Parts parts={[match * 20, free * 100, bonus]} whole={most} />}
                   </td>
                   <td class="number">{match.toFixed(2)}</td>
                   <td class="number">{free.toFixed(2)}</td>

@@ -25,6 +25,7 @@ export function percent(share: number): string {
 /** A span in the unit that reads best: 0.4 ms, 12 ms, 1.3 s, 4 min. */
 export function duration(ms: number): string {
   if (!Number.isFinite(ms)) return "–";
+  if (ms === 0) return "0";
   const size = Math.abs(ms);
   if (size < 10) return `${ms.toFixed(size < 1 ? 2 : 1)} ms`;
   if (size < 1_000) return `${Math.round(ms)} ms`;
@@ -62,8 +63,9 @@ export function word(constant: string | undefined): string {
   return bare.replaceAll("_", " ");
 }
 
-/** The last part of an id, which tells ids apart. */
+/** What tells a task's id apart: the end of its time and its number, without the zeros. */
 export function short(id: string | undefined): string {
   if (!id) return "–";
-  return id.length <= 14 ? id : `${id.slice(0, 4)}…${id.slice(-8)}`;
+  const parts = /^\w+-(\w+)-0*(\w+)$/.exec(id);
+  return parts ? `${parts[1]!.slice(-6)}-${parts[2]}` : id.slice(-12);
 }

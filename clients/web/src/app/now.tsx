@@ -84,7 +84,7 @@ export function Now() {
       <div class="columns wide-first">
         <Panel title="Throughput" hint="tasks a second, last 5 minutes">
           <Chart
-            data={throughput} past={300} height={220} format={rate} label="Tasks a second over time"
+            data={throughput} past={300} height={244} format={rate} label="Tasks a second over time"
             lines={[
               { label: "completed", color: "good", fill: true },
               { label: "submitted", color: "accent", dash: [4, 4] },
@@ -99,7 +99,7 @@ export function Now() {
       <div class="columns wide-first">
         <Panel title="Latency" hint="percentiles of 10 s windows" action={<Legs />}>
           <Chart
-            data={latency} past={600} height={220} format={duration} label="Latency over time"
+            data={latency} past={600} height={244} format={duration} label="Latency over time"
             lines={[
               { label: "p50", color: "accent", fill: true },
               { label: "p95", color: "warn" },
@@ -250,7 +250,7 @@ function Latest() {
         <tbody>
           {(tasks ?? []).map((task) => (
             <tr key={task.taskId}>
-              <td><a class="id" href={to("tasks", task.taskId)}>{short(task.taskId)}</a></td>
+              <td><a class="id" title={task.taskId} href={to("tasks", task.taskId)}>{short(task.taskId)}</a></td>
               <td class="clip">{task.spec?.type}</td>
               <td><Badge of={task.state} /></td>
               <td class="clip wide">{task.agentId ?? "–"}</td>

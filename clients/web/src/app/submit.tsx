@@ -104,7 +104,7 @@ export function Submit() {
 function SentRow({ of: { handle, type: kind, state, note } }: { of: Sent }) {
   return (
     <li>
-      <a class="id" href={to("tasks", handle.taskId)}>{short(handle.taskId)}</a>
+      <a class="id" title={handle.taskId} href={to("tasks", handle.taskId)}>{short(handle.taskId)}</a>
       <span class="clip grow">{kind}{note && <span class="under clip">{note}</span>}</span>
       <Badge of={state} />
       {/QUEUED|RUNNING|RETRY/.test(state) && <Act tone="quiet" run={() => handle.cancel("from the dashboard")}>Cancel</Act>}

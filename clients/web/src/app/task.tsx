@@ -1,7 +1,7 @@
 // One task: what it is, what happened, why, and what can be done about it.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { GetTraceResponseJson } from "../gen/podium/v1/analytics_pb";
+import type { GetTraceRequestJson, GetTraceResponseJson } from "../gen/podium/v1/analytics_pb";
 import type { EventJson } from "../gen/podium/v1/event_pb";
 import type { TaskJson } from "../gen/podium/v1/task_pb";
 import type { ExplainTaskResponseJson } from "../gen/podium/v1/task_scheduler_pb";
@@ -30,6 +30,7 @@ function useTask(id: string): Known {
     let live = true;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const merge = (part: Partial<Known>) => live && setKnown((before) => ({ ...before, ...part }));
+    let asked: GetTraceRequestJson = { taskId: id };
     const load = async () => {
       timer = undefined;
       try {
@@ -37,11 +38,13 @@ function useTask(id: string): Known {
           podium.ask({ get: { taskId: id } }), podium.ask({ explain: { taskId: id } }),
         ]);
         merge({ task: task?.task, explained: explanation, error: "" });
+        const traceId = task?.task?.spec?.traceparent?.split("-")[1];
+        if (traceId) asked = { traceId };
       } catch (error) {
         merge({ error: told(error) });
       }
       try {
-        merge({ trace: (await podium.ask({ trace: { taskId: id } })).trace });
+        merge({ trace: (await podium.ask({ trace: asked })).trace });
       } catch (error) {
         if (!(error instanceof PodiumError)) throw error;
       }

@@ -178,7 +178,7 @@ export function TaskTable(
             <tr key={task.taskId}>
               {chosen && <td><input type="checkbox" aria-label={`Choose ${task.taskId}`} checked={chosen.has(task.taskId!)} onChange={() => toggle(task.taskId!)} /></td>}
               <td>
-                <a class="id" href={to("tasks", task.taskId)}>{short(task.taskId)}</a>
+                <a class="id" title={task.taskId} href={to("tasks", task.taskId)}>{short(task.taskId)}</a>
                 {task.failure && <div class="under clip bad-text">{task.failure.message || task.failure.reason}</div>}
               </td>
               <td class="clip">{task.spec?.type}</td>

@@ -1,0 +1,1 @@
+"""The command line `podium`: for people by default, for programs with --json."""

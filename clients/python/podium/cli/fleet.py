@@ -1,0 +1,94 @@
+"""`podium agents` and `podium stats`: the fleet and the queue as they are now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from podium.cli import shown
+from podium.cli.output import Json, console, plain, print_json, run
+from podium.v1 import agent_pb2, agent_registry_pb2, task_scheduler_pb2
+
+app = typer.Typer()
+
+_STATUS_COLOURS = {
+    agent_pb2.Agent.STATUS_IDLE: "green",
+    agent_pb2.Agent.STATUS_BUSY: "cyan",
+    agent_pb2.Agent.STATUS_DRAINING: "yellow",
+    agent_pb2.Agent.STATUS_QUARANTINED: "magenta",
+    agent_pb2.Agent.STATUS_SUSPECT: "yellow",
+    agent_pb2.Agent.STATUS_OFFLINE: "red",
+}
+CAPABILITIES_LEN_MAX = 40
+
+
+@app.command()
+def agents(
+    capability: Annotated[
+        list[str] | None, typer.Option("-c", help="Only who can do this.")
+    ] = None,
+    idle: Annotated[bool, typer.Option("--idle", help="Only who takes work now.")] = False,
+    json: Json = False,
+) -> None:
+    """List agents with status, load and success."""
+    wanted = agent_registry_pb2.AgentFilter(capabilities=capability or [], idle_only=idle)
+    found = run(lambda client: client.agents(wanted), as_json=json)
+    if json:
+        for agent in found:
+            print_json(agent)
+        return
+    if not found:
+        console.print("No agent matches. `podium agent run MODULE:AGENT` starts one.")
+        return
+    names = ["agent", "status", "load", "breaker", "success", "done", "heard", "can do"]
+    console.print(shown.table(names, map(_cells, found), cut="can do"))
+
+
+def _cells(agent: agent_pb2.Agent) -> list[str]:
+    status = agent_pb2.Agent.Status.Name(agent.status).removeprefix("STATUS_").lower()
+    breaker = agent_pb2.Agent.Breaker.Name(agent.breaker).removeprefix("BREAKER_").lower()
+    colour = _STATUS_COLOURS.get(agent.status, "default")
+    done = sum(each.completed_count for each in agent.statistics)
+    tried = done + sum(each.failed_count for each in agent.statistics)
+    names = ", ".join(capability.name for capability in agent.capabilities)
+    return [
+        plain(agent.agent_id),
+        f"[{colour}]{status}[/]",
+        f"{agent.in_flight_count}/{agent.max_concurrency}",
+        breaker if breaker == "closed" else f"[red]{breaker.replace('_', ' ')}[/]",
+        f"{done / tried:.0%}" if tried else "",
+        str(done),
+        shown.age(agent.heartbeat_time),
+        plain(names, CAPABILITIES_LEN_MAX),
+    ]
+
+
+@app.command()
+def stats(json: Json = False) -> None:
+    """Count what waits and runs."""
+    counted = run(lambda client: client.queue_stats(), as_json=json)
+    if json:
+        print_json(counted)
+        return
+    _print_states(counted)
+    if counted.priorities:
+        depths = [
+            (str(depth.priority), f"{depth.count:,}", shown.span(depth.oldest_age))
+            for depth in counted.priorities
+        ]
+        console.print(shown.table(["priority", "waiting", "oldest"], depths))
+    stuck = [each for each in counted.requirements if not each.schedulable]
+    for each in stuck:
+        needs = plain(", ".join(each.required_capabilities))
+        console.print(f"[yellow]{each.count} wait for an agent that can do: {needs}[/]")
+
+
+def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
+    rows = [(shown.state(each.state), f"{each.count:,}") for each in counted.states]
+    console.print(shown.table(["state", "tasks"], rows))
+    per_commit = counted.event_count / counted.commit_count if counted.commit_count else 0.0
+    console.print(
+        f"[dim]{counted.router_count} routers · event {counted.durable_seq:,} is durable ·"
+        f" {per_commit:.1f} events a commit[/]"
+    )

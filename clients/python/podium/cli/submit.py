@@ -1,0 +1,218 @@
+"""`podium submit`: one task, or one for each line of a file."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from podium.cli import shown
+from podium.cli.output import (
+    FAILED,
+    Json,
+    console,
+    errors,
+    fail,
+    plain,
+    print_json,
+    run,
+    wrong_usage,
+)
+from podium.sdk import payloads, specs
+from podium.sdk.client import Client, TaskHandle
+from podium.sdk.errors import PodiumError
+from podium.sdk.results import Outcome
+from podium.sdk.specs import SubmitOptions
+from podium.v1 import task_pb2
+
+app = typer.Typer()
+
+CHUNK_LEN = 2_000
+
+
+@app.command()
+def submit(
+    type: Annotated[str, typer.Argument(help="Kind of work, for example text.summarize.")],
+    payload: Annotated[
+        str, typer.Argument(help="Text or JSON; @file reads a file, - standard input.")
+    ] = "",
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result.")] = False,
+    lines: Annotated[
+        Path | None, typer.Option(help="Submit one task for each line of this file.")
+    ] = None,
+    priority: Annotated[int, typer.Option("-p", min=0, max=9, help="Higher is sooner.")] = 5,
+    capability: Annotated[
+        list[str] | None, typer.Option("-c", help="Required of the agent; default: the type.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option("-l", help="key=value, for search.")] = None,
+    request_id: Annotated[str, typer.Option(help="Idempotency key.")] = "",
+    retries: Annotated[
+        int | None, typer.Option(min=0, max=100, help="After the first try.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one attempt.")] = 0.0,
+    deadline: Annotated[float, typer.Option(help="Seconds until the task expires.")] = 0.0,
+    delay: Annotated[float, typer.Option(help="Seconds before it may begin.")] = 0.0,
+    depends_on: Annotated[list[str] | None, typer.Option(help="Tasks to wait for.")] = None,
+    content_type: Annotated[str, typer.Option(help="Media type of the payload.")] = "",
+    fail_fast: Annotated[bool, typer.Option(help="Refuse it when no agent could run it.")] = False,
+    json: Json = False,
+) -> None:
+    """Submit a task."""
+    options: SubmitOptions = {
+        "priority": priority,
+        "capabilities": capability or [],
+        "labels": _labels(label or []),
+        "depends_on": depends_on or [],
+        "attempt_timeout_s": timeout,
+        "fail_fast": fail_fast,
+    }
+    if request_id:
+        options["request_id"] = request_id
+    if retries is not None:
+        options["max_retries"] = retries
+    if deadline:
+        options["deadline"] = timedelta(seconds=deadline)
+    if delay:
+        options["not_before"] = timedelta(seconds=delay)
+    if lines is not None:
+        payload_list = [line.encode() for line in _read(lines).decode().splitlines() if line]
+    else:
+        payload_list = [_payload_bytes(payload)]
+    try:
+        tasks = [specs.build(type, _payload(data, content_type), options) for data in payload_list]
+    except PodiumError as error:
+        fail(error, as_json=json)
+    if lines is None:
+        run(lambda client: _one(client, tasks[0], wait=wait, as_json=json), as_json=json)
+    else:
+        run(lambda client: _many(client, tasks, wait=wait, as_json=json), as_json=json)
+
+
+async def _one(client: Client, spec: task_pb2.TaskSpec, *, wait: bool, as_json: bool) -> None:
+    handle = await client.submit_soon(spec)
+    if not wait:
+        if as_json:
+            print_json({"taskId": handle.task_id})
+        else:
+            console.print(handle.task_id)
+        return
+    if not as_json:
+        errors.print(f"[dim]{handle.task_id}[/]")
+        with errors.status("waiting for the result"):
+            outcome = await handle.outcome()
+    else:
+        outcome = await handle.outcome()
+    if as_json:
+        print_json(_told(outcome))
+    if outcome.state != task_pb2.Task.STATE_COMPLETED:
+        if not as_json:
+            outcome.payload()  # raises, and the error is told
+        raise typer.Exit(FAILED)
+    if not as_json:
+        console.print(shown.payload(outcome.result))
+
+
+async def _many(
+    client: Client, tasks: Sequence[task_pb2.TaskSpec], *, wait: bool, as_json: bool
+) -> None:
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        disable=as_json,
+    )
+    failed = 0
+    with bar:
+        submitting = bar.add_task("submitted", total=len(tasks))
+        handles: list[TaskHandle] = []
+        for start in range(0, len(tasks), CHUNK_LEN):
+            handles += await client.submit_many(tasks[start : start + CHUNK_LEN])
+            bar.update(submitting, completed=len(handles))
+        if wait:
+            ending = bar.add_task("ended", total=len(tasks))
+            for done in asyncio.as_completed([handle.outcome() for handle in handles]):
+                outcome = await done
+                failed += outcome.state != task_pb2.Task.STATE_COMPLETED
+                bar.advance(ending)
+                if as_json:
+                    print_json(_told(outcome))
+    if not wait:
+        for handle in handles:
+            if as_json:
+                print_json({"taskId": handle.task_id})
+            else:
+                console.print(handle.task_id)
+    elif not as_json:
+        console.print(f"{len(handles) - failed} completed, {failed} failed")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "taskId": outcome.task_id,
+        "state": shown.state_name(outcome.state),
+    }
+    if outcome.state == task_pb2.Task.STATE_COMPLETED:
+        result = payloads.decode(outcome.result)
+        told["result"] = result.hex() if isinstance(result, bytes) else result
+    else:
+        told["reason"] = outcome.failure.reason
+        told["message"] = outcome.failure.message
+    return told
+
+
+def _labels(pairs: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            wrong_usage(f"a label is key=value, not {plain(pair)!r}")
+        labels[key] = value
+    return labels
+
+
+def _payload_bytes(argument: str) -> bytes:
+    if argument == "-":
+        return sys.stdin.buffer.read()
+    if argument.startswith("@"):
+        return _read(Path(argument[1:]))
+    return argument.encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        wrong_usage(f"cannot read {path}: {error.strerror}")
+
+
+def _payload(data: bytes, content_type: str) -> task_pb2.Payload:
+    if not content_type:
+        content_type = _guessed(data)
+    return task_pb2.Payload(content_type=content_type, data=data)
+
+
+def _guessed(data: bytes) -> str:
+    """JSON where it is an object or a list, text where it is UTF-8, else bytes."""
+    if data[:1] in (b"{", b"["):
+        try:
+            orjson.loads(data)
+        except ValueError:
+            pass
+        else:
+            return payloads.JSON
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return payloads.BYTES
+    return payloads.TEXT

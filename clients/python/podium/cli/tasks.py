@@ -1,0 +1,234 @@
+"""`podium get`, `list`, `watch`, `cancel`, `requeue` and `answer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from podium.cli import shown
+from podium.cli.output import Json, console, plain, print_json, run, wrong_usage
+from podium.sdk.client import Client
+from podium.v1 import event_pb2, task_pb2
+
+app = typer.Typer()
+
+TaskIds = Annotated[list[str] | None, typer.Argument(help="Task ids.")]
+Type = Annotated[str, typer.Option("--type", "-t", help="Only tasks of this type.")]
+States = Annotated[
+    list[str] | None, typer.Option("--state", "-s", help="Only in this state, for example failed.")
+]
+Text = Annotated[str, typer.Option("--error", help="Only whose failure contains this text.")]
+
+
+@app.command()
+def get(task_id: str, json: Json = False) -> None:
+    """Show one task."""
+    task = run(lambda client: client.get(task_id), as_json=json)
+    if json:
+        print_json(task)
+        return
+    grid = Table.grid(padding=(0, 2))
+    for name, value in _facts(task):
+        if value:
+            grid.add_row(f"[dim]{name}[/]", value)
+    console.print(grid)
+    if task.attempts:
+        console.print(_attempts(task))
+
+
+def _facts(task: task_pb2.Task) -> list[tuple[str, str]]:
+    spec, failure = task.spec, task.failure
+    progress = f"{task.progress_fraction:.0%} {plain(task.progress_message)}"
+    return [
+        ("task", task.task_id),
+        ("type", plain(spec.type)),
+        ("state", shown.state(task.state)),
+        ("priority", str(spec.priority)),
+        ("needs", plain(", ".join(spec.required_capabilities))),
+        ("labels", plain(", ".join(f"{key}={value}" for key, value in spec.labels.items()))),
+        ("agent", plain(task.agent_id)),
+        ("created", shown.clock(task.create_time)),
+        ("started", shown.clock(task.start_time)),
+        ("ended", shown.clock(task.end_time)),
+        ("progress", progress if task.progress_fraction else ""),
+        ("waits", plain(task.unschedulable_reason)),
+        ("question", shown.payload(task.input_request)),
+        ("failure", plain(f"{failure.reason}: {failure.message}") if failure.reason else ""),
+        ("payload", shown.payload(spec.payload)),
+        ("result", shown.payload(task.result)),
+    ]
+
+
+def _attempts(task: task_pb2.Task) -> Table:
+    rows = [
+        (
+            str(attempt.attempt),
+            plain(attempt.agent_id),
+            shown.clock(attempt.start_time),
+            shown.clock(attempt.end_time),
+            plain(f"{attempt.failure.reason}: {attempt.failure.message}".strip(" :"), 80),
+        )
+        for attempt in task.attempts
+    ]
+    return shown.table(["attempt", "agent", "started", "ended", "failure"], rows, cut="failure")
+
+
+@app.command("list")
+def list_tasks(
+    state: States = None,
+    type: Type = "",
+    agent: Annotated[str, typer.Option(help="Only of this agent.")] = "",
+    label: Annotated[list[str] | None, typer.Option("-l", help="key=value")] = None,
+    error: Text = "",
+    limit: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 50,
+    json: Json = False,
+) -> None:
+    """List tasks, newest first."""
+    wanted = _filter(state, type, error, agent, label)
+
+    async def collect(client: Client) -> list[task_pb2.Task]:
+        return [task async for task in client.list(wanted, limit=limit)]
+
+    tasks = run(collect, as_json=json)
+    if json:
+        for task in tasks:
+            print_json(task)
+        return
+    if not tasks:
+        console.print("No task matches. `podium submit TYPE PAYLOAD` makes one.")
+        return
+    rows = [
+        (
+            task.task_id,
+            plain(task.spec.type),
+            shown.state(task.state),
+            str(task.spec.priority),
+            plain(task.agent_id),
+            str(task.attempt_count),
+            shown.age(task.create_time),
+            plain(task.failure.reason, 40),
+        )
+        for task in tasks
+    ]
+    names = ["task", "type", "state", "pri", "agent", "tries", "age", "failure"]
+    if not any(row[-1] for row in rows):
+        names.pop()
+    console.print(shown.table(names, [row[: len(names)] for row in rows], cut="type"))
+
+
+@app.command()
+def watch(
+    task_ids: TaskIds = None,
+    cursor: Annotated[
+        str, typer.Option(help="Events after this point; empty = from the start of the log.")
+    ] = "now",
+    json: Json = False,
+) -> None:
+    """Follow events as they happen: of some tasks until they end, or of all until Ctrl-C."""
+    ids = task_ids or []
+    # Of a single task everything is of interest, also what came before.
+    start = "" if ids and cursor == "now" else cursor
+
+    async def follow(client: Client) -> None:
+        async for event in client.watch(task_ids=ids, cursor=start, until_ended=bool(ids)):
+            print_json(event) if json else console.print(_line(event), soft_wrap=True)
+
+    run(follow, as_json=json)
+
+
+def _line(event: event_pb2.Event) -> str:
+    details = {
+        "attempt": str(event.attempt) if event.attempt else "",
+        "agent": plain(event.agent_id),
+        "why": _why(event),
+    }
+    told = " ".join(f"[dim]{name}[/] {value}" for name, value in details.items() if value)
+    name = shown.event_name(event.type)
+    head = f"[dim]{event.seq:>8} {shown.clock(event.event_time)}[/]"
+    return f"{head} {name:<20} {event.task_id} [dim]{plain(event.task_type)}[/] {told}"
+
+
+def _why(event: event_pb2.Event) -> str:
+    if event.HasField("failed"):
+        failure = event.failed.failure
+        return plain(f"{failure.reason} {failure.message}".strip(), 80)
+    if event.HasField("progress"):
+        return plain(f"{event.progress.fraction:.0%} {event.progress.message}".strip(), 80)
+    if event.HasField("completed"):
+        return shown.span(event.completed.total_duration)
+    return ""
+
+
+@app.command()
+def cancel(
+    task_ids: TaskIds = None,
+    type: Type = "",
+    state: States = None,
+    reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
+    json: Json = False,
+) -> None:
+    """Cancel tasks by id, or all open ones of a type or state (at most 1,000 a call)."""
+    wanted = _ids_or_filter(task_ids, type, state, "")
+    done = run(
+        lambda client: client.cancel(task_ids or [], filter=wanted, reason=reason), as_json=json
+    )
+    _tell(done, "canceled", as_json=json)
+
+
+@app.command()
+def requeue(
+    task_ids: TaskIds = None,
+    type: Type = "",
+    error: Text = "",
+    all: Annotated[bool, typer.Option("--all", help="Every dead letter.")] = False,
+    json: Json = False,
+) -> None:
+    """Revive dead letters by id or by filter; their attempts count anew."""
+    wanted = task_pb2.TaskFilter() if all else _ids_or_filter(task_ids, type, None, error)
+    done = run(lambda client: client.requeue(task_ids or [], filter=wanted), as_json=json)
+    _tell(done, "requeued", as_json=json)
+
+
+@app.command()
+def answer(task_id: str, text: str) -> None:
+    """Answer a task that waits for input."""
+    run(lambda client: client.provide_input(task_id, text))
+    console.print(f"{plain(task_id)} is queued again")
+
+
+def _tell(task_ids: Sequence[str], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"taskIds": list(task_ids)})
+    else:
+        console.print(f"{len(task_ids)} {done}")
+
+
+def _ids_or_filter(
+    task_ids: Sequence[str] | None, type: str, states: Sequence[str] | None, error: str
+) -> task_pb2.TaskFilter | None:
+    if bool(task_ids) == bool(type or states or error):
+        wrong_usage("give task ids, or a filter such as --type; not both, not neither")
+    return None if task_ids else _filter(states, type, error)
+
+
+def _filter(
+    states: Sequence[str] | None,
+    type: str,
+    error: str,
+    agent: str = "",
+    labels: Sequence[str] | None = None,
+) -> task_pb2.TaskFilter:
+    wanted = task_pb2.TaskFilter(type=type, failure_text=error, agent_id=agent)
+    for name in states or ():
+        try:
+            wanted.states.append(shown.STATES[name.lower()])
+        except KeyError:
+            known = ", ".join(shown.STATES)
+            wrong_usage(f"no state is called {plain(name)!r}; there are {known}")
+    for pair in labels or ():
+        key, _, value = pair.partition("=")
+        wanted.labels[key] = value
+    return wanted

@@ -1,0 +1,1 @@
+"""An agent made of nothing but the generated stubs."""

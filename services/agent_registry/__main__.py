@@ -1,0 +1,96 @@
+"""Runs AgentRegistry: `python -m services.agent_registry`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from podium.v1 import agent_registry_pb2_grpc
+from services.agent_registry.adapters.desk import RegistryDesk
+from services.agent_registry.adapters.memory import MemoryStore
+from services.agent_registry.config import Settings
+from services.agent_registry.core.registry import Registry
+from services.agent_registry.loops import check_agents, forget_agents, keep_agents
+from services.agent_registry.servicer.agents import POLICY, SERVICE_NAME, AgentRegistryServicer
+from services.kernel import names, telemetry
+from services.kernel.clock import Clock
+from services.kernel.metrics import Metrics
+from services.kernel.options import Dial
+from services.kernel.serving import Assembled, ServiceSpec, main
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
+    """Put AgentRegistry together."""
+    store = MemoryStore()
+    registry = Registry(settings.limits())
+    desk = RegistryDesk(registry, store, clock)
+    await desk.restore()
+    async with telemetry.started("agent_registry", settings) as observed:
+        measure(observed.metrics, registry)
+        loops = [
+            asyncio.create_task(each)
+            for each in (
+                check_agents(desk, clock),
+                forget_agents(desk, clock),
+                keep_agents(desk, clock),
+            )
+        ]
+        servicer = AgentRegistryServicer(desk)
+
+        async def drain() -> None:
+            desk.close()
+            await desk.save()
+
+        try:
+            yield Assembled(
+                register=lambda server: (
+                    agent_registry_pb2_grpc.add_AgentRegistryServiceServicer_to_server(
+                        servicer, server
+                    )
+                ),
+                service_names=(SERVICE_NAME,),
+                drain=drain,
+                telemetry=observed,
+                policy=POLICY,
+                loops=loops,
+            )
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await store.close()
+
+
+def measure(metrics: Metrics, registry: Registry) -> None:
+    """Expose the numbers of the core."""
+
+    def by_status() -> Iterable[tuple[str, float]]:
+        counts = Counter(agent.status.name.lower() for agent in registry.agents.values())
+        return [(status, float(count)) for status, count in sorted(counts.items())]
+
+    def by_breaker() -> Iterable[tuple[str, float]]:
+        states = Counter(agent.breaker.state.name.lower() for agent in registry.agents.values())
+        return [(state, float(count)) for state, count in sorted(states.items())]
+
+    metrics.read_gauges(names.metric_agents, "Agents by status.", "status", by_status)
+    metrics.read_gauges(names.metric_breakers, "Breakers by state.", "state", by_breaker)
+    metrics.read_counter(
+        "podium_mass_silences_total",
+        "Times that most agents of a router fell silent at once.",
+        lambda: registry.alerts,
+    )
+
+
+SERVICE = ServiceSpec(
+    name="agent_registry",
+    settings=Settings,
+    summary="Knows who is there, what they can do and how healthy they are.",
+    assemble=assemble,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(SERVICE))

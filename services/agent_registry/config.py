@@ -1,0 +1,41 @@
+"""Settings of AgentRegistry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.agent_registry.core.registry import Limits
+from services.kernel.config import Common, setting
+from services.kernel.parsers import as_count, as_port, as_seconds
+
+
+@dataclass(frozen=True)
+class Settings(Common):
+    """What AgentRegistry can be told."""
+
+    port: int = setting("PODIUM_AGENT_REGISTRY_PORT", 7702, "gRPC port", parse=as_port)
+    heartbeat_s: float = setting(
+        "PODIUM_HEARTBEAT_S",
+        15.0,
+        "seconds between heartbeats of an agent; after two without one it gets no new work",
+        parse=as_seconds,
+        production=30.0,
+    )
+    grace_s: float = setting(
+        "PODIUM_AGENT_GRACE_S",
+        60.0,
+        "seconds without a sign of an agent after which it is offline",
+        parse=as_seconds,
+    )
+    agents_max: int = setting(
+        "PODIUM_AGENT_REGISTRY_AGENTS_MAX",
+        100_000,
+        "agents to know at once; those offline the longest make room",
+        parse=as_count,
+    )
+
+    def limits(self) -> Limits:
+        """Return the times and bounds of the registry."""
+        # Doubt must come before the end, also where two heartbeats take the whole grace.
+        suspect_s = min(2 * self.heartbeat_s + 1.0, 0.75 * self.grace_s)
+        return Limits(grace_s=self.grace_s, suspect_s=suspect_s, agents_max=self.agents_max)

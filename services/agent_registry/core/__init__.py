@@ -1,0 +1,1 @@
+"""Decisions of AgentRegistry: pure, told the time."""

@@ -1,0 +1,100 @@
+"""An agent as the registry knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from services.agent_registry.core.breaker import Breaker, State
+from services.agent_registry.core.statistics import Statistics
+
+
+class Status(IntEnum):
+    """Where an agent stands; numbers of the wire."""
+
+    IDLE = 1
+    BUSY = 2
+    DRAINING = 3
+    QUARANTINED = 4
+    SUSPECT = 5
+    OFFLINE = 6
+
+
+class Skill(NamedTuple):
+    """One thing an agent can do."""
+
+    name: str
+    proficiency: float
+    version: str
+
+
+class Facts(NamedTuple):
+    """What an agent says of itself."""
+
+    agent_id: str
+    instance_id: str = ""
+    name: str = ""
+    skills: tuple[Skill, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    max_concurrency: int = 1
+    cost_per_task: float = 0.0
+    cost_per_kilotoken: float = 0.0
+    build_id: str = ""
+    transport: str = ""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of what it can do."""
+        return frozenset(skill.name for skill in self.skills)
+
+
+@dataclass(eq=False, slots=True)
+class Agent:
+    """One agent: what it says, and how it has been."""
+
+    facts: Facts
+    create_ms: int
+    heard_ms: int
+    heard_s: float
+    router_id: str = ""
+    """Router that has its session; empty without one."""
+    last_router_id: str = ""
+    """The router that had its session last."""
+    present: bool = False
+    """Whether it is within the grace: connected, or gone for less than that."""
+    silent: bool = False
+    """Whether it is connected and says nothing."""
+    draining: bool = False
+    quarantined: bool = False
+    reason: str = ""
+    in_flight: int = 0
+    breaker: Breaker = field(default_factory=Breaker)
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def agent_id(self) -> str:
+        """Its id."""
+        return self.facts.agent_id
+
+    @property
+    def status(self) -> Status:
+        """Where it stands; what keeps it from work before what it does."""
+        if not self.present:
+            return Status.OFFLINE
+        if not self.router_id or self.silent:
+            return Status.SUSPECT
+        if self.quarantined:
+            return Status.QUARANTINED
+        if self.draining:
+            return Status.DRAINING
+        return Status.BUSY if self.in_flight else Status.IDLE
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it could take a task now."""
+        return (
+            self.status in (Status.IDLE, Status.BUSY)
+            and self.breaker.state is State.CLOSED
+            and self.in_flight < self.facts.max_concurrency
+        )

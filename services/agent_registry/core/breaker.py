@@ -1,0 +1,100 @@
+"""The circuit breaker of one agent.
+
+Closed until more than 5 of its recent attempts failed and they are more than half of them; open
+for a while, then half open, in which one attempt at a time decides.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+
+failure_rate_max = 0.5
+failures_max = 5
+window_s = 120.0
+window_len = 20
+cool_s_first = 10.0
+cool_s_max = 300.0
+
+
+class State(IntEnum):
+    """Where a breaker stands; numbers of the wire."""
+
+    CLOSED = 1
+    OPEN = 2
+    HALF_OPEN = 3
+
+
+class Breaker:
+    """Counts the recent outcomes of an agent and cuts it off when they are bad."""
+
+    __slots__ = ("_cool_s", "_due_s", "_recent", "state")
+
+    def __init__(self) -> None:
+        self.state = State.CLOSED
+        self._recent: deque[tuple[float, bool, str]] = deque(maxlen=window_len)
+        self._cool_s = cool_s_first
+        self._due_s = 0.0
+
+    def failure_rate(self, now_s: float) -> float:
+        """Return the share of the recent attempts that failed."""
+        self._forget(now_s)
+        failures = sum(failed for _, failed, _ in self._recent)
+        return failures / len(self._recent) if self._recent else 0.0
+
+    def succeeded(self, task_id: str, now_s: float) -> bool:
+        """Count a success; return whether the state changed."""
+        self._recent.append((now_s, False, task_id))
+        if self.state is State.HALF_OPEN:
+            self.close()
+            return True
+        return False
+
+    def failed(self, task_id: str, now_s: float) -> bool:
+        """Count a failure; return whether the state changed."""
+        self._recent.append((now_s, True, task_id))
+        if self.state is State.HALF_OPEN:
+            self._cool_s = min(cool_s_max, self._cool_s * 2)
+            self._open(now_s)
+            return True
+        if self.state is State.CLOSED and self._is_bad(now_s):
+            self._open(now_s)
+            return True
+        return False
+
+    def retract(self, task_id: str, now_s: float) -> bool:
+        """Take back failures of a task that turned out to be at fault; may close it again."""
+        kept = [entry for entry in self._recent if not (entry[1] and entry[2] == task_id)]
+        if len(kept) == len(self._recent):
+            return False
+        self._recent = deque(kept, maxlen=window_len)
+        if self.state is State.OPEN and not self._is_bad(now_s):
+            self.close()
+            return True
+        return False
+
+    def tick(self, now_s: float) -> bool:
+        """Let an open breaker that has cooled down try one attempt; return whether it changed."""
+        if self.state is State.OPEN and now_s >= self._due_s:
+            self.state = State.HALF_OPEN
+            return True
+        return False
+
+    def close(self) -> None:
+        """Begin anew."""
+        self.state = State.CLOSED
+        self._cool_s = cool_s_first
+        self._recent.clear()
+
+    def _open(self, now_s: float) -> None:
+        self.state = State.OPEN
+        self._due_s = now_s + self._cool_s
+
+    def _is_bad(self, now_s: float) -> bool:
+        self._forget(now_s)
+        failures = sum(failed for _, failed, _ in self._recent)
+        return failures > failures_max and failures / len(self._recent) > failure_rate_max
+
+    def _forget(self, now_s: float) -> None:
+        while self._recent and self._recent[0][0] <= now_s - window_s:
+            self._recent.popleft()

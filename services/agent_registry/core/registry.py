@@ -1,0 +1,385 @@
+"""The registry as its shell sees it: agents in, changes and directives out."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from services.agent_registry.core.agent import Agent, Facts
+from services.agent_registry.core.blame import Blame
+from services.agent_registry.core.breaker import State
+from services.agent_registry.core.index import Index
+from services.agent_registry.core.lease import Leases
+from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
+from services.kernel.instant import Instant
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times and bounds of the registry."""
+
+    grace_s: float = 60.0
+    suspect_s: float = 30.0
+    agents_max: int = 100_000
+    forget_s: float = 24 * 3600.0
+    """How long an agent that is offline is remembered."""
+
+
+class Directive(NamedTuple):
+    """What a router must know about one agent."""
+
+    agent_id: str
+    breaker: State
+    draining: bool
+    quarantined: bool
+    failure_rate: float
+
+
+class Filter(NamedTuple):
+    """Selects agents; all given parts must match."""
+
+    capabilities: tuple[str, ...] = ()
+    statuses: frozenset[int] = frozenset()
+    labels: tuple[tuple[str, str], ...] = ()
+    idle_only: bool = False
+
+    def matches(self, agent: Agent) -> bool:
+        """Return whether an agent is selected; its capabilities are the index's matter too."""
+        if self.statuses and agent.status not in self.statuses:
+            return False
+        if self.idle_only and not agent.takes_work:
+            return False
+        if self.labels and not set(self.labels) <= set(agent.facts.labels):
+            return False
+        return not self.capabilities or set(self.capabilities) <= agent.facts.capabilities
+
+
+class Registry:
+    """All agents."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.agents: dict[str, Agent] = {}
+        self.index = Index()
+        self.alerts = 0
+        """Times that most agents of a router fell silent together."""
+        self._leases = Leases(limits.grace_s, limits.suspect_s)
+        self._blame = Blame()
+        self._changed: dict[str, None] = {}
+        self._directives: dict[str, dict[str, Directive]] = {}
+        self._open_breakers: dict[str, Agent] = {}
+
+    # From routers.
+
+    def opened(self, facts: Facts, router_id: str, in_flight: int, now: Instant) -> None:
+        """Note an agent's session."""
+        agent = self.agents.get(facts.agent_id)
+        if agent is not None and agent.facts.instance_id != facts.instance_id:
+            # A drain is of a session; another process of the agent begins anew.
+            agent.draining = False
+            agent.reason = agent.reason if agent.quarantined else ""
+        agent = self._put(facts, now)
+        agent.router_id = agent.last_router_id = router_id
+        agent.present, agent.silent = True, False
+        agent.in_flight = in_flight
+        self._heard(agent, now)
+        if agent.breaker.state is not State.CLOSED or agent.quarantined or agent.draining:
+            self._direct(agent, now)
+
+    def closed(self, agent_id: str, router_id: str, now: Instant, *, orderly: bool) -> None:
+        """Note that an agent's stream is gone; its grace runs, unless it said goodbye."""
+        agent = self.agents.get(agent_id)
+        if agent is None or agent.router_id != router_id:
+            return
+        agent.router_id = ""
+        agent.in_flight = 0
+        self._changed[agent_id] = None
+        if orderly:
+            self._offline(agent)
+        else:
+            self._heard(agent, now)
+
+    def snapshot(self, router_id: str, opened: Iterable[str], now: Instant) -> None:
+        """Drop sessions of a router that it does not have any more."""
+        there = set(opened)
+        for agent in list(self.agents.values()):
+            if agent.router_id == router_id and agent.agent_id not in there:
+                self.closed(agent.agent_id, router_id, now, orderly=False)
+
+    def router_gone(self, router_id: str, now: Instant) -> None:
+        """Note that a router cannot be heard; the grace of its agents runs from now."""
+        self._directives.pop(router_id, None)
+        self.snapshot(router_id, (), now)
+
+    def alive(
+        self, agent_id: str, router_id: str, in_flight: int, now: Instant, *, draining: bool
+    ) -> None:
+        """Note that an agent was heard of."""
+        agent = self.agents.get(agent_id)
+        if agent is None or agent.router_id != router_id:
+            return
+        before = agent.status
+        agent.silent = False
+        changed = agent.in_flight != in_flight
+        agent.in_flight = in_flight
+        if draining and not agent.draining:
+            agent.draining, agent.reason = True, "The agent drains."
+        self._leases.touch(agent, now.mono_s)
+        agent.heard_ms = now.wall_ms
+        if changed or agent.status is not before:
+            self._changed[agent_id] = None
+
+    def outcome(
+        self,
+        agent_id: str,
+        task_id: str,
+        task_type: str,
+        kind: str,
+        run_s: float,
+        now: Instant,
+    ) -> None:
+        """Count an outcome for the agent, as far as it is the agent's."""
+        agent = self.agents.get(agent_id)
+        if agent is None or kind == "CANCELED":
+            return
+        if kind == "SUCCEEDED":
+            agent.statistics.of(task_type).add(succeeded=True, run_s=run_s)
+            self._blame_again(task_id, now)
+            self._after(agent, agent.breaker.succeeded(task_id, now.mono_s), now)
+            return
+        acquitted = self._blame.failed(task_id, task_type, agent_id)
+        if acquitted is None:
+            self._fail(agent, task_id, task_type, kind, now)
+            return
+        for other_id, other_type in acquitted.items():
+            other = self.agents.get(other_id)
+            if other is not None:
+                other.statistics.of(other_type).retract_failure()
+                self._after(other, other.breaker.retract(task_id, now.mono_s), now)
+
+    def restore(
+        self,
+        facts: Facts,
+        *,
+        create_ms: int,
+        heard_ms: int,
+        quarantined: bool,
+        reason: str,
+        now: Instant,
+    ) -> None:
+        """Remember an agent that was kept; it is offline until a router says otherwise."""
+        agent = self._put(facts, now)
+        agent.create_ms, agent.heard_ms = create_ms, heard_ms
+        agent.quarantined, agent.reason = quarantined, reason
+
+    # From operators.
+
+    def register(self, facts: Facts, now: Instant) -> Agent:
+        """Introduce an agent before its session, or again.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_AGENTS.
+        """
+        return self._put(facts, now)
+
+    def get(self, agent_id: str) -> Agent:
+        """Return an agent.
+
+        Raises:
+            NotFound: AGENT_NOT_FOUND.
+        """
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            raise NotFound(
+                "AGENT_NOT_FOUND",
+                f"There is no agent {agent_id}.",
+                metadata={"agent_id": agent_id},
+            )
+        return agent
+
+    def find(self, wanted: Filter) -> set[str]:
+        """Return the ids of the agents a filter selects."""
+        found = self.index.having(wanted.capabilities)
+        return {agent_id for agent_id in found if wanted.matches(self.agents[agent_id])}
+
+    def page(self, wanted: Filter, after: str, size: int) -> tuple[list[Agent], int, bool]:
+        """Return agents after an id, how many match in all, and whether there are more."""
+        found = self.find(wanted)
+        rest = [agent_id for agent_id in found if agent_id > after]
+        ids = heapq.nsmallest(size, rest)
+        return [self.agents[agent_id] for agent_id in ids], len(found), len(rest) > size
+
+    def update(self, agent_id: str, changes: Mapping[str, object]) -> Agent:
+        """Change what an agent says of itself."""
+        agent = self.get(agent_id)
+        agent.facts = agent.facts._replace(**changes)  # type: ignore[arg-type]  # named by the mask
+        self._changed[agent_id] = None
+        return agent
+
+    def drain(self, agent_ids: Iterable[str], reason: str, now: Instant) -> list[str]:
+        """Let agents finish what they have."""
+        drained = []
+        for agent_id in agent_ids:
+            agent = self.get(agent_id)
+            agent.draining, agent.reason = True, reason or "An operator drains it."
+            self._changed[agent_id] = None
+            self._direct(agent, now)
+            drained.append(agent_id)
+        return sorted(drained)
+
+    def quarantine(self, agent_id: str, reason: str, now: Instant) -> Agent:
+        """Keep an agent from work until it is released."""
+        agent = self.get(agent_id)
+        agent.quarantined, agent.reason = True, reason or "An operator keeps it from work."
+        self._changed[agent_id] = None
+        self._direct(agent, now)
+        return agent
+
+    def release(self, agent_id: str, now: Instant) -> Agent:
+        """End a quarantine and close the breaker.
+
+        Raises:
+            FailedPrecondition: NOT_QUARANTINED, nothing keeps the agent from work.
+        """
+        agent = self.get(agent_id)
+        if not agent.quarantined and agent.breaker.state is State.CLOSED:
+            raise FailedPrecondition(
+                "NOT_QUARANTINED",
+                f"Agent {agent_id} is neither in quarantine nor is its breaker open.",
+                metadata={"agent_id": agent_id},
+            )
+        agent.quarantined, agent.reason = False, ""
+        agent.breaker.close()
+        self._open_breakers.pop(agent_id, None)
+        self._changed[agent_id] = None
+        self._direct(agent, now)
+        return agent
+
+    def deregister(self, agent_id: str) -> None:
+        """Forget an agent that is offline.
+
+        Raises:
+            FailedPrecondition: AGENT_CONNECTED.
+        """
+        agent = self.get(agent_id)
+        if agent.present:
+            raise FailedPrecondition(
+                "AGENT_CONNECTED",
+                f"Agent {agent_id} is connected or was a moment ago; drain and stop it first.",
+                metadata={"agent_id": agent_id},
+            )
+        self._forget(agent)
+
+    # Time, and what is to be told.
+
+    def tick(self, now: Instant) -> None:
+        """Expire, doubt and forgive what is due."""
+        due = self._leases.due(now.mono_s)
+        for agent in due.expired:
+            self._offline(agent)
+        for agent in due.suspect:
+            agent.silent = True
+            self._changed[agent.agent_id] = None
+        self.alerts += bool(due.extended)
+        for agent in list(self._open_breakers.values()):
+            self._after(agent, agent.breaker.tick(now.mono_s), now)
+
+    def sweep(self, now: Instant) -> None:
+        """Forget agents that have been offline for long."""
+        forget_s = now.mono_s - self.limits.forget_s
+        for agent in list(self.agents.values()):
+            if not agent.present and agent.heard_s < forget_s and not agent.quarantined:
+                self._forget(agent)
+
+    def take_changes(self) -> list[str]:
+        """Return the ids of agents that changed, came or went since the last call."""
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
+
+    def take_directives(self) -> dict[str, list[Directive]]:
+        """Return what each router must be told."""
+        directives = {router: list(each.values()) for router, each in self._directives.items()}
+        self._directives = {}
+        return directives
+
+    # Inside.
+
+    def _put(self, facts: Facts, now: Instant) -> Agent:
+        agent = self.agents.get(facts.agent_id)
+        if agent is None:
+            if len(self.agents) >= self.limits.agents_max:
+                self._make_room()
+            agent = Agent(facts, now.wall_ms, now.wall_ms, now.mono_s)
+            self.agents[facts.agent_id] = agent
+        agent.facts = facts
+        self.index.put(facts.agent_id, facts.capabilities)
+        self._changed[facts.agent_id] = None
+        return agent
+
+    def _make_room(self) -> None:
+        offline = [agent for agent in self.agents.values() if not agent.present]
+        if not offline:
+            most = self.limits.agents_max
+            raise ResourceExhausted(
+                "TOO_MANY_AGENTS",
+                f"There are {most} agents already.",
+                metadata={"agents_max": str(most)},
+                retry_after_s=60.0,
+            )
+        # Those longest gone; a tenth at once, since looking for them costs a walk over all.
+        count = max(1, self.limits.agents_max // 10)
+        for agent in heapq.nsmallest(count, offline, key=lambda agent: agent.heard_s):
+            self._forget(agent)
+
+    def _heard(self, agent: Agent, now: Instant) -> None:
+        agent.heard_ms = now.wall_ms
+        self._leases.touch(agent, now.mono_s)
+
+    def _offline(self, agent: Agent) -> None:
+        self._leases.remove(agent.agent_id)
+        agent.present = False
+        agent.router_id = ""
+        agent.in_flight = 0
+        self._changed[agent.agent_id] = None
+
+    def _forget(self, agent: Agent) -> None:
+        del self.agents[agent.agent_id]
+        self.index.remove(agent.agent_id)
+        self._leases.remove(agent.agent_id)
+        self._open_breakers.pop(agent.agent_id, None)
+        self._changed[agent.agent_id] = None
+
+    def _fail(self, agent: Agent, task_id: str, task_type: str, kind: str, now: Instant) -> None:
+        if kind != "NOT_ACKED":
+            agent.statistics.of(task_type).add(succeeded=False, run_s=0.0)
+        self._after(agent, agent.breaker.failed(task_id, now.mono_s), now)
+
+    def _blame_again(self, task_id: str, now: Instant) -> None:
+        """Count the failures of a task against their agents after all: another one could do it."""
+        for agent_id, task_type in self._blame.succeeded(task_id).items():
+            agent = self.agents.get(agent_id)
+            if agent is not None:
+                self._fail(agent, task_id, task_type, "FAILED", now)
+
+    def _after(self, agent: Agent, changed: bool, now: Instant) -> None:
+        if not changed:
+            return
+        if agent.breaker.state is State.OPEN:
+            self._open_breakers[agent.agent_id] = agent
+        else:
+            self._open_breakers.pop(agent.agent_id, None)
+        self._changed[agent.agent_id] = None
+        self._direct(agent, now)
+
+    def _direct(self, agent: Agent, now: Instant) -> None:
+        if agent.router_id:
+            self._directives.setdefault(agent.router_id, {})[agent.agent_id] = Directive(
+                agent.agent_id,
+                agent.breaker.state,
+                agent.draining,
+                agent.quarantined,
+                agent.breaker.failure_rate(now.mono_s),
+            )

@@ -1,0 +1,87 @@
+"""Whether agents are still there: the silent are doubted, the way down to each is proved.
+
+An agent that speaks but cannot be reached gets no work: liveness is proved on the path that
+assignments take.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.routing.core.attendance import Attendance
+from services.routing.core.board import Board
+from services.routing.core.effects import CloseStream, SendProbe, SendRefusal
+from services.routing.core.session import Session
+
+if TYPE_CHECKING:
+    from services.kernel.instant import Instant
+
+
+class Liveness:
+    """Looks after every agent, a few times a second."""
+
+    def __init__(self, board: Board, attendance: Attendance) -> None:
+        self._board = board
+        self._attendance = attendance
+
+    def watch(self, now: Instant) -> None:
+        """Look after every agent: end pauses, doubt the silent, prove the way down to each."""
+        board = self._board
+        limits = board.limits
+        silent_s = now.mono_s - 2 * limits.heartbeat_s - 1.0
+        prove_s = now.mono_s - limits.probe_s
+        for session in tuple(board.sessions.values()):
+            if session.paused and session.paused_until_s <= now.mono_s:
+                session.paused = False
+                board.fleet.refresh(session)
+            if session.stream is None or not session.ready:
+                continue
+            if not session.silent and session.heard_s < silent_s:
+                session.silent = True
+                board.fleet.refresh(session)
+            if session.proved_s >= prove_s:
+                session.probe_sent_s = None
+            elif session.probe_sent_s is None:
+                session.probe_nonce += 1
+                session.probe_sent_s = now.mono_s
+                board.effects.append(SendProbe(session, session.next_seq(), session.probe_nonce))
+            elif session.probe_sent_s < prove_s:
+                self._cut_off(session, now)
+
+    def alive(self) -> list[Session]:
+        """Return the sessions that were heard of, or have another load, since the last call."""
+        heard = []
+        for session in self._board.sessions.values():
+            state = (session.heard_s, session.load)
+            if session.stream is not None and state != session.alive_told:
+                session.alive_told = state
+                heard.append(session)
+        return heard
+
+    def stall_stream(self, number: int, now: Instant, *, stalled: bool) -> None:
+        """Give the agents of a stream nothing while its reader is behind; in the end close it."""
+        stream = self._board.streams.get(number)
+        if stream is None:
+            return
+        since_s = stream.stalled_s
+        if stalled is not (since_s is not None):
+            stream.stalled_s = now.mono_s if stalled else None
+            for session in stream.agents.values():
+                session.stalled = stalled
+                self._board.fleet.refresh(session)
+        elif since_s is not None and not stream.closing:
+            if now.mono_s - since_s >= self._board.limits.stall_s:
+                stream.closing = True
+                message = "The stream was not read for too long; open another and resume."
+                self._board.effects.append(CloseStream(number, "STREAM_STALLED", message))
+
+    def _cut_off(self, session: Session, now: Instant) -> None:
+        """Treat an agent as gone whose way down is dead, though it may still speak."""
+        stream = session.stream
+        assert stream is not None
+        message = "No answer to a probe: assignments do not get through. Open another stream."
+        self._board.effects.append(
+            SendRefusal(stream.number, session.agent_id, "PROBE_UNANSWERED", message, "", True)
+        )
+        del stream.agents[session.agent_id]
+        self._attendance.detach(session, now)

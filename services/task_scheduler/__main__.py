@@ -1,0 +1,108 @@
+"""Runs TaskScheduler: `python -m services.task_scheduler`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.kernel import telemetry
+from services.kernel.clock import Clock
+from services.kernel.options import Dial
+from services.kernel.serving import Assembled, ServiceSpec, main
+from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.adapters.failpoints import Failpoints
+from services.task_scheduler.adapters.memory import MemoryJournal
+from services.task_scheduler.adapters.observe import Observer, expose
+from services.task_scheduler.adapters.sqlite import SqliteJournal
+from services.task_scheduler.config import Settings
+from services.task_scheduler.core.book import Limits
+from services.task_scheduler.core.scheduler import Scheduler
+from services.task_scheduler.loops import Committer
+from services.task_scheduler.ports import Journal
+from services.task_scheduler.servicer.drafts import Defaults
+from services.task_scheduler.servicer.encoded import add_to_server
+from services.task_scheduler.servicer.feed import Feed
+from services.task_scheduler.servicer.links import Links
+from services.task_scheduler.servicer.service import POLICY, SERVICE_NAME, TaskScheduler
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
+    """Put TaskScheduler together; it has no peers, others come to it."""
+    failpoint = Failpoints(settings.failpoints)
+    journal = journal_of(settings, failpoint)
+    journal.open()
+    try:
+        async with telemetry.started("task_scheduler", settings) as observed:
+            core = Scheduler(limits_of(settings), random.Random().random)
+            codec = ProtoCodec()
+            committer = Committer(core, journal, codec, clock, failpoint)
+            feed = Feed(settings.tail_bytes_max)
+            links = Links(committer)
+            committer.listen(links.deliver)
+            committer.listen(feed.publish, begin=feed.begin)
+            committer.listen(Observer(observed, clock))
+            expose(observed.metrics, core)
+            servicer = TaskScheduler(
+                committer,
+                codec,
+                feed,
+                links,
+                clock,
+                observed.tracer,
+                Defaults(settings.max_retries),
+            )
+            running = asyncio.create_task(committer.run())
+            try:
+                yield Assembled(
+                    register=lambda server: add_to_server(servicer, server),
+                    service_names=(SERVICE_NAME,),
+                    ready=lambda: committer.waits_for,
+                    drain=committer.drain,
+                    telemetry=observed,
+                    policy=POLICY,
+                    loops=(running,),
+                )
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+    finally:
+        await journal.close()
+
+
+def journal_of(settings: Settings, failpoint: Failpoints) -> Journal:
+    """Return the journal that the settings name."""
+    if settings.journal == "memory":
+        return MemoryJournal()
+    return SqliteJournal(
+        settings.data_dir, reserve_bytes=settings.reserve_bytes, failpoint=failpoint
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the core's limits."""
+    return Limits(
+        open_tasks_max=settings.open_tasks_max,
+        open_bytes_max=settings.open_bytes_max,
+        ended_len_max=settings.ended_tasks_max,
+        ended_bytes_max=settings.ended_bytes_max,
+        dead_len_max=settings.ended_tasks_max,
+        request_ids_len_max=settings.request_ids_max,
+        lease_ttl_s=settings.lease_ttl_s,
+        router_grace_s=settings.router_grace_s,
+        ageing_s=settings.ageing_s,
+    )
+
+
+SERVICE = ServiceSpec(
+    name="task_scheduler",
+    settings=Settings,
+    summary="Owns tasks from submit to their end: queue, leases, retries, the event log.",
+    assemble=assemble,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(SERVICE))

@@ -1,0 +1,52 @@
+"""Protobuf's wire format by hand, for what is written ten thousand times a second.
+
+Building a message object from keywords costs 5-10 us; joining its bytes costs one or two.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_ONE = [bytes((value,)) for value in range(128)]
+_double = struct.Struct("<d").pack
+
+
+def varint(value: int) -> bytes:
+    """Return a varint; the value must not be negative."""
+    if value < 128:
+        return _ONE[value]
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def tag(field: int, wire_type: int = 2) -> bytes:
+    """Return the tag of a field."""
+    return varint(field << 3 | wire_type)
+
+
+def field(head: bytes, body: bytes) -> bytes:
+    """Return a length-delimited field with the given tag."""
+    return head + varint(len(body)) + body
+
+
+def double(head: bytes, value: float) -> bytes:
+    """Return a double field with the given tag."""
+    return head + _double(value)
+
+
+def timestamp(wall_ms: int) -> bytes:
+    """Return the body of a Timestamp."""
+    seconds, ms = divmod(wall_ms, 1000)
+    body = b"\x08" + varint(seconds)
+    return body + b"\x10" + varint(ms * 1_000_000) if ms else body
+
+
+def duration(us: int) -> bytes:
+    """Return the body of a Duration."""
+    seconds, rest = divmod(us, 1_000_000)
+    body = b"\x08" + varint(seconds) if seconds else b""
+    return body + b"\x10" + varint(rest * 1000) if rest else body

@@ -1,0 +1,81 @@
+"""The scheduler's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.kernel.config import Common, setting
+from services.kernel.parsers import as_choice, as_count, as_integer, as_port, as_seconds, as_size
+
+
+@dataclass(frozen=True)
+class Settings(Common):
+    """What can be set, with defaults that fit one machine."""
+
+    port: int = setting("PODIUM_TASK_SCHEDULER_PORT", 7701, "gRPC port", parse=as_port)
+    journal: str = setting(
+        "PODIUM_JOURNAL",
+        "sqlite",
+        "sqlite: a file in the data directory; memory: nothing survives the process",
+        parse=as_choice("sqlite", "memory"),
+    )
+    max_retries: int = setting(
+        "PODIUM_MAX_RETRIES",
+        3,
+        "retries after the first attempt, for tasks that do not say",
+        parse=as_integer(0, 100),
+        production=5,
+    )
+    lease_ttl_s: float = setting(
+        "PODIUM_LEASE_TTL_S", 30.0, "how long a lease lives without renewal", parse=as_seconds
+    )
+    router_grace_s: float = setting(
+        "PODIUM_ROUTER_GRACE_S",
+        5.0,
+        "how long a lost router's grants that no agent has taken wait for it",
+        parse=as_seconds,
+    )
+    ageing_s: float = setting(
+        "PODIUM_AGEING_S",
+        60.0,
+        "wait after which a task gets its share of grants whatever its priority",
+        parse=as_seconds,
+    )
+    open_tasks_max: int = setting(
+        "PODIUM_OPEN_TASKS_MAX", 2_000_000, "tasks that may wait or run at once", parse=as_count
+    )
+    open_bytes_max: int = setting(
+        "PODIUM_OPEN_BYTES_MAX", 4 << 30, "bytes that open tasks may hold", parse=as_size
+    )
+    ended_tasks_max: int = setting(
+        "PODIUM_ENDED_TASKS_MAX",
+        100_000,
+        "ended tasks kept in memory to be asked for; as many dead letters again",
+        parse=as_count,
+    )
+    ended_bytes_max: int = setting(
+        "PODIUM_ENDED_BYTES_MAX", 256 << 20, "bytes that ended tasks may hold", parse=as_size
+    )
+    request_ids_max: int = setting(
+        "PODIUM_REQUEST_IDS_MAX",
+        500_000,
+        "request ids remembered; the oldest of 24 hours go first",
+        parse=as_count,
+    )
+    tail_bytes_max: int = setting(
+        "PODIUM_TAIL_BYTES_MAX",
+        32 << 20,
+        "newest events kept in memory for watches; older ones are read from the journal",
+        parse=as_size,
+    )
+    reserve_bytes: int = setting(
+        "PODIUM_STORAGE_RESERVE_BYTES",
+        64 << 20,
+        "disk space set aside so that outcomes can be stored on a full disk",
+        parse=as_size,
+    )
+    failpoints: str = setting(
+        "PODIUM_FAILPOINTS",
+        "",
+        "faults to inject, for tests: point=action[:ms][@passes], separated by commas",
+    )

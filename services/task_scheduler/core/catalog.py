@@ -1,0 +1,173 @@
+"""Reading the book: pages of tasks, what waits for what, and counts."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.queue import PRIORITIES
+from services.task_scheduler.core.states import State
+from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
+
+SCANNED_LEN_MAX = 20_000
+"""Tasks looked at for one page: a rare match must not hold up everything else."""
+
+
+class Filter(NamedTuple):
+    """Which tasks are meant; all given parts must match."""
+
+    states: frozenset[int] = frozenset()
+    """As shown, see `Task.shown_state`."""
+    task_type: str = ""
+    tenant: str = ""
+    agent_id: str = ""
+    failure_text: str = ""
+    also: Callable[[Task], bool] | None = None
+    """What the core cannot see: labels, and what the caller may see."""
+
+    def matches(self, task: Task) -> bool:
+        """Whether a task is meant."""
+        return (
+            (not self.states or task.shown_state in self.states)
+            and (not self.task_type or task.task_type == self.task_type)
+            and (not self.tenant or task.tenant == self.tenant)
+            and (not self.agent_id or task.agent_id == self.agent_id)
+            and (not self.failure_text or self._failed_with(task))
+            and (self.also is None or self.also(task))
+        )
+
+    def _failed_with(self, task: Task) -> bool:
+        failure = task.failure
+        text = self.failure_text.lower()
+        return failure is not None and (
+            text in failure.reason.lower() or text in failure.message.lower()
+        )
+
+
+class Page(NamedTuple):
+    """Some tasks, newest first."""
+
+    tasks: list[Task]
+    before: str
+    """Go on before this id; empty at the end."""
+
+
+class PriorityDepth(NamedTuple):
+    """What waits at one priority."""
+
+    priority: int
+    depth: int
+    oldest_age_s: float
+
+
+class RequirementDepth(NamedTuple):
+    """What waits for one set of capabilities."""
+
+    capabilities: tuple[str, ...]
+    depth: int
+    schedulable: bool
+
+
+def page(book: Book, wanted: Filter, before: str, size: int) -> Page:
+    """Return the tasks that match and were created before `before`; all when it is empty.
+
+    A page may hold fewer tasks than asked for, or none, and yet not be the last.
+    """
+    if wanted.states == {State.FAILED}:
+        return _page(iter(reversed(book.dead)), book, wanted, before, size)
+    end = bisect_left(book.catalog, before) if before else len(book.catalog)
+    return _page((book.catalog[i] for i in range(end - 1, -1, -1)), book, wanted, "", size)
+
+
+def _page(ids: Iterator[str], book: Book, wanted: Filter, before: str, size: int) -> Page:
+    # Dead letters are in the order in which they died, so their position is one of them itself.
+    if before:
+        for task_id in ids:
+            if task_id == before:
+                break
+    found: list[Task] = []
+    for scanned, task_id in enumerate(ids):
+        task = book.tasks.get(task_id)
+        if task is not None and wanted.matches(task):
+            found.append(task)
+        if len(found) == size or scanned + 1 == SCANNED_LEN_MAX:
+            return Page(found, task_id)
+    return Page(found, "")
+
+
+def matching(book: Book, wanted: Filter, limit: int) -> list[Task]:
+    """Return up to `limit` tasks that match, newest first."""
+    found: list[Task] = []
+    before = ""
+    while len(found) < limit:
+        part = page(book, wanted, before, limit - len(found))
+        found += part.tasks
+        before = part.before
+        if not before:
+            break
+    return found
+
+
+def unschedulable(task: Task) -> str:
+    """Return why no connected agent can run a queued task; empty when one can."""
+    if task.state is not State.QUEUED or any(p.members for p in task.requirement.pools):
+        return ""
+    return f"No connected agent has all of: {', '.join(task.requirement.key)}."
+
+
+def waiting_for(task: Task) -> str:
+    """Return in a sentence what a task waits for; empty when it has ended."""
+    if task.shown_state == SHOWN_BLOCKED:
+        return f"It waits for {task.open_dependencies} of the tasks it depends on."
+    if task.state is State.QUEUED:
+        return unschedulable(task) or "It waits for a free agent."
+    return _WAITING.get(task.state, "")
+
+
+_WAITING = {
+    State.CREATED: "It waits for its not_before time.",
+    State.ASSIGNED: "It was granted to a router, which picks an agent.",
+    State.RUNNING: "An agent works on it.",
+    State.INPUT_REQUIRED: "It waits for an answer to its question.",
+    State.RETRY_WAIT: "Its last attempt failed; it waits for the next.",
+}
+
+
+def counts(book: Book) -> list[tuple[int, int]]:
+    """Return (state as shown, number of tasks) for states that have any."""
+    shown = {int(state): book.counts[state] for state in State if book.counts[state]}
+    if State.CREATED in shown:
+        blocked = len(
+            {task.task_id for tasks in book.dependents.values() for task in tasks if _blocked(task)}
+        )
+        shown[SHOWN_BLOCKED] = blocked
+        shown[State.CREATED] -= blocked
+    return sorted((state, count) for state, count in shown.items() if count)
+
+
+def _blocked(task: Task) -> bool:
+    return task.shown_state == SHOWN_BLOCKED
+
+
+def priorities(book: Book, now_s: float) -> list[PriorityDepth]:
+    """Return what waits, by priority, most urgent first."""
+    depths = []
+    for priority in reversed(range(PRIORITIES)):
+        count = sum(r.waiting[priority] for r in book.queue.requirements())
+        if count:
+            age_s = book.queue.oldest_age(priority, now_s)
+            depths.append(PriorityDepth(priority, count, age_s))
+    return depths
+
+
+def requirements(book: Book, limit: int) -> list[RequirementDepth]:
+    """Return what waits, by required capabilities, most first."""
+    depths = [
+        RequirementDepth(r.key, sum(r.waiting), any(pool.members for pool in r.pools))
+        for r in book.queue.requirements()
+        if any(r.waiting)
+    ]
+    depths.sort(key=lambda need: (-need.depth, need.capabilities))
+    return depths[:limit]

@@ -1,0 +1,240 @@
+"""Routers, their credits, and the leases under which they hold tasks.
+
+A lease lives as long as it is renewed. Renewals, and which router relays them, are known to this
+process alone: after a restart every lease of the log has its full time again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from services.kernel.instant import Instant
+from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.event import Failed, Failure
+from services.task_scheduler.core.orders import Grant, Orders, Verdict, Verdicts, Welcome
+from services.task_scheduler.core.queue import Pool
+from services.task_scheduler.core.states import Kind, State
+from services.task_scheduler.core.task import Lease, Task
+
+GRANTS_PER_STEP_MAX = 4_096
+STALL_S = 1.0
+"""A tick this late says that this process was held up, not that agents were silent."""
+MASS_EXPIRY_LEN_MIN = 16
+
+
+class AgentClass:
+    """What one router accepts for one set of capabilities."""
+
+    __slots__ = ("agent_count", "class_id", "granted", "pool", "router_id", "total")
+
+    def __init__(self, router_id: str, class_id: int, pool: Pool) -> None:
+        self.router_id = router_id
+        self.class_id = class_id
+        self.pool = pool
+        self.total = 0
+        self.granted = 0
+        self.agent_count = 0
+
+
+class Dispatch:
+    """Grants tasks to routers for their credits, and keeps the leases."""
+
+    def __init__(self, book: Book, orders: Orders) -> None:
+        self._book = book
+        self._orders = orders
+        self._routers: dict[str, dict[int, AgentClass]] = {}
+        self._hungry: dict[AgentClass, None] = {}
+        self._gone: dict[str, float] = {}
+        """Routers that are gone, with the time from which their untaken grants go back."""
+        self._ticked_s = 0.0
+        self._guarded_s = float("-inf")
+        self.grants = 0
+        self.mass_expiries = 0
+
+    @property
+    def router_count(self) -> int:
+        """Routers that are connected."""
+        return len(self._routers)
+
+    def open(self, router_id: str, held: Sequence[Lease], now: Instant) -> None:
+        """Accept a router, anew when it was here before, and rule on the leases it holds."""
+        self._forget_classes(router_id)
+        self._routers[router_id] = {}
+        self._gone.pop(router_id, None)
+        verdicts = tuple((lease, self._claim(lease, router_id, now)) for lease in held)
+        self._orders.send(router_id, Welcome(verdicts, self._book.limits.lease_ttl_s))
+        # What it was granted and does not know of was lost on the way; what an agent works on
+        # may still be claimed by that agent.
+        self._hand_back_untaken(router_id, {lease.epoch for lease in held}, "GRANT_LOST", now)
+
+    def close(self, router_id: str, now: Instant) -> None:
+        """Note that a router is gone; its leases live on for their time."""
+        if self._routers.pop(router_id, None) is not None:
+            self._forget_classes(router_id)
+            self._gone[router_id] = now.mono_s + self._book.limits.router_grace_s
+
+    def credit(
+        self,
+        router_id: str,
+        class_id: int,
+        capabilities: Iterable[str],
+        total: int,
+        agent_count: int,
+    ) -> None:
+        """Change what a class accepts."""
+        classes = self._routers[router_id]
+        known = classes.get(class_id)
+        if known is None:
+            pool = self._book.queue.pool(frozenset(capabilities))
+            pool.classes += 1
+            known = classes[class_id] = AgentClass(router_id, class_id, pool)
+        known.total = total
+        known.pool.members += agent_count - known.agent_count
+        known.agent_count = agent_count
+        if total > known.granted:
+            self._hungry[known] = None
+        else:
+            self._hungry.pop(known, None)
+
+    def grant(self, now: Instant) -> int:
+        """Grant what waits for the credits there are; return how many tasks."""
+        left = GRANTS_PER_STEP_MAX
+        pop = self._book.queue.pop
+        hungry = [known for known in self._hungry if known.pool.mask]
+        while hungry and left > 0:
+            still = []
+            for known in hungry:
+                task = pop(known.pool, now.mono_s)
+                if task is None:
+                    continue
+                self._assign(known, task, now)
+                left -= 1
+                if known.total > known.granted:
+                    still.append(known)
+                else:
+                    del self._hungry[known]
+            hungry = still
+        return GRANTS_PER_STEP_MAX - left
+
+    def renewed(self, router_id: str, leases: Iterable[Lease], now: Instant) -> None:
+        """Give leases their time again; those that are over are told so."""
+        lost = []
+        for lease in leases:
+            verdict = self._claim(lease, router_id, now)
+            if verdict is not Verdict.KEEP:
+                lost.append((lease, verdict))
+        if lost:
+            self._orders.send(router_id, Verdicts("", tuple(lost)))
+
+    def claimed(self, router_id: str, agent_id: str, leases: Iterable[Lease], now: Instant) -> None:
+        """Rule on leases that an agent brings from another router."""
+        verdicts = tuple((lease, self._claim(lease, router_id, now)) for lease in leases)
+        self._orders.send(router_id, Verdicts(agent_id, verdicts))
+
+    def refuse(self, router_id: str, lease: Lease) -> None:
+        """Tell a router that a lease it speaks of is over."""
+        self._orders.send(router_id, Verdicts("", ((lease, self._verdict(lease)),)))
+
+    def hand_back(self, task: Task, reason: str, agent_id: str, now: Instant) -> None:
+        """Return a granted task to the queue; no attempt is consumed."""
+        self._book.record(
+            Kind.HANDED_BACK,
+            task,
+            now,
+            Failed(Failure(reason, "The lease ended before an agent took the task.", True)),
+            lease_epoch=task.lease_epoch,
+            agent_id=agent_id,
+            router_id=task.router_id,
+        )
+
+    def tick(self, now: Instant) -> list[Task]:
+        """Return the tasks whose lease has run out, and hand back what gone routers left."""
+        stalled_s = now.mono_s - self._ticked_s
+        if self._ticked_s and stalled_s > STALL_S:
+            # Renewals may lie unread: nobody loses a lease for the time we did not listen.
+            for task in self._book.leases.values():
+                task.renewed_s += stalled_s
+        self._ticked_s = now.mono_s
+        for router_id in [r for r, due_s in self._gone.items() if due_s <= now.mono_s]:
+            del self._gone[router_id]
+            self._hand_back_untaken(router_id, set(), "ROUTER_LOST", now)
+        return self._run_out(now)
+
+    def restart(self, now: Instant) -> None:
+        """Give every lease of the log its full time, counted from now."""
+        for task in self._book.leases.values():
+            task.renewed_s = now.mono_s
+            # A router that never comes back must not keep what no agent has taken.
+            self._gone[task.router_id] = now.mono_s + self._book.limits.lease_ttl_s
+
+    def _assign(self, known: AgentClass, task: Task, now: Instant) -> None:
+        book = self._book
+        epoch = book.lease_epoch + 1
+        book.record(
+            Kind.ASSIGNED,
+            task,
+            now,
+            lease_epoch=epoch,
+            attempt=task.attempt + 1,
+            router_id=known.router_id,
+        )
+        known.granted += 1
+        self.grants += 1
+        key = task.terms.sticky_key
+        sticky_agent_id = book.sticky.get(key, "") if key else ""
+        self._orders.send(known.router_id, Grant(task, epoch, known.class_id, sticky_agent_id))
+
+    def _claim(self, lease: Lease, router_id: str, now: Instant) -> Verdict:
+        task = self._book.leases.get(lease.epoch)
+        if task is None or task.task_id != lease.task_id:
+            return self._verdict(lease)
+        task.renewed_s = now.mono_s
+        task.router_id = router_id
+        self._book.leases.move_to_end(lease.epoch)
+        return Verdict.KEEP
+
+    def _verdict(self, lease: Lease) -> Verdict:
+        task = self._book.tasks.get(lease.task_id)
+        if task is not None and task.holds(lease.epoch):
+            return Verdict.KEEP
+        if task is not None and task.state is State.CANCELED:
+            return Verdict.CANCEL
+        return Verdict.LOST
+
+    def _run_out(self, now: Instant) -> list[Task]:
+        leases = self._book.leases
+        ttl_s = self._book.limits.lease_ttl_s
+        over = []
+        for task in leases.values():
+            if now.mono_s - task.renewed_s <= ttl_s:
+                break
+            over.append(task)
+        if len(over) >= MASS_EXPIRY_LEN_MIN and len(over) * 2 > len(leases):
+            # So many agents do not die at once: the fault is more likely on our side of the wire.
+            # Once per two lease times they get another.
+            if now.mono_s - self._guarded_s > 2 * ttl_s:
+                self._guarded_s = now.mono_s
+                self.mass_expiries += 1
+                for task in over:
+                    task.renewed_s = now.mono_s
+                    leases.move_to_end(task.lease_epoch)
+                return []
+        return over
+
+    def _hand_back_untaken(self, router_id: str, kept: set[int], reason: str, now: Instant) -> None:
+        untaken = [
+            task
+            for epoch, task in self._book.leases.items()
+            if task.router_id == router_id and task.state is State.ASSIGNED and epoch not in kept
+        ]
+        for task in untaken:
+            self.hand_back(task, reason, "", now)
+
+    def _forget_classes(self, router_id: str) -> None:
+        for known in [known for known in self._hungry if known.router_id == router_id]:
+            del self._hungry[known]
+        for known in self._routers.get(router_id, {}).values():
+            known.pool.members -= known.agent_count
+            known.pool.classes -= 1
+            if not known.pool.classes:
+                self._book.queue.drop(known.pool)

@@ -1,0 +1,36 @@
+"""Task ids: unique, ordered by time of creation, and telling their partition.
+
+An id is `<partition>-<milliseconds>-<counter>` in 2, 12 and 10 hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+_COUNTERS = 1 << 40
+
+
+class Ids:
+    """Makes ids that only grow, also when the wall clock steps back or the process restarts."""
+
+    __slots__ = ("_counter", "_ms", "_prefix")
+
+    def __init__(self, partition: int = 0) -> None:
+        assert 0 <= partition < 256
+        self._prefix = f"{partition:02x}"
+        self._ms = 0
+        self._counter = 0
+
+    def make(self, wall_ms: int) -> str:
+        """Return the next id."""
+        if wall_ms > self._ms:
+            self._ms, self._counter = wall_ms, 0
+        else:
+            self._counter += 1
+            if self._counter == _COUNTERS:
+                self._ms, self._counter = self._ms + 1, 0
+        return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
+
+    def seen(self, task_id: str) -> None:
+        """Go on behind an id that the log holds."""
+        ms, counter = int(task_id[3:15], 16), int(task_id[16:], 16)
+        if (ms, counter) > (self._ms, self._counter):
+            self._ms, self._counter = ms, counter

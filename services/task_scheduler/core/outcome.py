@@ -1,0 +1,309 @@
+"""What became of attempts: started, reported on, ended, and what follows.
+
+One accepted outcome per lease: an outcome under a lease that is over is fenced and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from services.kernel.instant import Instant
+from services.task_scheduler.core.book import FAILURE_HASH, Book
+from services.task_scheduler.core.dispatch import Dispatch
+from services.task_scheduler.core.event import (
+    Completed,
+    Failed,
+    Failure,
+    Input,
+    Progress,
+    Retrying,
+    Started,
+    Usage,
+)
+from services.task_scheduler.core.orders import Orders, Revoke, Settled, Settlement
+from services.task_scheduler.core.retry import Draw, backoff_ms
+from services.task_scheduler.core.states import Kind, State
+from services.task_scheduler.core.task import Lease, Task
+
+RESULT_BYTES_MAX = 256 * 1024 + 512
+"""The largest payload with its media type."""
+HANDBACKS_MAX = 3
+"""Agents that may decline a task in a row before it waits: otherwise it would spin."""
+
+AGENT_LOST = Failure("AGENT_LOST", "The agent did not come back in time.", True)
+LEASE_EXPIRED = Failure("LEASE_EXPIRED", "The agent did not renew its lease in time.", True)
+ATTEMPT_TIMEOUT = Failure("ATTEMPT_TIMEOUT", "The attempt ran longer than it may.", True)
+AGENT_CANCELED = Failure("AGENT_CANCELED", "The agent stopped without being asked to.", True)
+RESULT_TOO_LARGE = Failure("RESULT_TOO_LARGE", "The result is larger than 256 KiB.", False)
+
+
+class Outcomes:
+    """Takes what routers report about attempts."""
+
+    def __init__(self, book: Book, orders: Orders, dispatch: Dispatch, draw: Draw) -> None:
+        self._book = book
+        self._orders = orders
+        self._dispatch = dispatch
+        self._draw = draw
+        self.fenced = 0
+        """Outcomes under leases that were over."""
+
+    def started(
+        self, router_id: str, lease: Lease, agent_id: str, decision: bytes, now: Instant
+    ) -> None:
+        """An agent took a task. A repeat changes nothing."""
+        task = self._book.tasks.get(lease.task_id)
+        if task is None or not task.holds(lease.epoch):
+            self._dispatch.refuse(router_id, lease)
+        elif task.state is State.ASSIGNED:
+            self._start(task, agent_id, decision, now)
+
+    def progressed(
+        self, router_id: str, lease: Lease, agent_id: str, progress: Progress, now: Instant
+    ) -> None:
+        """An agent reported progress; a report that is older than the last is dropped."""
+        task = self._held(router_id, lease, agent_id, now)
+        if task is None or progress.report_seq <= task.report_seq:
+            return
+        self._book.record(
+            Kind.PROGRESS,
+            task,
+            now,
+            progress,
+            lease_epoch=lease.epoch,
+            attempt=task.attempt,
+            agent_id=agent_id,
+            router_id=task.router_id,
+        )
+
+    def asked(
+        self, router_id: str, lease: Lease, agent_id: str, question: bytes, now: Instant
+    ) -> None:
+        """An agent parks the task until somebody answers; its lease ends."""
+        task = self._held(router_id, lease, agent_id, now)
+        if task is not None:
+            self._book.record(
+                Kind.INPUT_REQUIRED,
+                task,
+                now,
+                Input(question),
+                lease_epoch=lease.epoch,
+                attempt=task.attempt,
+                agent_id=agent_id,
+                router_id=task.router_id,
+            )
+
+    def handed_back(
+        self, router_id: str, lease: Lease, reason: str, agent_id: str, now: Instant
+    ) -> None:
+        """A lease ended without an attempt."""
+        task = self._book.tasks.get(lease.task_id)
+        if task is None or not task.holds(lease.epoch):
+            return
+        if task.state is State.RUNNING:
+            # The agent had taken it: what it did is lost, and that is an attempt.
+            self.fail(task, AGENT_LOST, None, now, agent_fault=True)
+            return
+        self._dispatch.hand_back(task, reason, agent_id, now)
+        if task.handbacks > HANDBACKS_MAX:
+            self._retry_later(task, task.handbacks - HANDBACKS_MAX, now)
+
+    def completed(
+        self,
+        router_id: str,
+        lease: Lease,
+        agent_id: str,
+        result: bytes,
+        usage: Usage | None,
+        confidence: float | None,
+        now: Instant,
+    ) -> None:
+        """An agent brought a result."""
+        result_hash = hashlib.sha256(result).digest()
+        task = self._settling(router_id, lease, agent_id, result_hash, now)
+        if task is None:
+            return
+        if len(result) > RESULT_BYTES_MAX:
+            self.fail(task, RESULT_TOO_LARGE, usage, now, agent_fault=False)
+            self._orders.send(router_id, Settled(lease, Settlement.REFUSED))
+            return
+        detail = Completed(
+            result,
+            usage,
+            _us(now.mono_s - task.attempt_s),
+            _us(now.mono_s - task.created_s),
+            confidence,
+            result_hash,
+        )
+        self._book.record(
+            Kind.COMPLETED,
+            task,
+            now,
+            detail,
+            lease_epoch=lease.epoch,
+            attempt=task.attempt,
+            agent_id=task.agent_id,
+            router_id=task.router_id,
+        )
+        self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
+        self.follow_up(now)
+
+    def failed(
+        self,
+        router_id: str,
+        lease: Lease,
+        agent_id: str,
+        failure: Failure,
+        usage: Usage | None,
+        now: Instant,
+        *,
+        agent_fault: bool,
+    ) -> None:
+        """An attempt ended without a result."""
+        task = self._settling(router_id, lease, agent_id, FAILURE_HASH, now)
+        if task is not None:
+            self.fail(task, failure, usage, now, agent_fault=agent_fault)
+            self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
+
+    def fail(
+        self,
+        task: Task,
+        failure: Failure,
+        usage: Usage | None,
+        now: Instant,
+        *,
+        agent_fault: bool,
+    ) -> None:
+        """End the running attempt and decide whether there is another."""
+        book = self._book
+        run_us = _us(now.mono_s - task.attempt_s)
+        book.record(
+            Kind.ATTEMPT_FAILED,
+            task,
+            now,
+            Failed(failure, run_us, usage, agent_fault),
+            lease_epoch=task.lease_epoch,
+            attempt=task.attempt,
+            agent_id=task.agent_id,
+            router_id=task.router_id,
+        )
+        final = self._final(task, failure)
+        if final is None:
+            self._retry_later(task, task.failures, now)
+            return
+        total_us = _us(now.mono_s - task.created_s)
+        book.record(
+            Kind.FAILED,
+            task,
+            now,
+            Failed(final, run_us, usage, agent_fault, total_us),
+            attempt=task.attempt,
+            agent_id=task.agent_id,
+        )
+        self.follow_up(now)
+
+    def run_out(self, task: Task, now: Instant) -> None:
+        """A lease was not renewed in time."""
+        lease = Lease(task.task_id, task.lease_epoch)
+        router_id = task.router_id
+        if task.state is State.ASSIGNED:
+            self._dispatch.hand_back(task, "LEASE_EXPIRED", "", now)
+        else:
+            self.fail(task, LEASE_EXPIRED, None, now, agent_fault=True)
+        self._orders.send(router_id, Revoke(lease, "LEASE_EXPIRED"))
+
+    def time_out(self, task: Task, now: Instant) -> None:
+        """An attempt has run longer than it may."""
+        lease = Lease(task.task_id, task.lease_epoch)
+        router_id = task.router_id
+        self.fail(task, ATTEMPT_TIMEOUT, None, now, agent_fault=True)
+        self._orders.send(router_id, Revoke(lease, "ATTEMPT_TIMEOUT"))
+
+    def follow_up(self, now: Instant) -> None:
+        """Queue or end the tasks that waited for tasks that have ended, and those behind them."""
+        book = self._book
+        while book.resolved:
+            ended, waiting = book.resolved.pop()
+            for task in waiting:
+                if task.state is not State.CREATED:
+                    continue
+                if ended.state is not State.COMPLETED:
+                    self.fail_dependent(task, ended.task_id, now)
+                elif not task.open_dependencies and not task.next_ms:
+                    book.record(Kind.QUEUED, task, now)
+
+    def fail_dependent(self, task: Task, dependency_id: str, now: Instant) -> None:
+        """End a task whose dependency did not complete, as it asked for."""
+        skip = task.terms.skip_on_failed_dependency
+        failure = Failure(
+            "DEPENDENCY_SKIPPED" if skip else "DEPENDENCY_FAILED",
+            f"Task {dependency_id}, which this one waits for, did not complete.",
+        )
+        total_us = _us(now.mono_s - task.created_s)
+        kind = Kind.CANCELED if skip else Kind.FAILED
+        self._book.record(kind, task, now, Failed(failure, total_us=total_us))
+
+    def _start(self, task: Task, agent_id: str, decision: bytes, now: Instant) -> None:
+        self._book.record(
+            Kind.STARTED,
+            task,
+            now,
+            Started(decision, _us(now.mono_s - task.queued_s)),
+            lease_epoch=task.lease_epoch,
+            attempt=task.attempt + 1,
+            agent_id=agent_id,
+            router_id=task.router_id,
+        )
+
+    def _held(self, router_id: str, lease: Lease, agent_id: str, now: Instant) -> Task | None:
+        """Return the running task of a live lease; a report may overtake the start's."""
+        task = self._book.tasks.get(lease.task_id)
+        if task is None or not task.holds(lease.epoch):
+            self._dispatch.refuse(router_id, lease)
+            return None
+        if task.state is State.ASSIGNED:
+            self._start(task, agent_id, b"", now)
+        elif task.agent_id != agent_id:
+            self._dispatch.refuse(router_id, lease)
+            return None
+        return task
+
+    def _settling(
+        self, router_id: str, lease: Lease, agent_id: str, outcome_hash: bytes, now: Instant
+    ) -> Task | None:
+        """Return the running task an outcome ends, or settle the outcome of a dead lease."""
+        task = self._book.tasks.get(lease.task_id)
+        if task is not None and task.holds(lease.epoch):
+            if task.state is State.ASSIGNED:
+                self._start(task, agent_id, b"", now)
+            if task.agent_id == agent_id:
+                return task
+        repeated = task is not None and (
+            task.settled_epoch == lease.epoch and task.settled_hash == outcome_hash
+        )
+        if not repeated:
+            self.fenced += 1
+        settlement = Settlement.DUPLICATE if repeated else Settlement.FENCED
+        self._orders.send(router_id, Settled(lease, settlement))
+        return None
+
+    def _final(self, task: Task, failure: Failure) -> Failure | None:
+        """Return why there is no other attempt, or None when there is."""
+        if not failure.retryable or task.failures > task.terms.policy.max_retries:
+            return failure
+        used, terms = task.usage, task.terms
+        if used is not None and (
+            (terms.max_cost and used.cost >= terms.max_cost)
+            or (terms.max_tokens and used.input_tokens + used.output_tokens >= terms.max_tokens)
+        ):
+            return Failure("BUDGET_SPENT", f"The budget is spent; last: {failure.message}")
+        return None
+
+    def _retry_later(self, task: Task, failures: int, now: Instant) -> None:
+        wait_ms = backoff_ms(task.terms.policy, failures, self._draw)
+        detail = Retrying(now.wall_ms + wait_ms, task.excluded)
+        self._book.record(Kind.RETRYING, task, now, detail, attempt=task.attempt)
+
+
+def _us(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))

@@ -1,0 +1,84 @@
+"""The scheduler's core: every input is a method, told the time; what follows is taken with `take`.
+
+Nothing of what `take` returns, and no answer that rests on it, may leave this process before the
+events taken with it are durable.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services.kernel.instant import Instant
+from services.task_scheduler.core.admission import Admission
+from services.task_scheduler.core.book import Book, Limits, Recorded
+from services.task_scheduler.core.control import Control
+from services.task_scheduler.core.dispatch import GRANTS_PER_STEP_MAX, Dispatch
+from services.task_scheduler.core.event import Event
+from services.task_scheduler.core.orders import Order, Orders
+from services.task_scheduler.core.outcome import Outcomes
+from services.task_scheduler.core.retry import Draw
+from services.task_scheduler.core.states import Kind, State
+from services.task_scheduler.core.task import Task
+from services.task_scheduler.core.timers import Purpose
+
+EVICT_EVERY = 4_096
+
+
+class Step(NamedTuple):
+    """What happened since the last step was taken."""
+
+    events: list[Recorded]
+    orders: list[tuple[str, Order]]
+
+
+class Scheduler:
+    """All decisions about tasks of one partition."""
+
+    def __init__(self, limits: Limits, draw: Draw, partition: int = 0) -> None:
+        self.book = Book(limits, partition)
+        self.orders = Orders()
+        self.dispatch = Dispatch(self.book, self.orders)
+        self.outcomes = Outcomes(self.book, self.orders, self.dispatch, draw)
+        self.control = Control(self.book, self.orders, self.outcomes)
+        self.admission = Admission(self.book, self.outcomes)
+        self.more = False
+        """Whether the last step had no room for every grant that was possible."""
+
+    def replay(self, event: Event, now: Instant) -> None:
+        """Apply an event of the log; `now` is the time of the recovery."""
+        self.book.apply(event, now.mono_s - (now.wall_ms - event.wall_ms) / 1000)
+        if event.seq % EVICT_EVERY == 0:
+            self.book.evict(dead=False)
+
+    def start(self, now: Instant) -> None:
+        """Take over the log that was replayed: leases get their full time, no attempt is spent."""
+        self.book.evict()
+        self.book.begin_epoch(now)
+        self.dispatch.restart(now)
+        self.outcomes.follow_up(now)
+
+    def tick(self, now: Instant) -> None:
+        """Do what time demands: retries, delayed starts, deadlines, timeouts, run-out leases."""
+        for task in self.dispatch.tick(now):
+            self.outcomes.run_out(task, now)
+        for task, purpose in self.book.timers.due(now.mono_s):
+            if purpose is Purpose.DEADLINE:
+                self.control.expire(task, now)
+            elif purpose is Purpose.ATTEMPT:
+                self.outcomes.time_out(task, now)
+            else:
+                self._due(task, now)
+        self.book.requests.forget(now.wall_ms)
+        self.book.evict()
+
+    def take(self, now: Instant) -> Step:
+        """Grant what can be granted, then return and forget what has happened."""
+        self.more = self.dispatch.grant(now) == GRANTS_PER_STEP_MAX
+        events, self.book.outbox = self.book.outbox, []
+        return Step(events, self.orders.take())
+
+    def _due(self, task: Task, now: Instant) -> None:
+        if task.state is State.CREATED and task.open_dependencies:
+            task.next_ms = 0
+            return
+        self.book.record(Kind.QUEUED, task, now)

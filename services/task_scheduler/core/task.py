@@ -1,0 +1,223 @@
+"""The scheduler's record of a task.
+
+A million of them wait at once, so it has slots, shares what is equal and keeps the rest as bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.task_scheduler.core.event import Created, Failure, Terms, Usage
+from services.task_scheduler.core.states import LEASED, TERMINAL, State
+
+if TYPE_CHECKING:
+    from services.task_scheduler.core.queue import Requirement
+
+ATTEMPTS_LEN_MAX = 128
+"""Attempts kept for explanation; a policy allows 101, so only revived dead letters lose any."""
+EXCLUDED_LEN_MAX = 16
+"""Agents a task avoids; the latest are kept."""
+
+
+SHOWN_DELAYED = 1
+SHOWN_BLOCKED = 2
+
+
+class Lease(NamedTuple):
+    """Names one lease. A stale one is refused and changes nothing."""
+
+    task_id: str
+    epoch: int
+
+
+class Attempt:
+    """One try on one agent."""
+
+    __slots__ = (
+        "agent_id",
+        "decision",
+        "end_ms",
+        "failure",
+        "lease_epoch",
+        "number",
+        "start_ms",
+        "usage",
+    )
+
+    def __init__(
+        self, number: int, lease_epoch: int, agent_id: str, start_ms: int, decision: bytes
+    ) -> None:
+        self.number = number
+        self.lease_epoch = lease_epoch
+        self.agent_id = agent_id
+        self.start_ms = start_ms
+        self.decision = decision
+        self.end_ms = 0
+        self.failure: Failure | None = None
+        self.usage: Usage | None = None
+
+
+class Task:
+    """A task with its state.
+
+    Only events change it, by `Book`; but who relays a live lease and when it was renewed
+    (`router_id`, `renewed_s`) are no facts of the log.
+    """
+
+    __slots__ = (
+        "agent_id",
+        "attempt",
+        "attempt_s",
+        "attempts",
+        "checkpoint",
+        "created_ms",
+        "created_s",
+        "created_seq",
+        "depends_on",
+        "end_ms",
+        "excluded",
+        "failure",
+        "failures",
+        "fraction",
+        "handbacks",
+        "head",
+        "identity",
+        "input",
+        "input_request",
+        "last_seq",
+        "lease_epoch",
+        "message",
+        "next_ms",
+        "open_dependencies",
+        "payload",
+        "place",
+        "principal",
+        "queued_ms",
+        "queued_s",
+        "queued_seq",
+        "renewed_s",
+        "report_seq",
+        "requirement",
+        "result",
+        "router_id",
+        "settled_epoch",
+        "settled_hash",
+        "start_ms",
+        "state",
+        "submitter_id",
+        "task_id",
+        "task_type",
+        "tenant",
+        "terms",
+        "traceparent",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        task_id: str,
+        created: Created,
+        requirement: Requirement,
+        *,
+        seq: int,
+        wall_ms: int,
+        mono_s: float,
+    ) -> None:
+        self.task_id = task_id
+        self.task_type = created.task_type
+        self.tenant = created.tenant
+        self.principal = created.principal
+        self.submitter_id = created.submitter_id
+        self.traceparent = created.traceparent
+        self.requirement = requirement
+        self.terms: Terms = created.terms
+        self.depends_on = created.depends_on
+        self.head = created.head
+        self.payload = created.payload
+        self.identity = b""
+        """What each event repeats about the task, kept by the log's encoder."""
+        self.state = State.NEW
+        self.created_ms = wall_ms
+        self.created_s = mono_s
+        self.created_seq = seq
+        self.last_seq = seq
+        self.open_dependencies = 0
+        self.next_ms = 0
+        """When the retry or the delayed start is due, in wall time; 0 = nothing is."""
+        self._reset_queueing()
+        self._reset_attempts()
+        self.result = b""
+        self.failure: Failure | None = None
+        self.usage: Usage | None = None
+        self.input = b""
+        self.input_request = b""
+        self.end_ms = 0
+        self.attempts: list[Attempt] | tuple[()] = ()
+
+    def _reset_queueing(self) -> None:
+        self.place = 0
+        """Its number in the ready queue; 0 = it is not there. Owned by the queue."""
+        self.queued_seq = 0
+        self.queued_ms = 0
+        self.queued_s = 0.0
+
+    def _reset_attempts(self) -> None:
+        self.attempt = 0
+        """Attempts that an agent has started."""
+        self.failures = 0
+        self.handbacks = 0
+        """Leases in a row that agents declined."""
+        self.excluded: tuple[str, ...] = ()
+        self.agent_id = ""
+        self.router_id = ""
+        self.lease_epoch = 0
+        self.renewed_s = 0.0
+        self.attempt_s = 0.0
+        self.start_ms = 0
+        self.settled_epoch = 0
+        """The last lease that ended with an outcome, and that outcome's hash: tells repeats."""
+        self.settled_hash = b""
+        self.fraction = 0.0
+        self.message = ""
+        self.report_seq = 0
+        self.checkpoint = b""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has a terminal state."""
+        return self.state in TERMINAL
+
+    @property
+    def shown_state(self) -> int:
+        """The state by the number of the wire contract, which tells why it waits."""
+        if self.state is State.CREATED:
+            return SHOWN_BLOCKED if self.open_dependencies else SHOWN_DELAYED
+        return self.state
+
+    def holds(self, epoch: int) -> bool:
+        """Whether `epoch` is its live lease."""
+        return self.lease_epoch == epoch and self.state in LEASED
+
+    @property
+    def last_attempt(self) -> Attempt:
+        """The attempt that runs or ended last; there must be one."""
+        assert self.attempts
+        return self.attempts[-1]
+
+    def exclude(self, agent_id: str) -> tuple[str, ...]:
+        """Return the agents to avoid, `agent_id` included."""
+        if not agent_id or agent_id in self.excluded:
+            return self.excluded
+        return (*self.excluded, agent_id)[-EXCLUDED_LEN_MAX:]
+
+    def revive(self) -> None:
+        """Forget the attempts that failed: they count anew."""
+        self._reset_attempts()
+        self.failure = None
+        self.end_ms = 0
+        self.next_ms = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes it carries for others."""
+        return len(self.head) + len(self.payload) + len(self.result) + len(self.checkpoint)

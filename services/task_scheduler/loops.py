@@ -1,0 +1,254 @@
+"""The only places that wait: recovery, the commit loop, the tick.
+
+One commit is under way at a time. Everything produced while it syncs goes into the next one, and
+leaves when that is durable: replies, grants, verdicts and watch events alike. So the load makes the
+batches, and a grant made in the same step as its submit shares its fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from podium.v1 import event_pb2, task_scheduler_pb2
+from services.kernel.clock import Clock
+from services.kernel.errors import ResourceExhausted, Unavailable
+from services.kernel.instant import Instant
+from services.task_scheduler.core.scheduler import Scheduler, Step
+from services.task_scheduler.ports import (
+    Codec,
+    Commit,
+    Failpoint,
+    Group,
+    Journal,
+    Listener,
+    StorageFailed,
+)
+
+log = logging.getLogger("podium.task_scheduler")
+
+TICK_S = 0.05
+RETRY_AFTER_S = 0.5
+FULL_RETRY_AFTER_S = 5.0
+SLICE_S = 0.02
+"""How long the replay may hold the event loop at a time."""
+
+
+class Committer:
+    """Owns the core's log: replays it, then commits what the core does, group by group."""
+
+    def __init__(
+        self,
+        core: Scheduler,
+        journal: Journal,
+        codec: Codec,
+        clock: Clock,
+        failpoint: Failpoint = lambda name: None,
+    ) -> None:
+        self.core = core
+        self.durable_seq = 0
+        self.first_seq = 0
+        self.commits = 0
+        self._journal = journal
+        self._codec = codec
+        self._clock = clock
+        self._failpoint = failpoint
+        self._listeners: list[Listener] = []
+        self._begins: list[Callable[[int], None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._idle: asyncio.Future[None] | None = None
+        self._woken = False
+        self._busy = False
+        self._refusal = "STARTING"
+        self._draining = False
+
+    def listen(self, listener: Listener, *, begin: Callable[[int], None] | None = None) -> None:
+        """Tell `listener` of every commit, in order; it must not wait.
+
+        Args:
+            listener: Called with each commit.
+            begin: Called with the last event of the log before the first commit.
+        """
+        self._listeners.append(listener)
+        if begin is not None:
+            self._begins.append(begin)
+
+    @property
+    def waits_for(self) -> str:
+        """Empty when the scheduler does its work, else why not."""
+        if self._refusal == "STARTING":
+            return f"the log is being replayed ({self.core.book.seq} events so far)"
+        return "" if not self._refusal else "the journal has failed"
+
+    def now(self) -> Instant:
+        """Return the time."""
+        return self._clock.now()
+
+    def check(self, *, submitting: bool = False) -> None:
+        """Raise while nothing can be answered, or nothing be taken in.
+
+        Raises:
+            Unavailable: STARTING or DRAINING.
+            ResourceExhausted: STORAGE_FULL.
+        """
+        if self._refusal == "STARTING":
+            raise Unavailable(
+                "STARTING", "The log is being replayed: try again.", retry_after_s=RETRY_AFTER_S
+            )
+        if self._refusal or (submitting and self._draining):
+            raise Unavailable(
+                "DRAINING",
+                "The scheduler is stopping: try again, it may be back soon.",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        if submitting and self._journal.short_of_space():
+            raise ResourceExhausted(
+                "STORAGE_FULL",
+                "The disk is full: only what was accepted before is still carried out.",
+                retry_after_s=FULL_RETRY_AFTER_S,
+            )
+
+    def wake(self) -> None:
+        """Say that the core was given something to do."""
+        self._woken = True
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def settled(self) -> None:
+        """Return when everything that has happened so far is durable.
+
+        Raises:
+            Unavailable: DRAINING, it never will be.
+        """
+        self.check()
+        book = self.core.book
+        if not book.outbox and not self._busy and book.seq == self.durable_seq:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self.wake()
+        await waiter
+
+    async def read(self, after_seq: int, size_bytes_max: int) -> Sequence[Group]:
+        """Return groups of the journal."""
+        return await self._journal.read(after_seq, size_bytes_max)
+
+    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
+        """Return groups of the journal that contain `needle`."""
+        return await self._journal.search(needle, first_seq, last_seq)
+
+    async def run(self) -> None:
+        """Replay the log, then commit until cancelled; raise when the journal fails."""
+        try:
+            await self._replay()
+            ticking = asyncio.create_task(self._tick())
+            try:
+                while True:
+                    await self._commit_next()
+            finally:
+                ticking.cancel()
+        except StorageFailed as failed:
+            self._refuse(str(failed))
+            raise
+        except Exception:
+            self._refuse("the commit loop failed")
+            raise
+
+    async def drain(self) -> None:
+        """Take nothing more in, and return when what was taken in is durable."""
+        self._draining = True
+        if not self._refusal:
+            await self.settled()
+
+    async def _replay(self) -> None:
+        core, decode = self.core, self._codec.decode
+        now = self._clock.now()
+        loop = asyncio.get_running_loop()
+        yielded_s = loop.time()
+        async for groups in self._journal.replay():
+            for group in groups:
+                events = event_batch(group.frames)
+                for message in events:
+                    core.replay(decode(message), now)
+                if loop.time() - yielded_s > SLICE_S:
+                    await asyncio.sleep(0)
+                    yielded_s = loop.time()
+        self.durable_seq = self.first_seq = core.book.seq
+        for begin in self._begins:
+            begin(self.durable_seq)
+        core.start(self._clock.now())
+        self._refusal = ""
+        self.wake()
+        log.info(
+            "replayed %d events: %d open tasks, %d leases",
+            self.durable_seq,
+            core.book.open_tasks,
+            len(core.book.leases),
+        )
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(TICK_S)
+            self.core.tick(self._clock.now())
+            if self.core.book.outbox:
+                self.wake()
+
+    async def _commit_next(self) -> None:
+        if not self._woken:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+            self._idle = None
+        self._woken = False
+        # One turn of the loop, so that everything that has arrived with the first takes part.
+        await asyncio.sleep(0)
+        began = self._clock.now()
+        step = self.core.take(began)
+        # They wait for a commit of their own even when it is empty: the one before is done then.
+        waiters, self._waiters = self._waiters, []
+        sealed = [self._codec.seal(*recorded) for recorded in step.events]
+        encoded = [self._codec.order(order) for _, order in step.orders]
+        try:
+            if sealed:
+                await self._append(step, b"".join([one.frame for one in sealed]))
+            self._release(Commit(sealed, step.orders, encoded, began, self._clock.now()), waiters)
+        except BaseException:
+            self._waiters = waiters + self._waiters
+            raise
+        self._woken = self._woken or self.core.more or bool(self.core.book.outbox)
+
+    def _release(self, commit: Commit, waiters: Sequence[asyncio.Future[None]]) -> None:
+        """Let everything leave that waited for the commit."""
+        if waiters:
+            self._failpoint("before_reply")
+        if commit.orders:
+            self._failpoint("before_dispatch")
+        if commit.sealed or commit.orders:
+            for listener in self._listeners:
+                listener(commit)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _append(self, step: Step, frames: bytes) -> None:
+        last_seq = step.events[-1][0].seq
+        self._busy = True
+        await self._journal.append(Group(step.events[0][0].seq, last_seq, frames))
+        self._busy = False
+        self.durable_seq = last_seq
+        self.commits += 1
+
+    def _refuse(self, why: str) -> None:
+        log.critical("the scheduler stops: %s", why)
+        self._refusal = "FAILED"
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(
+                    Unavailable("DRAINING", "The scheduler had to stop: try again.")
+                )
+        self._waiters = []
+
+
+def event_batch(frames: bytes) -> Sequence[event_pb2.Event]:
+    """Return the events of joined frames."""
+    return task_scheduler_pb2.WatchEventsResponse.FromString(frames).events

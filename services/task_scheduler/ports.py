@@ -1,0 +1,141 @@
+"""What the scheduler needs of the world, and what its rooms need of each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from podium.v1.event_pb2 import Event as EventMessage
+from podium.v1.task_pb2 import TaskSpec
+from services.kernel.instant import Instant
+from services.task_scheduler.core.event import Created, Event
+from services.task_scheduler.core.orders import Order
+from services.task_scheduler.core.scheduler import Scheduler
+from services.task_scheduler.core.task import Task
+
+Failpoint = Callable[[str], None]
+"""Called with the name of an edge of the write path; tests make it crash, wait or raise there."""
+
+
+class StorageFailed(Exception):
+    """The journal cannot promise anything any more: stop, restart and read again."""
+
+
+class Group(NamedTuple):
+    """Events that were committed together, as stored."""
+
+    first_seq: int
+    last_seq: int
+    frames: bytes
+    """Each event as field 1 of a message: joined, they are a message of repeated events."""
+
+
+class Journal(Protocol):
+    """The durable log of one partition. One process at a time may have it open."""
+
+    def open(self) -> None:
+        """Take the log over; raises PodiumError with a sentence when that is not possible."""
+
+    def replay(self) -> AsyncIterator[Sequence[Group]]:
+        """Yield all groups, in order, after checking the chain of their hashes."""
+
+    async def append(self, group: Group) -> None:
+        """Return when `group` is durable.
+
+        Raises:
+            StorageFailed: It is not, and nothing more can be appended.
+        """
+
+    async def read(self, after_seq: int, size_bytes_max: int) -> Sequence[Group]:
+        """Return the groups behind `after_seq`, at least one if there is any."""
+
+    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
+        """Return the groups within a range of events that contain `needle`."""
+
+    def short_of_space(self) -> bool:
+        """Whether only what was set aside is left: nothing new should be taken in."""
+
+    async def close(self) -> None:
+        """Finish and let go of the log."""
+
+
+class Sealed(NamedTuple):
+    """An event with its bytes, encoded once for the log, for watchers and for replay."""
+
+    event: Event
+    task: Task | None
+    mono_s: float
+    """When it happened, on the monotonic clock."""
+    frame: bytes
+    """As field 1 of a message."""
+    lean: bytes
+    """The same without payloads, results and partial output; often the same object."""
+
+
+class Codec(Protocol):
+    """Events and tasks of the core to bytes of the wire contract, and back."""
+
+    def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
+        """Encode an event."""
+
+    def decode(self, message: EventMessage) -> Event:
+        """Return the core's event."""
+
+    def created(
+        self,
+        spec: TaskSpec,
+        *,
+        principal: str = "",
+        submitter_id: str = "",
+        spec_hash: bytes = b"",
+    ) -> Created:
+        """Return the facts of a task whose defaults are filled in; `spec` is spoiled by it."""
+
+    def order(self, order: Order) -> bytes:
+        """Encode an order as field 1 of a message."""
+
+
+class Commit(NamedTuple):
+    """A step whose events are durable: all of it may leave now."""
+
+    sealed: Sequence[Sealed]
+    orders: Sequence[tuple[str, Order]]
+    encoded: Sequence[bytes]
+    """The orders' bytes, each made before its task could change again."""
+    began: Instant
+    """When the step was taken."""
+    now: Instant
+    """When it became durable."""
+
+
+Listener = Callable[[Commit], None]
+
+
+class Desk(Protocol):
+    """What servicers need of the loop that commits."""
+
+    core: Scheduler
+    durable_seq: int
+    """Last event that is durable."""
+    first_seq: int
+    """Last event of the log before this process took it over."""
+    commits: int
+    """Commits since then."""
+
+    def now(self) -> Instant:
+        """Return the time."""
+
+    def check(self, *, submitting: bool = False) -> None:
+        """Raise Unavailable while tasks cannot be read or changed, or not be taken in."""
+
+    def wake(self) -> None:
+        """Say that the core was given something to do."""
+
+    async def settled(self) -> None:
+        """Return when everything that has happened so far is durable."""
+
+    def read(self, after_seq: int, size_bytes_max: int) -> Awaitable[Sequence[Group]]:
+        """Return groups of the journal."""
+
+    def search(self, needle: bytes, first_seq: int, last_seq: int) -> Awaitable[Sequence[Group]]:
+        """Return groups of the journal that contain `needle`."""

@@ -1,0 +1,3 @@
+"""Messages to and from the core; decides nothing."""
+
+from __future__ import annotations

@@ -1,0 +1,184 @@
+"""Who hears of which events: the newest ones in memory, and subscriptions by submitter and task.
+
+A follower of the whole log pulls and is never in anybody's way. A watcher of some tasks is pushed
+to, since looking for its few events in all of them would cost every watcher the whole load; its
+queue is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from services.kernel.coalesce import Outbox
+from services.task_scheduler.core.states import TERMINAL_KINDS, Kind
+from services.task_scheduler.ports import Commit, Sealed
+
+QUEUE_LEN_MAX = 65_536
+QUEUE_BYTES_MAX = 16 << 20
+BATCH_LEN_MAX = 1_024
+
+
+class Chunk(NamedTuple):
+    """The events of one commit."""
+
+    first_seq: int
+    last_seq: int
+    sealed: Sequence[Sealed]
+    size_bytes: int
+
+
+class Subscription:
+    """One watcher of some tasks."""
+
+    __slots__ = ("kinds", "lost_seq", "outbox", "size_bytes", "submitter_id", "task_ids", "tenant")
+
+    def __init__(
+        self,
+        submitter_id: str,
+        task_ids: Iterable[str],
+        kinds: frozenset[Kind] | None,
+        tenant: str | None,
+    ) -> None:
+        self.submitter_id = submitter_id
+        self.task_ids = frozenset(task_ids)
+        self.kinds = kinds
+        self.tenant = tenant
+        """The only tenant it may see; None = all."""
+        self.outbox: Outbox[tuple[int, bytes]] = Outbox(
+            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX
+        )
+        self.size_bytes = 0
+        self.lost_seq = 0
+        """The first event it was too slow for; 0 = none."""
+
+    def offer(self, sealed: Sealed, tenant: str) -> None:
+        """Queue an event that is wanted, or mark where the watcher fell behind."""
+        if self.kinds is not None and sealed.event.kind not in self.kinds:
+            return
+        if self.lost_seq or (self.tenant is not None and tenant != self.tenant):
+            return
+        seq, frame = sealed.event.seq, sealed.frame
+        self.size_bytes += len(frame)
+        if self.size_bytes > QUEUE_BYTES_MAX or not self.outbox.offer((seq, frame)):
+            self.lost_seq = seq
+            self.outbox.close()
+
+
+class Feed:
+    """Takes commits and tells those who wait for them."""
+
+    def __init__(self, tail_bytes_max: int) -> None:
+        self.last_seq = 0
+        self._tail: deque[Chunk] = deque()
+        self._tail_bytes = 0
+        self._tail_bytes_max = tail_bytes_max
+        self._by_submitter: dict[str, list[Subscription]] = {}
+        self._by_task: dict[str, list[Subscription]] = {}
+        self._endings: dict[str, list[asyncio.Future[None]]] = {}
+        self._news: list[asyncio.Future[None]] = []
+
+    def begin(self, durable_seq: int) -> None:
+        """Say what the log held when this process took it over."""
+        self.last_seq = max(self.last_seq, durable_seq)
+
+    def publish(self, commit: Commit) -> None:
+        """Take in a commit."""
+        sealed = commit.sealed
+        if not sealed:
+            return
+        size_bytes = sum(len(one.frame) for one in sealed)
+        last_seq = sealed[-1].event.seq
+        self._tail.append(Chunk(sealed[0].event.seq, last_seq, sealed, size_bytes))
+        self._tail_bytes += size_bytes
+        while self._tail_bytes > self._tail_bytes_max and len(self._tail) > 1:
+            self._tail_bytes -= self._tail.popleft().size_bytes
+        self.last_seq = last_seq
+        if self._by_submitter or self._by_task or self._endings:
+            for one in sealed:
+                self._tell(one)
+        news, self._news = self._news, []
+        for waiter in news:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def after(self, seq: int) -> list[Sealed] | None:
+        """Return the events behind `seq` of one commit; None when memory does not go back so far.
+
+        Empty when there are none yet.
+        """
+        if seq >= self.last_seq:
+            return []
+        if not self._tail or self._tail[0].first_seq > seq + 1:
+            return None
+        found: Chunk | None = None
+        for chunk in reversed(self._tail):
+            if chunk.last_seq <= seq:
+                break
+            found = chunk
+        assert found is not None
+        return list(found.sealed[max(0, seq + 1 - found.first_seq) :])
+
+    async def news(self, seq: int) -> None:
+        """Return when there are events behind `seq`."""
+        if seq < self.last_seq:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._news.append(waiter)
+        await waiter
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Push the events of some tasks from here on."""
+        for index, key in _keys(self._by_submitter, self._by_task, subscription):
+            index.setdefault(key, []).append(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Push no more; a subscription that never began is no fault."""
+        for index, key in _keys(self._by_submitter, self._by_task, subscription):
+            listed = index.get(key, [])
+            if subscription in listed:
+                listed.remove(subscription)
+            if not listed:
+                index.pop(key, None)
+
+    async def ending(self, task_id: str) -> None:
+        """Return when the task has ended and that is durable."""
+        waiter = asyncio.get_running_loop().create_future()
+        waiters = self._endings.setdefault(task_id, [])
+        waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            waiters.remove(waiter)
+            if not waiters and self._endings.get(task_id) is waiters:
+                del self._endings[task_id]
+
+    def _tell(self, sealed: Sealed) -> None:
+        task, kind = sealed.task, sealed.event.kind
+        if task is None:
+            return
+        for subscription in self._by_submitter.get(task.submitter_id, ()):
+            subscription.offer(sealed, task.tenant)
+        if self._by_task:
+            for subscription in self._by_task.get(task.task_id, ()):
+                # One that follows the submitter too has it already.
+                if subscription.submitter_id and subscription.submitter_id == task.submitter_id:
+                    continue
+                subscription.offer(sealed, task.tenant)
+        if kind in TERMINAL_KINDS and self._endings:
+            for waiter in self._endings.get(task.task_id, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+def _keys(
+    by_submitter: dict[str, list[Subscription]],
+    by_task: dict[str, list[Subscription]],
+    subscription: Subscription,
+) -> list[tuple[dict[str, list[Subscription]], str]]:
+    keys = [(by_task, task_id) for task_id in subscription.task_ids]
+    if subscription.submitter_id:
+        keys.append((by_submitter, subscription.submitter_id))
+    return keys

@@ -1,0 +1,125 @@
+"""The services behind the bridge as far as its tests need them, each remembering what it heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from podium.v1 import (
+    agent_registry_pb2,
+    agent_registry_pb2_grpc,
+    analytics_pb2_grpc,
+    routing_pb2,
+    routing_pb2_grpc,
+    task_scheduler_pb2,
+    task_scheduler_pb2_grpc,
+)
+from podium.v1.agent_pb2 import Agent
+from podium.v1.event_pb2 import Event
+from podium.v1.session_pb2 import AgentFrame, Ready, RouterFrame
+from podium.v1.task_pb2 import Task
+from services.kernel.errors import NotFound, Unavailable
+from services.kernel.inprocess import InProcessHub
+
+
+class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
+    def __init__(self) -> None:
+        self.submitted: list[task_scheduler_pb2.SubmitTasksRequest] = []
+        self.watching: list[task_scheduler_pb2.WatchTasksRequest] = []
+        self.events: asyncio.Queue[list[Event] | Exception] = asyncio.Queue()
+        self.release = asyncio.Event()
+        self.metadata: list[tuple[str, str]] = []
+
+    async def SubmitTasks(self, request: Any, context: Any) -> Any:
+        self.submitted.append(request)
+        self.metadata = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
+        ids = [f"t-{index}" for index, _ in enumerate(request.tasks, 1)]
+        return task_scheduler_pb2.SubmitTasksResponse(task_ids=ids, cursor="7")
+
+    async def GetTask(self, request: Any, context: Any) -> Any:
+        if request.task_id == "slow":
+            await self.release.wait()
+        if request.task_id == "missing":
+            raise NotFound("TASK_NOT_FOUND", "There is no task missing.")
+        task = Task(task_id=request.task_id, state=Task.STATE_RUNNING)
+        return task_scheduler_pb2.GetTaskResponse(task=task)
+
+    async def WatchTasks(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.watching.append(request)
+        while True:
+            batch = await self.events.get()
+            if isinstance(batch, Exception):
+                raise batch
+            yield task_scheduler_pb2.WatchTasksResponse(
+                events=batch, cursor=str(batch[-1].seq) if batch else "0"
+            )
+
+
+class Registry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):
+    async def ListAgents(self, request: Any, context: Any) -> Any:
+        agent = Agent(agent_id="a-1", status=Agent.STATUS_IDLE)
+        return agent_registry_pb2.ListAgentsResponse(agents=[agent], total_size=1)
+
+
+class Analytics(analytics_pb2_grpc.AnalyticsServiceServicer):
+    async def GetTrace(self, request: Any, context: Any) -> Any:
+        raise Unavailable("STARTING", "Analytics starts.", retry_after_s=0.5)
+
+
+class Routing(routing_pb2_grpc.RoutingServiceServicer):
+    def __init__(self) -> None:
+        self.streams = 0
+        self.frames: list[AgentFrame] = []
+        self.heard = asyncio.Event()
+        self.say: asyncio.Queue[list[RouterFrame] | Exception] = asyncio.Queue()
+
+    async def OpenSession(
+        self, request_iterator: AsyncIterator[Any], context: Any
+    ) -> AsyncIterator[Any]:
+        self.streams += 1
+        reader = asyncio.create_task(self._read(request_iterator))
+        try:
+            while True:
+                frames = await self.say.get()
+                if isinstance(frames, Exception):
+                    raise frames
+                yield routing_pb2.OpenSessionResponse(frames=frames)
+        finally:
+            reader.cancel()
+
+    async def _read(self, requests: AsyncIterator[Any]) -> None:
+        async for request in requests:
+            for frame in request.frames:
+                self.frames.append(frame)
+                if frame.HasField("hello"):
+                    ready = Ready(
+                        session_id="s-1",
+                        resume_token="r-1",
+                        lease_ttl=Duration(seconds=30),
+                        router_id="router-1",
+                    )
+                    self.say.put_nowait([RouterFrame(agent_id=frame.agent_id, seq=1, ready=ready)])
+            self.heard.set()
+
+    def said(self, arm: str) -> list[AgentFrame]:
+        """Returns the frames of one kind."""
+        return [frame for frame in self.frames if frame.WhichOneof("frame") == arm]
+
+
+class Peers:
+    """All of them, reached through one hub."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler()
+        self.registry = Registry()
+        self.analytics = Analytics()
+        self.routing = Routing()
+        self.hub = InProcessHub()
+        hub: Any = self.hub
+        task_scheduler_pb2_grpc.add_TaskSchedulerServiceServicer_to_server(self.scheduler, hub)
+        agent_registry_pb2_grpc.add_AgentRegistryServiceServicer_to_server(self.registry, hub)
+        analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(self.analytics, hub)
+        routing_pb2_grpc.add_RoutingServiceServicer_to_server(self.routing, hub)

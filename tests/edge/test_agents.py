@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from typing import Any
+
+from podium.v1.session_pb2 import (
+    Assign,
+    LeaseRef,
+    Refusal,
+    RouterDrain,
+    RouterFrame,
+    Superseded,
+)
+from services.kernel.errors import Unavailable
+from tests.edge.conftest import Edge, Socket
+from tests.support.waiting import eventually
+
+
+def frames(agent_id: str, **frame: Any) -> dict[str, Any]:
+    return {"agent": {"frames": [{"agentId": agent_id, **frame}]}}
+
+
+async def attached(edge: Edge) -> None:
+    await eventually(lambda: edge.peers.routing.streams)
+
+
+async def connect(edge: Edge, agent_id: str = "a-1", **fields: Any) -> Socket:
+    """Connects an agent and returns its socket once it is ready."""
+    await attached(edge)
+    socket = await edge.connect()
+    heard = await socket.hello(agent_id, **fields)
+    assert "ready" in heard["agent"]["frames"][0], heard
+    return socket
+
+
+async def test_agents_of_all_connections_share_one_stream(edge: Edge) -> None:
+    await connect(edge, "a-1")
+    await connect(edge, "a-2")
+
+    hellos = edge.peers.routing.said("hello")
+
+    assert edge.peers.routing.streams == 1
+    assert [frame.agent_id for frame in hellos] == ["a-1", "a-2"]
+    assert {frame.hello.transport for frame in hellos} == {"websocket"}
+
+
+async def test_frames_go_to_the_connection_that_speaks_for_the_agent(edge: Edge) -> None:
+    first, second = await connect(edge, "a-1"), await connect(edge, "a-2")
+    lease = LeaseRef(task_id="t-1", lease_epoch=2**53 + 1)
+
+    edge.peers.routing.say.put_nowait(
+        [
+            RouterFrame(agent_id="a-2", seq=2, assign=Assign(task_id="t-1", lease_epoch=2**53 + 1)),
+            RouterFrame(agent_id="a-9", seq=2, assign=Assign(task_id="t-9")),
+        ]
+    )
+    heard = (await second.hear())["agent"]["frames"]
+    await second.say(frames("a-2", ack={"lease": {"taskId": "t-1", "leaseEpoch": str(2**53 + 1)}}))
+
+    assert [frame["assign"]["leaseEpoch"] for frame in heard] == [str(2**53 + 1)]
+    await eventually(lambda: edge.peers.routing.said("ack"))
+    assert edge.peers.routing.said("ack")[0].ack.lease == lease
+    assert (await first.ask({"ref": "1", "ping": {}}))["ref"] == "1"
+
+
+async def test_nobody_speaks_for_the_agent_of_another_connection(edge: Edge) -> None:
+    await connect(edge, "a-1")
+    other = await edge.connect()
+
+    refused = await other.ask(frames("a-1", drain={"reason": "mischief"}))
+
+    assert refused["error"]["reason"] == "HELLO_REQUIRED"
+    assert edge.peers.routing.said("drain") == []
+
+
+async def test_a_lost_connection_is_told_to_routing_agent_by_agent(edge: Edge) -> None:
+    socket = await connect(edge, "a-1")
+    await socket.hello("a-2")
+
+    await socket.socket.close()
+
+    await eventually(lambda: len(edge.peers.routing.said("detached")) == 2)
+    assert {frame.agent_id for frame in edge.peers.routing.said("detached")} == {"a-1", "a-2"}
+
+
+async def test_an_agent_that_said_goodbye_is_not_lost_as_well(edge: Edge) -> None:
+    socket = await connect(edge, "a-1")
+    await socket.hello("a-2")
+
+    await socket.say(frames("a-1", goodbye={}))
+    await socket.socket.close()
+
+    await eventually(lambda: edge.peers.routing.said("detached"))
+    assert [frame.agent_id for frame in edge.peers.routing.said("detached")] == ["a-2"]
+
+
+async def test_an_agent_that_connects_anew_leaves_its_older_connection(edge: Edge) -> None:
+    older = await connect(edge, "a-1", instanceId="i-1")
+
+    newer = await connect(edge, "a-1", instanceId="i-2")
+
+    told = (await older.hear())["agent"]["frames"][0]
+    assert told == {"agentId": "a-1", "superseded": {"instanceId": "i-2"}}
+    assert [frame.WhichOneof("frame") for frame in edge.peers.routing.frames] == [
+        "hello",
+        "detached",
+        "hello",
+    ]
+    # What Routing says to the instance that is replaced must not reach the one that replaces it.
+    edge.peers.routing.say.put_nowait(
+        [
+            RouterFrame(agent_id="a-1", superseded=Superseded(instance_id="i-2")),
+            RouterFrame(agent_id="a-1", assign=Assign(task_id="t-1")),
+        ]
+    )
+    heard = (await newer.hear())["agent"]["frames"]
+    assert [frame["assign"]["taskId"] for frame in heard] == ["t-1"]
+    await older.socket.close()
+    assert (await newer.ask({"ref": "1", "ping": {}}))["ref"] == "1"
+    assert len(edge.peers.routing.said("detached")) == 1
+
+
+async def test_a_second_hello_is_refused_and_the_session_goes_on(edge: Edge) -> None:
+    socket = await connect(edge, "a-1")
+
+    assert (await socket.hello("a-1"))["error"]["reason"] == "HELLO_REPEATED"
+
+    await socket.say(frames("a-1", heartbeat={}))
+    await eventually(lambda: edge.peers.routing.said("heartbeat"))
+
+
+async def test_a_hello_that_routing_would_refuse_does_not_reach_the_shared_stream(
+    edge: Edge,
+) -> None:
+    await attached(edge)
+    socket = await edge.connect()
+
+    wrong = await socket.hello("a-1", maxConcurrency=2_000)
+    none = await socket.hello("a-1", capabilities=[])
+    wild = await socket.hello("a-1", capabilities=[{"name": "*"}])
+
+    assert wrong["error"]["field"] == "agent.frames[0].hello.maxConcurrency"
+    assert none["error"]["field"] == "agent.frames[0].hello.capabilities"
+    assert wild["error"]["field"] == "agent.frames[0].hello.capabilities[0].name"
+    assert edge.peers.routing.frames == []
+
+
+async def test_when_routing_is_lost_agents_say_hello_again_on_the_same_connection(
+    edge: Edge,
+) -> None:
+    socket = await connect(edge, "a-1")
+
+    edge.peers.routing.say.put_nowait(Unavailable("DRAINING", "Routing drains."))
+
+    told = (await socket.hear())["agent"]["frames"][0]
+    assert told["refusal"]["reason"] == "ROUTER_LOST"
+    assert told["refusal"]["closing"] is True
+    await eventually(lambda: edge.peers.routing.streams == 2)
+    again = await socket.hello("a-1", inFlight=[{"taskId": "t-1", "leaseEpoch": "7"}])
+    assert "ready" in again["agent"]["frames"][0]
+    assert edge.peers.routing.said("hello")[1].hello.in_flight[0].lease_epoch == 7
+
+
+async def test_while_routing_is_away_agents_are_told_when_to_try_again(edge: Edge) -> None:
+    await attached(edge)
+    edge.peers.routing.say.put_nowait(Unavailable("DRAINING", "Routing drains."))
+    socket = await edge.connect()
+
+    async def told() -> dict[str, Any]:
+        heard = await socket.hello("a-1")
+        if "agent" in heard:  # the stream was there still, or again
+            await socket.say(frames("a-1", goodbye={}))
+            edge.peers.routing.say.put_nowait(Unavailable("DRAINING", "Routing drains."))
+            return {}
+        return heard
+
+    refused = await eventually(told)
+
+    assert refused["error"]["code"] == "UNAVAILABLE"
+    assert refused["error"]["reason"] == "ROUTING_UNREACHABLE"
+    assert int(refused["error"]["retryAfterMs"]) > 0
+
+
+async def test_what_routing_says_to_the_whole_stream_reaches_every_agent(edge: Edge) -> None:
+    first, second = await connect(edge, "a-1"), await connect(edge, "a-2")
+
+    edge.peers.routing.say.put_nowait([RouterFrame(drain=RouterDrain())])
+
+    for socket in (first, second):
+        assert "drain" in (await socket.hear())["agent"]["frames"][0]
+
+
+async def test_frames_that_routing_refuses_count_against_their_own_connection(edge: Edge) -> None:
+    clumsy, careful = await connect(edge, "a-1"), await connect(edge, "a-2")
+    refusal = Refusal(reason="INVALID_FIELD", message="wrong")
+
+    for _ in range(5):
+        edge.peers.routing.say.put_nowait([RouterFrame(agent_id="a-1", refusal=refusal)])
+
+    assert await clumsy.closed() == 1008
+    assert (await careful.ask({"ref": "1", "ping": {}}))["ref"] == "1"

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.edge.conftest import Edge, Start
+
+
+async def status(edge: Edge, origin: str | None = None, **options: Any) -> int:
+    """Returns the status of a handshake."""
+    options.setdefault("protocols", ["podium.v1.json"])
+    if origin is not None:
+        options["origin"] = origin
+    try:
+        async with edge.http.ws_connect(f"{edge.url}/ws", **options):
+            return 101
+    except aiohttp.WSServerHandshakeError as error:
+        return error.status
+
+
+async def test_only_pages_of_the_same_host_and_programs_connect(edge: Edge) -> None:
+    assert await status(edge) == 101
+    assert await status(edge, f"http://127.0.0.1:{edge.port}") == 101
+    assert await status(edge, "http://evil.example") == 403
+    assert await status(edge, "null") == 403
+    assert await status(edge, f"http://127.0.0.1.evil.example:{edge.port}") == 403
+
+
+async def test_programs_without_an_origin_are_kept_out_where_that_is_asked_for(
+    start: Start,
+) -> None:
+    edge = await start(origins=("https://podium.example",))
+
+    assert await status(edge) == 403
+    assert await status(edge, f"http://127.0.0.1:{edge.port}") == 403
+    assert await status(edge, "https://podium.example") == 101
+
+
+async def test_a_name_made_to_point_at_this_machine_is_not_the_bridge(edge: Edge) -> None:
+    # Its pages are "same host" as the bridge, and still somebody else's.
+    headers = {"Host": f"rebound.example:{edge.port}"}
+
+    assert await status(edge, f"http://rebound.example:{edge.port}", headers=headers) == 421
+
+
+async def test_the_subprotocol_must_be_offered(edge: Edge) -> None:
+    assert await status(edge, protocols=[]) == 400
+    assert await status(edge, protocols=["graphql-ws"]) == 400
+    assert await status(edge, protocols=["graphql-ws", "podium.v1.json"]) == 101
+
+
+async def test_a_token_in_the_address_is_refused(edge: Edge) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await edge.http.ws_connect(f"{edge.url}/ws?token=x", protocols=["podium.v1.json"])
+
+    assert caught.value.status == 400
+
+
+async def test_one_token_is_shown_to_the_services_behind(edge: Edge) -> None:
+    socket = await edge.connect(protocols=["podium.v1.json", "podium.bearer.abc"])
+
+    await socket.ask({"ref": "1", "submit": {"tasks": [{"type": "a"}]}})
+
+    assert ("authorization", "Bearer abc") in edge.peers.scheduler.metadata
+
+
+async def test_two_tokens_are_one_too_many(edge: Edge) -> None:
+    protocols = ["podium.v1.json", "podium.bearer.abc"]
+
+    assert await status(edge, protocols=protocols, headers={"Authorization": "Bearer abc"}) == 401
+    assert await status(edge, headers={"Authorization": "Basic abc"}) == 401
+    assert await status(edge, headers={"Authorization": "Bearer abc"}) == 101
+
+
+async def raw(edge: Edge, head: str) -> str:
+    """Sends bytes of our own making and returns the status line."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+    line = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    return line.decode().split(" ", 1)[1].strip()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "101"),
+        ({"Upgrade": None}, "426"),
+        ({"Sec-WebSocket-Version": "8"}, "400"),
+        ({"Sec-WebSocket-Version": None}, "400"),
+        ({"Sec-WebSocket-Key": "short"}, "400"),
+        ({"Sec-WebSocket-Key": None}, "400"),
+        ({"Host": None}, "400"),
+        ({"Host": "a.example"}, "421"),
+        ({"Origin": "http://a.example\nOrigin: http://b.example"}, "400"),
+        ({"X-Long": "x" * 9_000}, "400"),
+    ],
+)
+async def test_a_handshake_that_is_none_is_answered_in_plain_http(
+    edge: Edge, change: dict[str, str | None], expected: str
+) -> None:
+    headers: dict[str, str | None] = {
+        "Host": f"127.0.0.1:{edge.port}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": "podium.v1.json",
+        **change,
+    }
+    lines = [f"{name}: {text}" for name, text in headers.items() if text is not None]
+
+    line = await raw(edge, "\n".join(["GET /ws HTTP/1.1", *lines]))
+
+    assert line.startswith(expected)
+
+
+async def test_bytes_that_are_not_http_leave_no_traceback_in_the_log(
+    edge: Edge, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await raw(edge, "\x16\x03\x01 hello")).startswith("400")
+
+    assert "Traceback" not in caplog.text
+
+
+async def test_other_methods_are_refused(edge: Edge) -> None:
+    async with edge.http.post(f"{edge.url}/ws") as response:
+        assert response.status == 405
+
+
+async def test_compression_is_never_negotiated(edge: Edge) -> None:
+    socket = await edge.connect(compress=15)
+
+    assert socket.socket.compress == 0
