@@ -68,6 +68,10 @@ class Learning:
     def begin_anew(self) -> None:
         """Forget everything: the event log is another one."""
         self._learner.reset(empty())
+        self._kept_seq = 0
+        self._newest = self._derive()
+        if not self.policy.pinned:
+            self._use(self._newest)
 
     async def run(self) -> None:
         """Keep the model current until cancelled."""

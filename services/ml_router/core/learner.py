@@ -44,7 +44,7 @@ prior_service_weight = 0.5
 
 TYPE_SUMS = ("successes", "outcomes", "time_ms", "times")
 AGENT_SUMS = ("successes", "outcomes", "expected", "pace", "times")
-CELL_SUMS = ("successes", "outcomes", "time_ms", "times")
+CELL_SUMS = ("successes", "outcomes", "expected", "time_ms", "times")
 
 
 class Outcome(NamedTuple):
@@ -157,29 +157,22 @@ class Learner:
             return
         row = self._row(outcome.agent_id)
         cell = row * sums.columns + column
-        expected = self._learn_success(row, column, cell, success, fleet_mean)
-        agents = sums.agents
-        agents["expected"][row] = agents["expected"][row] * _fade + expected
+        expected = self._expect(column, success, fleet_mean)
+        for level, place in ((sums.agents, row), (sums.cells, cell)):
+            level["successes"][place] = level["successes"][place] * _fade + success
+            level["outcomes"][place] = level["outcomes"][place] * _fade + 1.0
+            level["expected"][place] = level["expected"][place] * _fade + expected
         if outcome.success and outcome.run_ms is not None:
             self._learn_time(row, column, cell, outcome.run_ms / outcome.size)
 
-    def _learn_success(
-        self, row: int, column: int, cell: int, success: float, fleet_mean: float
-    ) -> float:
-        """Return what the fleet would have been expected to achieve on the type."""
-        types, agents, cells = self.sums.types, self.sums.agents, self.sums.cells
-        successes, outcomes = types["successes"], types["outcomes"]
+    def _expect(self, column: int, success: float, fleet_mean: float) -> float:
+        """Return what the fleet would have been expected to achieve, and learn for it."""
+        successes, outcomes = self.sums.types["successes"], self.sums.types["outcomes"]
         expected = (successes[column] + prior_success_weight * fleet_mean) / (
             outcomes[column] + prior_success_weight
         )
         successes[column] = successes[column] * _fleet_fade + success
         outcomes[column] = outcomes[column] * _fleet_fade + 1.0
-        successes, outcomes = agents["successes"], agents["outcomes"]
-        successes[row] = successes[row] * _fade + success
-        outcomes[row] = outcomes[row] * _fade + 1.0
-        successes, outcomes = cells["successes"], cells["outcomes"]
-        successes[cell] = successes[cell] * _fade + success
-        outcomes[cell] = outcomes[cell] * _fade + 1.0
         return expected
 
     def _learn_time(self, row: int, column: int, cell: int, unit_ms: float) -> None:
