@@ -86,6 +86,7 @@ async def run(options: Options, screen: Screen) -> int:
     """
     profiles = fleet.profiles(options.agents)
     job = Job(options, screen, Board(profiles, Tally()))
+    suite.check_ports(options.ports)
     ground, to_do = await asyncio.to_thread(_read, options, screen)
     with suite.folder_of_its_own(options.data_dir) as folder:
         screen.step("Starting the suite, each service a process of its own")

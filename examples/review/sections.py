@@ -132,8 +132,8 @@ def _tasks(report: Report) -> Section:
         lines.append(f"Agents were chosen by: {told}.")
     lines += [f"DOES NOT ADD UP: {fault}" for fault in report.faults]
     rows = [
-        _latency(f"waiting, agents free ({report.quiet.count} tasks)", report.quiet),
-        _latency("waiting, all tasks at once", outcome.waited),
+        _latency(f"waiting, first {report.quiet.count} one by one", report.quiet),
+        _latency("waiting, all", outcome.waited),
         _latency("running", outcome.ran),
         _latency("from submit to result", outcome.total),
     ]
@@ -158,7 +158,7 @@ def _agents(report: Report) -> Section:
                 f"{agent.failed:,}" if agent.failed else "",
                 share(agent.completed, ended),
                 duration(agent.mean_s) if agent.completed else "-",
-                duration(agent.busy_s),
+                duration(agent.busy_s) if agent.completed else "-",
                 agent.breaker,
             )
         )

@@ -128,7 +128,7 @@ def test_the_report_says_everything_that_matters() -> None:
         "1 to 4, mean 2.5",
         "5 submitted = 5 completed",
         "6 attempts; 1 task took more than one",
-        "agents free (3 tasks)",
+        "first 3 one by one",
         "FLAKY 1",
         "took out of work: wobbly (2 times)",
         "formula 4, learned 2",
