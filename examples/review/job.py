@@ -16,7 +16,7 @@ from examples.review.found import Found
 from examples.review.pieces import Piece
 from examples.review.report import Ground, Report, agent_lines, report_of
 from examples.review.screen import Board, Screen
-from examples.review.tally import TYPES, Tally, faults, outcome_of
+from examples.review.tally import TYPES, Tally, faults, first_waits, outcome_of
 from podium.sdk.client import Client, TaskHandle
 from podium.sdk.errors import TaskFailed
 from podium.sdk.settings import Settings
@@ -25,6 +25,8 @@ from podium.v1 import task_pb2
 from services.suite import Ports, Suite
 
 SUBMIT_AT_ONCE = 250
+# So many go one by one before the rest, to measure how soon a free agent gets a task.
+QUIET = 20
 ATTEMPT_S_MAX = 60.0
 AGENTS_S_MAX = 20.0
 BREAKERS_EVERY_S = 0.5
@@ -59,6 +61,7 @@ class Job:
     handles: dict[str, Piece] = field(default_factory=dict)
     reviewed: int = 0
     wall_s: float = 0.0
+    quiet_ids: list[str] = field(default_factory=list)
     all_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -83,13 +86,15 @@ async def run(options: Options, screen: Screen) -> int:
     """
     profiles = fleet.profiles(options.agents)
     job = Job(options, screen, Board(profiles, Tally()))
+    suite.check_ports(options.ports)
     ground, to_do = await asyncio.to_thread(_read, options, screen)
     with suite.folder_of_its_own(options.data_dir) as folder:
         screen.step("Starting the suite, each service a process of its own")
         async with suite.started(folder, options.ports, screen) as running:
-            names = ", ".join(profile.agent_id for profile in profiles)
+            names = ", ".join(profile.agent_id for profile in profiles[: len(fleet.PROFILES)])
+            rest = "" if len(profiles) <= len(fleet.PROFILES) else " and namesakes"
             hosts = min(fleet.HOSTS, len(profiles))
-            screen.step(f"Starting {len(profiles)} agents in {hosts} processes: {names}")
+            screen.step(f"Starting {len(profiles)} agents in {hosts} processes: {names}{rest}")
             log_dir = folder / "logs"
             async with fleet.started(profiles, log_dir=log_dir, environ=running.environ) as agents:
                 settings = Settings.from_environment(running.environ)
@@ -141,32 +146,36 @@ async def _work(client: Client, job: Job, agents: fleet.Fleet, to_do: list[Piece
     """Submits everything and waits for its end."""
     job.board.total = len(to_do)
     job.screen.step(
-        f"Reviewing: {len(to_do):,} tasks by priority, each to an agent that can do it. One agent "
-        "fails on purpose."
+        f"Reviewing: {len(to_do):,} tasks by priority, each to an agent that can do it. "
+        "wobbly fails on purpose."
     )
     started_s = job.board.begun_s = time.monotonic()
     async with job.screen.showing(job.board), asyncio.TaskGroup() as group:
-        first = await _submit(client, job, group, to_do[:1])
-        follower = group.create_task(_follow(client, job, first[0].cursor))
-        watcher = group.create_task(_watch_breakers(client, job))
-        guard = group.create_task(_guard(job, agents))
-        results = [group.create_task(_collect(job, first[0]))]
-        for start in range(1, len(to_do), SUBMIT_AT_ONCE):
-            batch = to_do[start : start + SUBMIT_AT_ONCE]
-            for handle in await _submit(client, job, group, batch):
+        [first] = await _submit(client, job, to_do[:1])
+        aside = [
+            group.create_task(_follow(client, job, first.cursor)),
+            group.create_task(_watch_breakers(client, job)),
+            group.create_task(_guard(job, agents)),
+        ]
+        await _collect(job, first)
+        for piece in to_do[1:QUIET]:
+            [handle] = await _submit(client, job, [piece])
+            await _collect(job, handle)
+        job.quiet_ids = list(job.handles)
+        results = []
+        for start in range(QUIET, len(to_do), SUBMIT_AT_ONCE):
+            for handle in await _submit(client, job, to_do[start : start + SUBMIT_AT_ONCE]):
                 results.append(group.create_task(_collect(job, handle)))
         await asyncio.gather(*results)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 await job.all_ended.wait()
         job.wall_s = time.monotonic() - started_s
-        for task in (follower, watcher, guard):
+        for task in aside:
             task.cancel()
 
 
-async def _submit(
-    client: Client, job: Job, group: asyncio.TaskGroup, batch: Sequence[Piece]
-) -> list[TaskHandle]:
+async def _submit(client: Client, job: Job, batch: Sequence[Piece]) -> list[TaskHandle]:
     handles = await client.submit_many([_spec(piece) for piece in batch])
     for handle, piece in zip(handles, batch, strict=True):
         job.handles[handle.task_id] = piece
@@ -234,6 +243,7 @@ async def _report(client: Client, job: Job, running: Suite, ground: Ground) -> R
     report = report_of(
         ground,
         outcome_of(job.tally, job.handles),
+        first_waits(job.tally, job.quiet_ids),
         faults(job.tally, job.handles, job.reviewed),
         job.found,
         agent_lines(job.board.fleet, job.tally, job.board.breakers),
