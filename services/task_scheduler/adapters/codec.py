@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from podium.v1 import event_pb2, session_pb2, task_pb2, task_scheduler_pb2
 from services.task_scheduler.adapters import messages
@@ -30,8 +30,23 @@ from services.task_scheduler.ports import Sealed
 
 _KIND = [b"\x10" + varint(number) for number in range(max(Kind) + 1)]
 _FRAME = tag(1)
+_REQUEST_ID = tag(8)
 _TRACEPARENT = tag(17)
 _PAYLOAD = tag(2)
+_KINDS = {int(kind): kind for kind in Kind}
+
+SHAPES_LEN_MAX = 4_096
+
+
+class _Shape(NamedTuple):
+    """What tasks have in common that differ in payload, request id and trace alone."""
+
+    task_type: str
+    tenant: str
+    capabilities: tuple[str, ...]
+    terms: Terms
+    depends_on: tuple[str, ...]
+    head: bytes
 
 
 class ProtoCodec:
@@ -42,7 +57,9 @@ class ProtoCodec:
         self._time = b""
         # Most tasks share their terms: one object for a million of them.
         self._terms = lru_cache(4_096)(Terms)
-        self._capabilities = lru_cache(4_096)(_sorted)
+        self._capabilities: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shapes: dict[bytes, _Shape] = {}
+        self._kinship = lru_cache(4_096)(_kinship)
         self._policy = lru_cache(1_024)(_policy)
         self._agent = lru_cache(16_384)(lambda agent_id: field(b"\x42", agent_id.encode()))
         self._router = lru_cache(1_024)(lambda router_id: field(b"\x4a", router_id.encode()))
@@ -55,7 +72,9 @@ class ProtoCodec:
             self._time = field(b"\x2a", timestamp(wall_ms))
         common = b"\x08" + varint(seq) + _KIND[kind] + self._time
         if task is not None:
-            common += task.identity or _identify(task)
+            common += b"\x1a" + varint(len(task.task_id)) + task.task_id.encode()
+            common += self._kinship(task.task_type, task.tenant)
+            common += b"\x52" + varint(len(task.traceparent)) + task.traceparent.encode()
         if epoch:
             common += b"\x30" + varint(epoch)
         if attempt:
@@ -78,7 +97,7 @@ class ProtoCodec:
 
     def decode(self, message: event_pb2.Event) -> Event:
         """Return the core's event."""
-        kind = Kind(message.type)
+        kind = _KINDS[message.type]
         time = message.event_time
         detail = messages.detail(message, self)
         return Event(
@@ -103,23 +122,43 @@ class ProtoCodec:
     ) -> Created:
         """Return the facts of a task whose defaults are filled in; `spec` is spoiled by it."""
         payload = spec.payload.SerializeToString()
-        traceparent = spec.traceparent
-        spec.ClearField("payload")
-        spec.ClearField("traceparent")
+        traceparent, request_id = spec.traceparent, spec.request_id
+        for name in ("payload", "traceparent", "request_id"):
+            spec.ClearField(name)
+        shape = self._shape(spec, spec.SerializeToString(deterministic=True))
         return Created(
-            spec.type,
-            spec.tenant,
-            self._capabilities(tuple(spec.required_capabilities)),
-            self._read_terms(spec),
-            tuple(spec.depends_on),
-            spec.SerializeToString(deterministic=True),
+            shape.task_type,
+            shape.tenant,
+            shape.capabilities,
+            shape.terms,
+            shape.depends_on,
+            shape.head,
             payload,
             traceparent,
             principal,
             submitter_id,
-            spec.request_id,
+            request_id,
             spec_hash,
         )
+
+    def _shape(self, spec: task_pb2.TaskSpec, head: bytes) -> _Shape:
+        """Return what tasks with this head share, one object for all of them."""
+        shape = self._shapes.get(head)
+        if shape is None:
+            capabilities = tuple(sorted(set(spec.required_capabilities)))
+            shape = _Shape(
+                spec.type,
+                spec.tenant,
+                self._capabilities.setdefault(capabilities, capabilities),
+                self._read_terms(spec),
+                tuple(spec.depends_on),
+                head,
+            )
+            if len(self._shapes) >= SHAPES_LEN_MAX:
+                self._shapes.clear()
+                self._capabilities.clear()
+            self._shapes[head] = shape
+        return shape
 
     def order(self, order: Order) -> bytes:
         """Encode an order as field 1 of a message."""
@@ -156,32 +195,21 @@ def _policy(message: bytes) -> RetryPolicy:
     )
 
 
-def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(set(names)))
+def _kinship(task_type: str, tenant: str) -> bytes:
+    """Return what the events of all tasks of a type and tenant repeat."""
+    return field(b"\x22", task_type.encode()) + field(tag(18), tenant.encode())
 
 
-def _identify(task: Task) -> bytes:
-    """Encode, once, what each event repeats about its task."""
-    task.identity = b"".join(
-        (
-            field(b"\x1a", task.task_id.encode()),
-            field(b"\x22", task.task_type.encode()),
-            field(b"\x52", task.traceparent.encode()) if task.traceparent else b"",
-            field(tag(18), task.tenant.encode()) if task.tenant else b"",
-        )
-    )
-    return task.identity
-
-
-def _spec(head: bytes, traceparent: str, payload: bytes) -> bytes:
+def _spec(head: bytes, request_id: str, traceparent: str, payload: bytes) -> bytes:
     """Return a TaskSpec put together again."""
-    return b"".join(
-        (
-            head,
-            field(_TRACEPARENT, traceparent.encode()) if traceparent else b"",
-            field(_PAYLOAD, payload) if payload else b"",
-        )
-    )
+    spec = head
+    if request_id:
+        spec += field(_REQUEST_ID, request_id.encode())
+    if traceparent:
+        spec += field(_TRACEPARENT, traceparent.encode())
+    if payload:
+        spec += field(_PAYLOAD, payload)
+    return spec
 
 
 def _created(created: Created) -> tuple[bytes, bytes]:
@@ -190,7 +218,7 @@ def _created(created: Created) -> tuple[bytes, bytes]:
         + field(b"\x1a", created.submitter_id.encode())
         + field(b"\x22", created.spec_hash)
     )
-    spec = _spec(created.head, created.traceparent, b"")
+    spec = _spec(created.head, created.request_id, created.traceparent, b"")
     lean = field(b"\x5a", field(b"\x0a", spec) + rest)
     if not created.payload:
         return lean, lean
@@ -249,7 +277,7 @@ def _grant(grant: Grant) -> bytes:
         varint(grant.lease_epoch),
         b"\x18",
         varint(task.attempt + 1),
-        field(b"\x22", _spec(task.head, task.traceparent, task.payload)),
+        field(b"\x22", _spec(task.head, task.request_id, task.traceparent, task.payload)),
         b"\x28",
         varint(grant.class_id),
     ]

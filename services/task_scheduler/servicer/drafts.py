@@ -138,14 +138,11 @@ class Drafter:
         if shape is None:
             return None
         spec_hash = b""
-        head = shape.created.head
         if request_id:
             # Of the task as asked for: defaults may change, and a repeat may have a new trace.
             # Its length goes first, so that no two pairs of shape and payload join to the same.
             asked = b"%d;" % len(shape_bytes) + shape_bytes + payload
             spec_hash = blake2b(asked, digest_size=16).digest()
-            raw = request_id.encode()
-            head += b"\x42" + bytes((len(raw),)) + raw  # field 8 of TaskSpec
         made = shape.created
         created = Created(
             made.task_type,
@@ -153,7 +150,7 @@ class Drafter:
             made.capabilities,
             made.terms,
             made.depends_on,
-            head,
+            made.head,
             payload,
             traceparent,
             principal.subject,
