@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from services.kernel.clock import SystemClock
 from tests.browser.conftest import ARTIFACTS, Suite
 from tests.browser.worker import HOSTILE
+from tests.kernel.keys import make_key, publish, token
+from tests.support.ports import free_port
 
 PAGES = ["now", "agents", "tasks", "dead", "submit"]
 # What a page shows once it has its data.
@@ -175,6 +179,31 @@ def test_the_page_goes_on_where_it_was_when_the_bridge_comes_back(page: Page, su
     expect(page.locator(".connection")).to_have_text("Live")
     row = submit(page, "text.count")
     expect(row.get_by_text("completed")).to_be_visible()
+
+
+def test_a_page_that_is_not_let_in_asks_for_a_token_and_goes_on_with_it(
+    page: Page, suite: Suite, tmp_path: Path
+) -> None:
+    key, port = make_key(), free_port()
+    publish(tmp_path / "keys", "k1", key)
+    environ = {
+        **suite.environ,
+        "PODIUM_EDGE_PORT": str(port),
+        "PODIUM_AUTH": "jwt",
+        "PODIUM_AUTH_KEYS_DIR": str(tmp_path / "keys"),
+    }
+    edge = suite.processes.python("-m", "services.edge", environ=environ)
+    edge.wait_for("listening on")
+    page.goto(f"http://127.0.0.1:{port}/#/now")
+    expect(page.get_by_text("does not let this page in")).to_be_visible()
+    now_s = SystemClock().now().wall_ms // 1_000
+
+    page.get_by_label("Token").fill(token(key, iat=now_s, exp=now_s + 600, roles=["reader"]))
+    page.get_by_role("button", name="Connect").click()
+
+    expect(page.locator(".connection")).to_have_text("Live")
+    expect(page.locator(SHOWN["now"]).first).to_be_visible()
+    edge.kill()
 
 
 def test_text_of_agents_and_tasks_is_never_markup(page: Page, suite: Suite) -> None:

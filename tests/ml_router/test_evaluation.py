@@ -93,6 +93,17 @@ def test_the_same_log_and_seed_give_the_same_estimate(model: Model) -> None:
     assert of_learned(decisions, model) == of_learned(decisions, model)
 
 
+def test_one_rare_choice_cannot_lead_beyond_what_is_possible(model: Model) -> None:
+    decisions = logged(200, 5)
+    rare = [each._replace(probability=0.002) for each in decisions[:3] if each.success]
+
+    estimate = of_formula(decisions + rare, model)
+
+    assert 0.0 <= estimate.doubly_robust <= 1.0
+    assert 0.0 <= estimate.snips <= 1.0 + 1e-9
+    assert estimate.half_width < 1.0
+
+
 def test_agents_that_tie_share_the_formulas_choice() -> None:
     decided = logged(1, 1)[0]._replace(load_balances=(1.0, 1.0, 0.0))
 

@@ -78,6 +78,14 @@ def test_a_type_that_takes_no_time_at_all_is_no_fault() -> None:
     assert 0.0 <= service_ms(model_of(learner), "a") < 50.0
 
 
+def test_times_are_learned_after_a_first_few_that_took_none() -> None:
+    learner = Learner()
+    feed(learner, *outcomes("a", 1.0, 20, run_ms=0.0))
+    feed(learner, *outcomes("a", 1.0, 500, run_ms=300.0))
+
+    assert service_ms(model_of(learner), "a") == pytest.approx(300.0, rel=0.1)
+
+
 def test_sizes_are_remembered_until_the_task_ends() -> None:
     learner = Learner()
     learner.open("t-1", 7.0)

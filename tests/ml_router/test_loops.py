@@ -106,6 +106,15 @@ async def test_versions_are_kept_at_intervals_and_only_when_something_was_learne
         assert len(SnapshotDirectory(desk.directory).list()) == 1
 
 
+async def test_events_that_teach_nothing_make_no_version(desk: Desk) -> None:
+    await desk.kept("a")
+    desk.learner.advance(desk.learner.event_seq + 1)
+    await desk.learning.checkpoint()
+
+    assert len(SnapshotDirectory(desk.directory).list()) == 1
+    assert len(desk.learning.listed()) == 1
+
+
 async def test_a_restart_continues_where_the_last_checkpoint_stood(desk: Desk) -> None:
     version = await desk.kept("a", 0.5)
     known = success(desk.learning.current, "a")

@@ -36,6 +36,9 @@ _fleet_fade = 0.5 ** (1.0 / _fleet_half_life)
 # One measured time counts at most as so many times what was expected: a task that hung for an hour
 # must not outweigh a thousand that did not.
 _surprise_max = 20.0
+# Expected times below this are taken as this, for the same end: where the first few were over
+# before the clock moved, all that follow would count as 0 for ever.
+_expected_ms_min = 1.0
 
 prior_success = 0.9
 prior_success_weight = 2.0
@@ -179,7 +182,8 @@ class Learner:
         types, agents, cells = self.sums.types, self.sums.agents, self.sums.cells
         time_ms, times = types["time_ms"], types["times"]
         if times[column] >= 10.0:
-            unit_ms = min(unit_ms, _surprise_max * time_ms[column] / times[column])
+            expected_ms = max(_expected_ms_min, time_ms[column] / times[column])
+            unit_ms = min(unit_ms, _surprise_max * expected_ms)
         time_ms[column] = time_ms[column] * _fleet_fade + unit_ms
         times[column] = times[column] * _fleet_fade + 1.0
         # Above 0, since this outcome is in it, unless everything so far took no time at all.
