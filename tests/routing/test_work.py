@@ -252,3 +252,16 @@ def test_a_report_of_a_task_that_another_agent_has_is_stale() -> None:
         floor.work.report("a2", lease.key, ANSWER, "SUCCEEDED", "", floor.time)
 
     assert refused.value.reason == "STALE_LEASE"
+
+
+def test_a_task_has_run_since_it_was_sent_also_when_ack_and_result_come_together() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.granted("t1")
+    floor.sleep(0.3)
+
+    floor.work.ack(session, lease.key, floor.time)
+    floor.finish(lease)
+
+    assert floor.last(effects.Ended).lease.run_s == pytest.approx(0.3)
+    assert floor.last(effects.Outcome).run_s == pytest.approx(0.3)
