@@ -227,7 +227,7 @@ class Work:
         """Send an offer once more to an agent that came back and did not get it."""
         session = lease.session
         assert session is not None
-        # Its time runs from the first offer: an agent that comes and goes must not hold it for ever.
+        # Its time runs from the first offer: who comes and goes must not hold it for ever.
         self._board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
 
     def pause(self, session: Session, seconds: float, now: Instant) -> None:
