@@ -301,9 +301,25 @@ async def test_a_draining_router_asks_agents_to_move_and_ends() -> None:
         wire = here.wire()
         await wire.hello("a1")
 
+        lease = here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
+        await wire.until("a1", "assign")
+        await wire.ack("a1", lease)
+        await here.scheduler.until("started")
+
         drained = asyncio.create_task(here.routing.drain())
         [drain] = await wire.until("", "drain")
+        late = here.wire()
+        error = await late.ended()
         await drained
 
         assert drain.deadline.seconds > 0
-        assert here.scheduler.of_kind("ended") == []
+        assert (error.code, error.reason) == ("UNAVAILABLE", "DRAINING")
+        assert here.scheduler.of_kind("ended") == [], "the agent goes on elsewhere"
+
+
+async def test_a_router_without_work_drains_at_once() -> None:
+    async with room(drain_s=1_000.0) as here:
+        wire = here.wire()
+        await wire.hello("a1")
+
+        await asyncio.wait_for(here.routing.drain(), 5)
