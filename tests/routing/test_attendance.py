@@ -359,27 +359,6 @@ def test_a_router_takes_no_more_agents_than_its_limit() -> None:
     floor.agent("a2", stream=2)
 
 
-def test_an_agent_whose_stream_keeps_breaking_does_not_hold_an_offer_for_ever() -> None:
-    floor = Floor(ack_s=5.0, detach_grace_s=1.5)
-    session = floor.agent("a1")
-    lease = floor.granted("t1")
-    began_s = floor.time.mono_s
-
-    for stream in range(2, 20):
-        floor.sleep(0.5)
-        floor.attendance.close_stream(stream - 1, floor.time)
-        floor.turn()
-        floor.sleep(0.5)
-        floor.attendance.open_stream(stream)
-        floor.agent("a1", stream=stream, token=session.resume_token)
-        if floor.of(effects.HandedBack):
-            break
-
-    assert floor.time.mono_s - began_s < 6.5
-    assert floor.last(effects.HandedBack) == ("t1", lease.epoch, "ACK_TIMEOUT", "a1")
-    assert floor.board.leases.get(lease.key) is None
-
-
 def test_an_offer_that_is_sent_again_waits_for_ready_as_well() -> None:
     floor = Floor()
     session = floor.agent("a1", slots=2)
