@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -278,13 +281,25 @@ async def _stay(job: Job, running: Suite, agents: fleet.Fleet) -> None:
     screen.say("")
     screen.say(f"Dashboard  {running.dashboard}", "bold")
     screen.say("The suite and its agents stay up. Ask them something from another terminal:")
-    task_id = next(iter(job.handles))
-    for command in ("podium stats", "podium agents", f"podium why {task_id}"):
-        screen.say(f"  {command}", "cyan")
+    if job.options.ports == "free":
+        addresses = running.addresses.items()
+        told = (f"PODIUM_{name.upper()}_ADDRESS={address}" for name, address in addresses)
+        screen.say(f"  export {' '.join(told)}", "cyan")
+    task_id = asked.most_retried(job.tally, job.handles) or next(iter(job.handles))
+    for question in ("stats", "agents", f"why {task_id}", f"trace {task_id}"):
+        screen.say(f"  {_command_line()} {question}", "cyan")
     screen.say("Ctrl-C stops everything.", "dim")
-    told = 0
+    lost = 0
     while True:
         await asyncio.sleep(0.5)
-        if agents.lost != told:
-            told = agents.lost
+        if agents.lost != lost:
+            lost = agents.lost
             screen.trouble(f"A process of agents has ended; its log is in {agents.log_dir}.")
+
+
+def _command_line() -> str:
+    """Returns how `podium` is called from here: by its path unless it is on the search path."""
+    installed = Path(sys.executable).with_name("podium")
+    if shutil.which("podium") or not installed.exists():
+        return "podium"
+    return os.path.relpath(installed)
