@@ -64,6 +64,11 @@ class Attendance:
         """
         board = self._board
         stream = board.streams[number]
+        if board.draining:
+            message = "This router drains; open a stream to another one."
+            refusal = SendRefusal(number, greeting.agent_id, "DRAINING", message, "", True)
+            board.effects.append(refusal)
+            return
         current = stream.agents.get(greeting.agent_id)
         if current is not None and current.instance_id == greeting.instance_id:
             self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)
@@ -167,6 +172,10 @@ class Attendance:
             return
         session.breaker_open = breaker == "OPEN"
         session.half_open = breaker == "HALF_OPEN"
+        if session.half_open:
+            self._board.on_probation.setdefault(session, 0.0)
+        else:
+            self._board.on_probation.pop(session, None)
         session.draining = session.draining or draining
         session.quarantined = quarantined
         self._board.fleet.refresh(session)
@@ -365,6 +374,7 @@ class Attendance:
     def _end(self, session: Session, now: Instant) -> None:
         """Forget a session; its tasks are lost, unless this router is the one that goes."""
         board = self._board
+        board.on_probation.pop(session, None)
         if session.row >= 0:
             self._leave(session)
         if board.sessions.get(session.agent_id) is session:
