@@ -11,6 +11,7 @@ from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from podium.sdk.errors import Final, NotFound, Retryable, TaskCanceled, TaskExpired, TaskFailed
 from podium.sdk.testing import Suite
+from podium.sdk.testing import suite as suites
 
 RUN = ["created", "queued", "assigned", "started"]
 FAILED_ONCE = [*RUN, "attempt_failed", "retrying", "queued", "assigned", "started"]
@@ -373,3 +374,14 @@ async def test_time_stands_still_while_one_of_several_children_works() -> None:
         assert suite.now_s == 0
         proceed.set()
         assert await asking == ["done by a1"] * 3
+
+
+async def test_a_handler_that_never_ends_is_told_instead_of_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(suites, "PATIENCE_S", 0.01)
+    slow, _ = waiting()
+    async with Suite(slow) as suite:
+        task = await suite.submit("work")
+        with pytest.raises(AssertionError, match=r"no handler has said anything for 0\.01 s"):
+            await task.result()

@@ -252,8 +252,7 @@ class Suite:
             assert not entry.ended, f"{entry.task_id} is {entry.state}: {entry.failure.reason}"
             self._changed.clear()
             if self._busy():
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._changed.wait()
+                await self._handlers(entry)
                 continue
             due_s = self.ledger.next_due()
             assert due_s is not None, f"nothing happens any more: {self._stuck(entry)}"
@@ -290,6 +289,16 @@ class Suite:
         self._pump()
 
     # --- Inside ----------------------------------------------------------------------------
+
+    async def _handlers(self, entry: Entry) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"{entry.task_id} is {entry.state}, and no handler has said anything for"
+                f" {PATIENCE_S:g} s; what waits for the suite's clock needs `advance`"
+            ) from None
 
     def _busy(self) -> bool:
         """Tells whether a handler runs that waits for more than a child that has not ended."""
