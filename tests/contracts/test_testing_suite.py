@@ -237,7 +237,9 @@ async def in_process(agents: list[Agent], settings: Settings) -> AsyncIterator[W
 
 @asynccontextmanager
 async def real(agents: list[Agent], settings: Settings) -> AsyncIterator[World]:
-    async with AgentHost(agents, settings=settings, grace_s=0.0), Client(settings) as client:
+    # Inline, since the loop of these tests has done gRPC already: it waited for the services.
+    host = AgentHost(agents, settings=settings, grace_s=0.0, inline=True)
+    async with host, Client(settings, inline=True) as client:
         yield Real(client)
 
 
