@@ -8,6 +8,7 @@ leases are no facts of the log and live in `dispatch`.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.kernel.instant import Instant
@@ -85,6 +86,8 @@ class Book:
         self.sticky: OrderedDict[str, str] = OrderedDict()
         self.seq = 0
         self.lease_epoch = 0
+        self.before_change: Callable[[Task], None] | None = None
+        """Told of a task before an event changes it, while a snapshot is taken."""
         self.outbox: list[Recorded] = []
         """Events recorded and not yet taken by the shell."""
 
@@ -157,6 +160,8 @@ class Book:
         self._change(task, event, mono_s)
 
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
+        if self.before_change is not None:
+            self.before_change(task)
         kind = event.kind
         before = task.state
         state = next_state(before, kind)
@@ -203,6 +208,10 @@ class Book:
         self._set_deadline(task, event, mono_s)
         if terms.not_before_ms > event.wall_ms:
             self._wait_until(task, terms.not_before_ms, event, mono_s)
+        self.wait_for_others(task)
+
+    def wait_for_others(self, task: Task) -> None:
+        """Count the tasks that a task has to wait for, and let them know of it."""
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)

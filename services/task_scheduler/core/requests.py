@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 HORIZON_MS = 24 * 3600 * 1000
@@ -52,5 +53,10 @@ class RequestIds:
             del self._seen[self._order.popleft()]
 
     def items(self) -> dict[str, Seen]:
-        """Return a copy of the table, for checks."""
+        """Return a copy of the table, oldest first."""
         return dict(self._seen)
+
+    def restore(self, items: Mapping[str, Seen]) -> None:
+        """Add what `items` of another table gave."""
+        self._seen.update(items)
+        self._order.extend(items)
