@@ -10,7 +10,14 @@ from podium.v1 import analytics_pb2
 
 BAR_WIDTH = 24
 # Attributes worth their place beside a span.
-SHOWN = ("agent.id", "task.attempt", "score", "policy", "candidates", "outcome", "reason")
+SHOWN = (
+    "agent.id",
+    "task.attempt",
+    "task.outcome",
+    "decision.policy",
+    "decision.candidates",
+    "decision.scores",
+)
 
 
 @dataclass(frozen=True, slots=True)

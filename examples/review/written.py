@@ -69,9 +69,9 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(section.title, style="bold cyan"))
         for line in section.lines:
             style = "bold red" if line.startswith("DOES NOT ADD UP") else ""
-            console.print(Padding(Text(line, style=style), (0, 0, 0, 2)))
+            console.print(Padding(Text(line, style=style), (0, 0, 0, 2), expand=False))
         if section.rows:
-            console.print(Padding(_table(section), (0, 0, 0, 2)))
+            console.print(Padding(_table(section), (0, 0, 0, 2), expand=False))
 
 
 def _table(section: Section) -> Table:

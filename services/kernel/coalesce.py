@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from services.kernel import limits
 from services.kernel.errors import ResourceExhausted
 
 T = TypeVar("T")
+
+
+class Sized(Protocol):
+    """A message that knows how long it is on the wire."""
+
+    def ByteSize(self) -> int:
+        """Return its length in bytes."""
+
+
+M = TypeVar("M", bound=Sized)
 
 linger_s_min = 0.002
 linger_s_max = 0.005
@@ -146,3 +156,22 @@ class Outbox(Generic[T]):
             metadata={"queue_len_max": str(self._queue_len_max)},
             retry_after_s=1.0,
         )
+
+
+def messages(batch: Sequence[T], build: Callable[[Sequence[T]], M]) -> Iterator[M]:
+    """Yield the messages that carry a batch: one, or several where payloads make it too large.
+
+    A message above what the transport takes ends the stream, and the same batch would end the next
+    one too. A single item always fits: its payload is bounded where it comes in.
+
+    Args:
+        batch: what is to be sent, in order.
+        build: makes the message of some items, without side effects.
+    """
+    message = build(batch)
+    if len(batch) > 1 and message.ByteSize() > limits.stream_batch_bytes_max:
+        middle = len(batch) // 2
+        yield from messages(batch[:middle], build)
+        yield from messages(batch[middle:], build)
+    else:
+        yield message

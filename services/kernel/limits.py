@@ -12,6 +12,8 @@ batch_len_max = 1_000
 """Items of one request."""
 stream_batch_len_max = 256
 """Items coalesced in one message of a stream."""
+stream_batch_bytes_max = message_bytes_max // 2
+"""Bytes coalesced in one message of a stream."""
 page_len_max = 1_000
 """Items of one page."""
 page_len_default = 100

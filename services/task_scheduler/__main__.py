@@ -18,7 +18,7 @@ from services.task_scheduler.adapters.memory import MemoryJournal
 from services.task_scheduler.adapters.observe import Observer, expose
 from services.task_scheduler.adapters.sqlite import SqliteJournal
 from services.task_scheduler.config import Settings
-from services.task_scheduler.core.book import Limits
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.loops import Committer
 from services.task_scheduler.ports import Journal

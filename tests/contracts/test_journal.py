@@ -24,9 +24,7 @@ def group(first_seq: int, count: int = 1, text: str = "event") -> Group:
 
 
 def sqlite(directory: Path, failpoints: str = "", reserve_bytes: int = 4_096) -> SqliteJournal:
-    return SqliteJournal(
-        directory, reserve_bytes=reserve_bytes, failpoint=Failpoints(failpoints)
-    )
+    return SqliteJournal(directory, reserve_bytes=reserve_bytes, failpoint=Failpoints(failpoints))
 
 
 async def replayed(journal: Journal) -> list[Group]:
@@ -147,7 +145,9 @@ async def test_a_second_process_is_refused_in_one_sentence(tmp_path: Path) -> No
     first, second = sqlite(tmp_path), sqlite(tmp_path)
     first.open()
 
-    with pytest.raises(FailedPrecondition, match="another scheduler .* PODIUM_DATA_DIR") as refused:
+    with pytest.raises(
+        FailedPrecondition, match=r"another scheduler .* PODIUM_DATA_DIR"
+    ) as refused:
         second.open()
 
     assert refused.value.reason == "JOURNAL_IN_USE"
@@ -167,7 +167,7 @@ async def test_a_log_of_a_newer_version_is_refused_in_one_sentence(tmp_path: Pat
     connection.close()
     journal = sqlite(tmp_path)
 
-    with pytest.raises(FailedPrecondition, match="newer Podium .schema 99") as refused:
+    with pytest.raises(FailedPrecondition, match=r"newer Podium .schema 99") as refused:
         journal.open()
 
     assert refused.value.reason == "JOURNAL_TOO_NEW"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.kernel.coalesce import Outbox
+from services.kernel import limits
+from services.kernel.coalesce import Outbox, messages
 from services.kernel.errors import ResourceExhausted
 
 
@@ -118,3 +119,35 @@ async def test_a_reader_that_gave_up_leaves_the_queue_usable() -> None:
     outbox.put(1)
 
     assert await anext(outbox.batches()) == [1]
+
+
+class Parcel:
+    """A message of known size."""
+
+    def __init__(self, items: Sequence[int]) -> None:
+        self.items = list(items)
+
+    def ByteSize(self) -> int:
+        return sum(self.items)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([1, 2, 3], [[1, 2, 3]]),
+        ([700, 700, 10], [[700], [700, 10]]),
+        ([300] * 8, [[300, 300]] * 4),
+        ([5_000], [[5_000]]),
+        ([5_000, 1], [[5_000], [1]]),
+    ],
+)
+def test_a_batch_too_large_for_one_message_leaves_in_several_in_order(
+    sizes: list[int], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "stream_batch_bytes_max", 1_000)
+
+    assert [parcel.items for parcel in messages(sizes, Parcel)] == expected
+
+
+def test_what_is_coalesced_leaves_room_below_what_the_transport_takes() -> None:
+    assert limits.stream_batch_bytes_max + limits.payload_bytes_max < limits.message_bytes_max

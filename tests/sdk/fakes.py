@@ -50,6 +50,7 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         self.verdict: LeaseVerdict.Verdict = KEEP
         self.heartbeat_ms = 60_000
         self.renew_ms = 60_000
+        self.frame_bytes_max = 0
         self._seq = 0
         self.loop = asyncio.get_running_loop()
 
@@ -76,6 +77,12 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
     def end(self, stream: int = -1) -> None:
         """Ends a stream."""
         self.loop.call_soon_threadsafe(self.streams[stream].outgoing.put_nowait, None)
+
+    def refuse_sessions(self) -> None:
+        """Ends all streams and lets no new one in, until further notice."""
+        self.refusal = (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        for number in range(len(self.streams)):
+            self.end(number)
 
     # --- The service -----------------------------------------------------------------------
 
@@ -109,6 +116,7 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
             ready = session_pb2.Ready(
                 session_id="s1",
                 resume_token=f"token-{len(self.streams)}",
+                frame_bytes_max=self.frame_bytes_max,
                 verdicts=[
                     LeaseVerdict(lease=ref, verdict=self.verdict) for ref in frame.hello.in_flight
                 ],

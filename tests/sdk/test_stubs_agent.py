@@ -14,7 +14,7 @@ from tests.support.processes import ROOT, Process, Processes
 from tests.support.waiting import eventually
 
 AGENT = ROOT / "examples" / "stubs_agent" / "agent.py"
-ID = "word-counter"
+ID = "wordy"
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.admission import Draft
-from services.task_scheduler.core.book import Limits
 from services.task_scheduler.core.event import Created, Event, Failure, Terms, Usage
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind
@@ -91,7 +91,7 @@ class Rig:
         return [one.task_id for one in admitted]
 
     def submit_one(self, task_type: str = "work", **options: object) -> Task:
-        return self.task(self.submit(created(task_type, **options))[0])  # type: ignore[arg-type]
+        return self.task(self.submit(created(task_type, **options))[0])
 
     def task(self, task_id: str) -> Task:
         return self.book.tasks[task_id]
@@ -118,7 +118,7 @@ class Rig:
 
     def granted(self, task_type: str = "work", **options: object) -> Task:
         """Submit a task and grant it."""
-        self.credit(*(options.get("needs") or (task_type,)))  # type: ignore[misc]
+        self.credit(*(options.get("needs") or (task_type,)))
         task = self.submit_one(task_type, **options)
         self.grants()
         assert task.lease_epoch

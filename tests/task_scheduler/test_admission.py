@@ -9,8 +9,8 @@ from services.kernel.errors import (
     NotFound,
     ResourceExhausted,
 )
-from services.task_scheduler.core.book import Limits
 from services.task_scheduler.core.event import Failed, Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.states import Kind, State
 from tests.task_scheduler.rig import START, Rig, created
 

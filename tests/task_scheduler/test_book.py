@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.task_scheduler.core.book import Limits
 from services.task_scheduler.core.event import Failure, Progress, Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind, State
 from tests.task_scheduler.rig import Rig, created, facts

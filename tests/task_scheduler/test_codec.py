@@ -50,7 +50,7 @@ def spec(**parts: object) -> task_pb2.TaskSpec:
     message.retry_policy.backoff_multiplier = 2.0
     message.retry_policy.max_backoff.FromMilliseconds(30_000)
     message.retry_policy.jitter = 1.0
-    message.MergeFrom(task_pb2.TaskSpec(**parts))  # type: ignore[arg-type]
+    message.MergeFrom(task_pb2.TaskSpec(**parts))
     return message
 
 
@@ -95,9 +95,7 @@ DETAILS = [
 @pytest.mark.parametrize(("kind", "detail"), DETAILS)
 def test_an_event_comes_back_as_it_went(kind: Kind, detail: object) -> None:
     made = task()
-    event = Event(
-        300, kind, made.task_id, 1_700_000_000_123, 129, 2, "agent-1", "router-1", detail
-    )  # type: ignore[arg-type]
+    event = Event(300, kind, made.task_id, 1_700_000_000_123, 129, 2, "agent-1", "router-1", detail)
 
     sealed = codec.seal(event, made, 0.0)
 
@@ -107,7 +105,7 @@ def test_an_event_comes_back_as_it_went(kind: Kind, detail: object) -> None:
 @pytest.mark.parametrize(("kind", "detail"), DETAILS)
 def test_every_event_repeats_what_watchers_need_of_its_task(kind: Kind, detail: object) -> None:
     made = task()
-    event = Event(1, kind, made.task_id, START.wall_ms, detail=detail)  # type: ignore[arg-type]
+    event = Event(1, kind, made.task_id, START.wall_ms, detail=detail)
 
     message = event_of(codec.seal(event, made, 0.0).lean)
 
@@ -141,7 +139,7 @@ def test_a_created_event_holds_the_task_as_it_was_handed_over() -> None:
 def test_lean_events_hold_no_payloads() -> None:
     made = task()
     for kind, detail in DETAILS:
-        event = Event(1, kind, made.task_id, 0, detail=detail)  # type: ignore[arg-type]
+        event = Event(1, kind, made.task_id, 0, detail=detail)
         sealed = codec.seal(event, made, 0.0)
         assert b"bytes" not in sealed.lean
         assert b"state" not in sealed.lean

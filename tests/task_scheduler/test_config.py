@@ -25,7 +25,9 @@ def test_all_faults_are_told_at_once() -> None:
     assert len(wrong.value.faults) == len(environ)
 
 
-@pytest.mark.parametrize("text", ["after_sync=explode", "after_sync", "=crash", "after_sync=crash@"])
+@pytest.mark.parametrize(
+    "text", ["after_sync=explode", "after_sync", "=crash", "after_sync=crash@"]
+)
 def test_misspelled_failpoints_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="point=action"):
         load(Settings, {"PODIUM_FAILPOINTS": text})

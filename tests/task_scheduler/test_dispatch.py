@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from services.kernel.instant import Instant
-from services.task_scheduler.core.book import Limits
 from services.task_scheduler.core.dispatch import MASS_EXPIRY_LEN_MIN
 from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Revoke, Verdict, Verdicts, Welcome
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease

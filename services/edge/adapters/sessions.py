@@ -12,7 +12,7 @@ import grpc.aio
 from podium.v1 import routing_pb2_grpc
 from podium.v1.routing_pb2 import OpenSessionRequest
 from podium.v1.session_pb2 import AgentFrame, RouterFrame
-from services.kernel.coalesce import Outbox
+from services.kernel.coalesce import Outbox, messages
 from services.kernel.errors import ResourceExhausted, Unavailable
 
 log = logging.getLogger("podium.edge.sessions")
@@ -84,4 +84,5 @@ class RoutingSessions:
 
 async def _write(call: Any, outbox: Outbox[AgentFrame]) -> None:
     async for batch in outbox.batches():
-        await call.write(OpenSessionRequest(frames=batch))
+        for request in messages(batch, lambda frames: OpenSessionRequest(frames=frames)):
+            await call.write(request)

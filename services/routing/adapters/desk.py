@@ -8,7 +8,7 @@ from typing import Any
 
 from podium.v1 import routing_pb2
 from services.kernel.clock import Clock
-from services.kernel.coalesce import Outbox
+from services.kernel.coalesce import Outbox, messages
 from services.kernel.errors import PodiumError, ResourceExhausted, Unavailable
 from services.kernel.instant import Instant
 from services.routing.adapters.facts import Fact
@@ -37,7 +37,8 @@ class StreamLine:
     async def responses(self) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
         """Yield what is to be sent; raise why the core has closed the line, if it has."""
         async for batch in self.outbox.batches():
-            yield self._frames.response(batch)
+            for response in messages(batch, self._frames.response):
+                yield response
         if self.error is not None:
             raise self.error
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 
 from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
-from services.kernel.coalesce import Outbox
+from services.kernel.coalesce import Outbox, messages
 from services.kernel.options import Dial
 from services.routing.adapters.desk import RouterDesk
 from services.routing.adapters.reports import Reports
@@ -64,7 +64,8 @@ class DispatchLink:
         self, call: grpc.aio.StreamStreamCall[Any, Any], outbox: Outbox[ToScheduler]
     ) -> None:
         async for batch in outbox.batches():
-            await call.write(self._reports.request(batch))
+            for request in messages(batch, self._reports.request):
+                await call.write(request)
 
     def _follow(self, order: task_scheduler_pb2.DispatchOrder, held: tuple[LeaseKey, ...]) -> None:
         router = self._desk.router

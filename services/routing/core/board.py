@@ -81,6 +81,8 @@ class Board:
 
     def placed(self, lease: Lease) -> None:
         """Note that a waiting lease goes to an agent."""
+        if lease.kind is not None:
+            lease.kind.placed += 1
         self.waiting.remove(lease)
         self._uncount(lease)
 

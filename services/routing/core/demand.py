@@ -29,13 +29,15 @@ class Demand:
     """One combination of required and preferred capabilities."""
 
     __slots__ = (
-        "_match",
         "_points",
         "_rows",
         "class_mask",
+        "match_list",
         "members",
+        "places",
         "preferred",
         "required",
+        "row_list",
         "version",
         "waiting",
     )
@@ -51,20 +53,18 @@ class Demand:
         """Tasks without an agent, in the order in which they are due."""
         self.version = 0
         self._rows: IntArray | None = None
-        self._match: FloatArray = np.empty(0)
+        self.match_list: list[float] = []
+        """Capability match of each of `rows`, 0 to 1."""
+        self.row_list: list[int] = []
+        """The same as `rows`, for reading single ones."""
+        self.places: dict[int, int] = {}
+        """Where each row stands in `rows`."""
         self._points: FloatArray = np.empty(0)
 
     @property
     def rows(self) -> IntArray:
         """Rows of the members."""
         return self._rows if self._rows is not None else self._build()
-
-    @property
-    def match(self) -> FloatArray:
-        """Capability match of each of `rows`, 0 to 1."""
-        if self._rows is None:
-            self._build()
-        return self._match
 
     @property
     def points(self) -> FloatArray:
@@ -95,8 +95,10 @@ class Demand:
 
     def _build(self) -> IntArray:
         rows = self._rows = np.fromiter(self.members, np.intp, len(self.members))
-        self._match = np.fromiter(self.members.values(), np.float64, len(self.members))
-        self._points = self._match * MATCH_WEIGHT
+        self.row_list = list(self.members)
+        self.match_list = list(self.members.values())
+        self.places = {row: place for place, row in enumerate(self.members)}
+        self._points = np.array(self.match_list, np.float64) * MATCH_WEIGHT
         return rows
 
     def _match_of(self, session: Session) -> float:

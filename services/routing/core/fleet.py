@@ -46,7 +46,10 @@ class CapabilityClass:
         "class_id",
         "free_slots",
         "granted",
+        "look_ahead",
         "names",
+        "pace",
+        "placed",
         "waiting",
         "working_count",
     )
@@ -63,6 +66,12 @@ class CapabilityClass:
         """Tasks granted on its credit since the dispatch stream began."""
         self.waiting = 0
         """Tasks granted on its credit that no agent has yet."""
+        self.look_ahead = 16
+        """Tasks it may hold beyond its free slots."""
+        self.placed = 0
+        """Tasks given to agents since the pace was last taken."""
+        self.pace = 0.0
+        """Tasks a second that its agents take."""
         self.announced = (-1, -1)
         """Credit and agent count as the scheduler knows them."""
 

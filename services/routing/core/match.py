@@ -9,24 +9,15 @@ import numpy as np
 
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.decision import Decision, candidates_len_max
-from services.routing.core.demand import Demand
 from services.routing.core.effects import SendAssign
-from services.routing.core.fleet import LOAD_WEIGHT, Block, BoolArray
+from services.routing.core.fleet import Block, FloatArray
 from services.routing.core.model import Mode, Model
-from services.routing.core.score import (
-    Batch,
-    Draw,
-    Formula,
-    Learned,
-    Scorer,
-    Scores,
-    draw_best,
-    draw_learned,
-)
+from services.routing.core.score import Candidates, Draw, Formula, Learned, Lottery, Scorer
 
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
     from services.routing.core.board import Board
+    from services.routing.core.demand import Demand
 
 window_len = 16
 bypass_max = 16
@@ -38,7 +29,11 @@ class Matcher:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._formula = Formula(board.fleet)
+        self._lottery = Lottery(board.rng)
+        self._formula: Scorer = Formula()
+        self._learned: Scorer = Learned()
+        self._model: Model | None = None
+        self._candidates: dict[tuple[Demand, str], Candidates] = {}
         self.decided = 0
         self.explored = 0
         self.learned = 0
@@ -46,177 +41,172 @@ class Matcher:
     def run(self, now: Instant) -> None:
         """Offer tasks until nothing fits any more."""
         board = self._board
-        fleet = board.fleet
-        model = board.model_in_use(now.mono_s)
+        fleet, waiting = board.fleet, board.waiting
+        self._model = board.model_in_use(now.mono_s)
+        self._candidates = {}
         skipped: set[Lease] = set()
-        while len(board.waiting) > len(skipped) and fleet.free_mask:
-            window = board.waiting.window(window_len, fleet.free_mask, skipped)
+        while len(waiting) > len(skipped) and fleet.free_mask:
+            window = waiting.window(window_len, fleet.free_mask, skipped)
             if not window:
                 return
-            lease = self._task(window, model, now)
-            batch = self._batch(lease, now.mono_s)
-            if batch is None:
+            lease = self._task(window)
+            candidates = self._of(lease)
+            barred = self._barred(lease, candidates, now.mono_s) if lease.excluded else ()
+            if barred is None or candidates.free_count <= len(barred):
                 skipped.add(lease)
                 continue
             for earlier in window:
                 if earlier is lease:
                     break
                 earlier.bypassed += 1
-            self._offer(lease, self._decide(batch, model), now)
+            decision, row = self._decide(lease, candidates, barred)
+            self._offer(lease, decision, row, now)
+            for each in self._candidates.values():
+                each.refresh(row)
 
-    def _task(self, window: list[Lease], model: Model | None, now: Instant) -> Lease:
+    def _of(self, lease: Lease) -> Candidates:
+        """Return the candidates for a task as they are now."""
+        demand = lease.demand
+        assert demand is not None
+        key = (demand, lease.task_type if self._model is not None else "")
+        known = self._candidates.get(key)
+        if known is None:
+            known = Candidates(self._board.fleet, demand, lease.task_type, self._model)
+            self._candidates[key] = known
+        return known
+
+    def _task(self, window: list[Lease]) -> Lease:
         """Return the task of the window whose best candidate is the best of all."""
         first = window[0]
         if len(window) == 1 or first.bypassed >= bypass_max:
             return first
-        # Tasks of one group differ by size alone, so the first of each stands for it; and what is
-        # more urgent is never compared with what is less.
-        groups: dict[tuple[Demand | None, str], Lease] = {}
+        # Tasks with the same candidates are taken in order, so the first of each stands for them;
+        # and what is more urgent is never compared with what is less.
+        heads: dict[Candidates, Lease] = {}
         for lease in window:
             if lease.priority != first.priority:
                 break
-            groups.setdefault((lease.demand, lease.task_type if model else ""), lease)
-        if len(groups) == 1:
+            heads.setdefault(self._of(lease), lease)
+        if len(heads) == 1:
             return first
-        scorer: Scorer = Learned(self._board.fleet, model) if model else self._formula
         best, most = first, -np.inf
-        for lease in groups.values():
-            batch = self._batch(lease, now.mono_s)
-            if batch is not None and (advantage := scorer.advantage(batch)) > most:
+        for candidates, lease in heads.items():
+            if candidates.free_count and (advantage := candidates.advantage()) > most:
                 best, most = lease, advantage
         return best
 
-    def _batch(self, lease: Lease, now_s: float) -> Batch | None:
-        """Return the candidates that can take a task now, or None."""
-        fleet = self._board.fleet
-        demand = lease.demand
-        assert demand is not None
-        rows = demand.rows
-        free = fleet.points[rows] > -np.inf
-        if lease.excluded:
-            free = self._without_excluded(lease, free, now_s)
-        places = np.flatnonzero(free)
-        if not len(places):
-            return None
-        found = rows[places]
-        sticky = -1
-        if lease.sticky_agent_id:
-            session = self._board.sessions.get(lease.sticky_agent_id)
-            if session is not None and session.row >= 0:
-                at = np.flatnonzero(found == session.row)
-                sticky = int(at[0]) if len(at) else -1
-        return Batch(lease, demand, places, found, sticky)
-
-    def _without_excluded(self, lease: Lease, free: BoolArray, now_s: float) -> BoolArray:
-        """Leave out agents the task should avoid, unless nobody else that is connected fits."""
+    def _barred(self, lease: Lease, candidates: Candidates, now_s: float) -> tuple[int, ...] | None:
+        """Return the places of free agents a task should avoid; None when it must wait."""
         board = self._board
-        demand = lease.demand
-        assert demand is not None
-        rows = demand.rows
-        allowed = ~self._avoided(lease, demand)
-        others = (board.fleet.block[rows] == Block.OPEN) & allowed
-        if others.any():
-            return free & allowed
-        # The only agents are those that failed or declined it. They get it again after a pause:
-        # an agent that always declines would otherwise be asked thousands of times a second.
-        if now_s - lease.granted_s < board.limits.pause_s:
-            return np.zeros(len(rows), np.bool_)
-        return free
-
-    def _avoided(self, lease: Lease, demand: Demand) -> BoolArray:
-        avoided = np.zeros(len(demand.rows), np.bool_)
+        demand = candidates.demand
+        avoided = set()
         for agent_id in lease.excluded:
-            session = self._board.sessions.get(agent_id)
-            if session is not None and session.row in demand.members:
-                avoided |= demand.rows == session.row
-        return avoided
+            session = board.sessions.get(agent_id)
+            place = demand.places.get(session.row) if session is not None else None
+            if place is not None:
+                avoided.add(place)
+        working = np.count_nonzero(board.fleet.block[demand.rows] == Block.OPEN)
+        avoided_working = sum(
+            bool(board.fleet.block[demand.rows[place]] == Block.OPEN) for place in avoided
+        )
+        if working == avoided_working:
+            # The only agents are those that failed or declined it. They get it again after a
+            # pause: one that always declines would else be asked thousands of times a second.
+            return () if now_s - lease.granted_s >= board.limits.pause_s else None
+        return tuple(place for place in avoided if candidates.points[place] > -np.inf)
 
-    def _decide(self, batch: Batch, model: Model | None) -> tuple[int, Decision]:
-        """Return the row of the chosen agent and the record of the choice."""
-        lease = batch.lease
-        formula = self._formula.score(batch)
-        learned: Scores | None = None
-        draw: Draw
-        shadow = -1
-        policy, version, scores = "formula", "", formula
-        if model is None:
-            draw = draw_best(formula.totals, self._board.rng)
+    def _decide(
+        self, lease: Lease, candidates: Candidates, barred: tuple[int, ...]
+    ) -> tuple[Decision, int]:
+        """Return the record of the choice and the row of the chosen agent."""
+        model = self._model
+        sticky = self._sticky(lease, candidates) if lease.sticky_agent_id else -1
+        eligible = candidates.free_count - len(barred)
+        learns = model is not None and _decides(model, lease.task_id)
+        chosen, shadow = self._formula, self._learned
+        if learns:
+            chosen, shadow = shadow, chosen
+        totals = chosen.score(candidates, lease, sticky)
+        if barred:
+            totals[list(barred)] = -np.inf
+        if learns:
+            assert model is not None and candidates.vectors is not None
+            spread = candidates.vectors.spread_ms
+            draw = self._lottery.by_sampling(totals, spread, eligible, model.exploration)
+            self.learned += 1
+            self.explored += draw.explored
         else:
-            learned = Learned(self._board.fleet, model).score(batch)
-            version = model.version
-            if _decides(model, lease.task_id):
-                policy, scores = "learned", learned
-                draw = draw_learned(learned, model.exploration, self._board.rng)
-                shadow = int(formula.totals.argmax())
-                self.learned += 1
-                self.explored += draw.explored
-            else:
-                draw = draw_best(formula.totals, self._board.rng)
-                shadow = int(learned.totals.argmax())
+            draw = self._lottery.among_best(totals, eligible)
+        other = ""
+        if model is not None:
+            rivals = shadow.score(candidates, lease, sticky)
+            if barred:
+                rivals[list(barred)] = -np.inf
+            other = self._agent_id(candidates, int(rivals.argmax()))
         self.decided += 1
-        decision = self._record(batch, scores, learned, draw, policy, version, shadow)
-        return int(batch.rows[draw.place]), decision
+        decision = self._record(lease, candidates, totals, draw, chosen.policy, other, eligible)
+        return decision, candidates.demand.row_list[draw.place]
+
+    def _sticky(self, lease: Lease, candidates: Candidates) -> int:
+        """Return the place of the agent that the task prefers, if it is free."""
+        session = self._board.sessions.get(lease.sticky_agent_id)
+        place = candidates.demand.places.get(session.row, -1) if session is not None else -1
+        return place if place >= 0 and candidates.points[place] > -np.inf else -1
+
+    def _agent_id(self, candidates: Candidates, place: int) -> str:
+        session = self._board.fleet.sessions[candidates.demand.row_list[place]]
+        assert session is not None
+        return session.agent_id
 
     def _record(
         self,
-        batch: Batch,
-        scores: Scores,
-        learned: Scores | None,
+        lease: Lease,
+        candidates: Candidates,
+        totals: FloatArray,
         draw: Draw,
         policy: str,
-        version: str,
-        shadow: int,
+        shadow: str,
+        eligible: int,
     ) -> Decision:
-        fleet = self._board.fleet
-        top = _top(scores, draw.place)
-        rows = batch.rows[top]
-        names = [session.agent_id for row in rows.tolist() if (session := fleet.sessions[row])]
-        chosen = fleet.sessions[int(batch.rows[draw.place])]
-        assert chosen is not None
+        demand = candidates.demand
+        found = draw.contenders
+        values = totals[found].tolist()
+        ranked = sorted(zip(values, found.tolist(), strict=True), reverse=True)
+        del ranked[candidates_len_max:]
+        top = [place for _, place in ranked]
+        scores = [score for score, _ in ranked]
+        if draw.place not in top:
+            # What was chosen is always told, also when it was not among the best.
+            top[-1], scores[-1] = draw.place, float(totals[draw.place])
+        every = self._board.fleet.sessions
+        rows = demand.row_list
+        sessions = [session for place in top if (session := every[rows[place]])]
         successes: list[float] = []
         delays: list[float] = []
-        if learned is not None and learned.success is not None and learned.delays_ms is not None:
-            successes = learned.success[top].tolist()
-            delays = learned.delays_ms[top].tolist()
-        other = fleet.sessions[int(batch.rows[shadow])] if shadow >= 0 else None
+        if candidates.vectors is not None:
+            success = candidates.vectors.success_list
+            successes = [success[place] for place in top]
+            delays = [candidates.pace_ms.item(place) * lease.size for place in top]
         return Decision(
-            chosen.agent_id,
-            policy,
-            version,
-            draw.probability,
-            len(batch.rows),
-            self._filtered(batch),
-            names,
-            scores.totals[top].tolist(),
-            batch.demand.match[batch.places[top]].tolist(),
-            (fleet.points[rows] / LOAD_WEIGHT).tolist(),
-            float(batch.lease.priority),
-            successes,
-            delays,
-            other.agent_id if other is not None else "",
-            draw.explored,
+            agent_id=self._agent_id(candidates, draw.place),
+            policy=policy,
+            model_version=self._model.version if self._model is not None else "",
+            probability=draw.probability,
+            eligible_count=eligible,
+            filtered=candidates.filtered(eligible),
+            candidates=[session.agent_id for session in sessions],
+            scores=scores,
+            matches=[demand.match_list[place] for place in top],
+            balances=[session.counted_free / session.max_concurrency for session in sessions],
+            priority_bonus=float(lease.priority),
+            successes=successes,
+            delays_ms=delays,
+            shadow_agent_id=shadow,
+            explored=draw.explored,
         )
 
-    def _filtered(self, batch: Batch) -> dict[str, int]:
-        """Count the agents that were no candidates, by reason."""
-        fleet = self._board.fleet
-        members = len(batch.demand.rows)
-        filtered: dict[str, int] = {}
-        if len(fleet) > members:
-            filtered["capability"] = len(fleet) - members
-        if members == len(batch.rows):
-            return filtered
-        counts = np.bincount(fleet.block[batch.demand.rows], minlength=len(Block)).tolist()
-        free = int(np.count_nonzero(fleet.points[batch.demand.rows] > -np.inf))
-        filtered["busy"] = counts[Block.OPEN] - free + counts[Block.PAUSED]
-        filtered["excluded"] = free - len(batch.rows)
-        for block in (Block.BREAKER, Block.DRAINING, Block.QUARANTINED, Block.SUSPECT):
-            filtered[block.name.lower()] = counts[block]
-        return {reason: count for reason, count in filtered.items() if count}
-
-    def _offer(self, lease: Lease, choice: tuple[int, Decision], now: Instant) -> None:
+    def _offer(self, lease: Lease, decision: Decision, row: int, now: Instant) -> None:
         board = self._board
-        row, decision = choice
         session = board.fleet.sessions[row]
         assert session is not None
         board.placed(lease)
@@ -236,16 +226,3 @@ def _decides(model: Model, task_id: str) -> bool:
     if model.mode is Mode.CANARY:
         return zlib.crc32(task_id.encode()) / 2**32 < model.canary_fraction
     return model.mode is Mode.LIVE
-
-
-def _top(scores: Scores, place: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Return the places of the best candidates, best first, the chosen one always among them."""
-    totals = scores.totals
-    count = min(candidates_len_max, len(totals))
-    top = np.arange(len(totals))
-    if len(totals) > count:
-        top = np.argpartition(totals, -count)[-count:]
-    top = top[np.argsort(-totals[top], kind="stable")]
-    if place not in top.tolist():
-        top[-1] = place
-    return top

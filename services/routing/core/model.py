@@ -67,6 +67,7 @@ class Vectors(NamedTuple):
     """Expected retries and cost, as delay."""
     spread_ms: FloatArray
     """Deviation of the loss."""
+    success_list: list[float]
     typical_ms: tuple[float, float]
     """Service time and loss of the fleet."""
 
@@ -143,6 +144,7 @@ class Model:
             success,
             (1.0 - success) * self.penalty_ms + costs,
             deviation * self.penalty_ms,
+            success.tolist(),
             (typical_service, (1.0 - typical_success) * self.penalty_ms),
         )
 

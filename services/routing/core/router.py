@@ -56,6 +56,7 @@ class Router:
         self.attendance.tick(now)
         self.work.expire_offers(now)
         if now.mono_s >= self._watch_due_s:
+            credits.pace(self.board, now.mono_s - self._watch_due_s + WATCH_S)
             self._watch_due_s = now.mono_s + WATCH_S
             self.liveness.watch(now)
             self.work.expire_stops(now)

@@ -1,6 +1,8 @@
 """How good each candidate is for a task, with the parts the score is made of.
 
 Two scorers, one interface: the formula, which can always be computed, and the learned expectation.
+Candidates are arrays over all members of a demand, set up once for the tasks of one turn and then
+kept by increments; whoever cannot take a task has a score of minus infinity.
 """
 
 from __future__ import annotations
@@ -8,11 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.routing.core.assignment import Lease
-from services.routing.core.demand import Demand
-from services.routing.core.fleet import Fleet, FloatArray, IntArray
-from services.routing.core.model import Model
+from services.routing.core.demand import MATCH_WEIGHT, Demand
+from services.routing.core.fleet import Block, Fleet, FloatArray
+from services.routing.core.model import Model, Vectors
 
 STICKY_POINTS = 30.0
 """Points for the agent that ran the last task of the same key: a third of a free agent."""
@@ -20,27 +23,97 @@ STICKY_SHARE = 0.25
 """The same for the learned score, as a share of the expected delay."""
 
 
-class Batch(NamedTuple):
-    """One task and the candidates for it."""
+class Candidates:
+    """The members of a demand, scored for one type of task."""
 
-    lease: Lease
-    demand: Demand
-    places: IntArray
-    """Indexes into the rows of the demand."""
-    rows: IntArray
-    """The same as rows of the fleet."""
-    sticky: int
-    """Index into `rows` of the preferred agent; -1 without one."""
+    __slots__ = (
+        "_best",
+        "_best_place",
+        "_blocked",
+        "_fleet",
+        "demand",
+        "free_count",
+        "loss_ms",
+        "pace_ms",
+        "points",
+        "vectors",
+    )
+
+    def __init__(self, fleet: Fleet, demand: Demand, task_type: str, model: Model | None) -> None:
+        rows = demand.rows
+        self._fleet = fleet
+        self.demand = demand
+        self.points = fleet.points[rows] + demand.points
+        """The formula without the priority."""
+        self.free_count = int(np.count_nonzero(self.points > -np.inf))
+        self.vectors: Vectors | None = None
+        self.pace_ms = self.loss_ms = self.points
+        if model is not None:
+            self.vectors = vectors = model.vectors(fleet, demand, task_type)
+            # A busier agent shares itself among its tasks.
+            self.pace_ms = vectors.service_ms * (1.0 + fleet.load_factor[rows])
+            self.pace_ms[self.points == -np.inf] = np.inf
+            self.loss_ms = vectors.loss_ms
+        self._blocked: list[int] | None = None
+        self._best = 0.0
+        self._best_place = -1
+
+    def refresh(self, row: int) -> None:
+        """Follow the load of an agent that was given a task."""
+        place = self.demand.places.get(row)
+        if place is None:
+            return
+        load_points = float(self._fleet.points[row])
+        if load_points == -np.inf:
+            self.points[place] = -np.inf
+            self.free_count -= 1
+        else:
+            self.points[place] = load_points + self.demand.match_list[place] * MATCH_WEIGHT
+        if self.vectors is not None:
+            pace_ms = np.inf
+            if load_points > -np.inf:
+                pace_ms = self.vectors.service_ms[place] * (1.0 + self._fleet.load_factor[row])
+            self.pace_ms[place] = pace_ms
+        # A task only makes an agent worse, so the best stays the best unless it was this one.
+        if place == self._best_place:
+            self._best_place = -1
+
+    def advantage(self) -> float:
+        """Return how good the best candidate is, to compare tasks by.
+
+        For the formula that is its score; for the model, how far it is better than the fleet is on
+        this kind of task, so that short tasks are not preferred to long ones for being short.
+        """
+        if self._best_place < 0:
+            if self.vectors is None:
+                self._best_place = int(self.points.argmax())
+                self._best = float(self.points[self._best_place])
+            else:
+                costs = self.pace_ms + self.loss_ms
+                self._best_place = int(costs.argmin())
+                self._best = sum(self.vectors.typical_ms) - float(costs[self._best_place])
+        return self._best
+
+    def filtered(self, eligible_count: int) -> dict[str, int]:
+        """Count the agents that are no candidates, by reason."""
+        members = len(self.demand.members)
+        counts: dict[str, int] = {}
+        if len(self._fleet) > members:
+            counts["capability"] = len(self._fleet) - members
+        if members == eligible_count:
+            return counts
+        blocked = self._blocked
+        if blocked is None:
+            block = self._fleet.block[self.demand.rows]
+            blocked = self._blocked = np.bincount(block, minlength=len(Block)).tolist()
+        counts["busy"] = blocked[Block.OPEN] - self.free_count + blocked[Block.PAUSED]
+        counts["excluded"] = self.free_count - eligible_count
+        for name, index in _GRAVE:
+            counts[name] = blocked[index]
+        return {reason: count for reason, count in counts.items() if count}
 
 
-class Scores(NamedTuple):
-    """Scores of the candidates of a batch; higher is better."""
-
-    totals: FloatArray
-    success: FloatArray | None = None
-    delays_ms: FloatArray | None = None
-    spread: FloatArray | None = None
-    """Deviation of each total."""
+_GRAVE = tuple((block.name.lower(), int(block)) for block in Block if block > Block.PAUSED)
 
 
 class Scorer(Protocol):
@@ -49,12 +122,14 @@ class Scorer(Protocol):
     policy: str
     """Name of the policy, as decisions record it."""
 
-    def score(self, batch: Batch) -> Scores:
-        """Return a score for each candidate."""
-        ...
+    def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
+        """Return a score for each candidate; higher is better.
 
-    def advantage(self, batch: Batch) -> float:
-        """Return how much the best candidate of a batch has over others, to compare tasks by."""
+        Args:
+            candidates: who could take the task.
+            lease: the task.
+            sticky: place of the preferred candidate; -1 without one.
+        """
         ...
 
 
@@ -63,20 +138,12 @@ class Formula:
 
     policy = "formula"
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-
-    def score(self, batch: Batch) -> Scores:
+    def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return the sum of the parts."""
-        totals = self._fleet.points[batch.rows] + batch.demand.points[batch.places]
-        totals += float(batch.lease.priority)
-        if batch.sticky >= 0:
-            totals[batch.sticky] += STICKY_POINTS
-        return Scores(totals)
-
-    def advantage(self, batch: Batch) -> float:
-        """Return the best score."""
-        return float(self.score(batch).totals.max())
+        totals = candidates.points + float(lease.priority)
+        if sticky >= 0:
+            totals[sticky] += STICKY_POINTS
+        return totals
 
 
 class Learned:
@@ -84,28 +151,13 @@ class Learned:
 
     policy = "learned"
 
-    def __init__(self, fleet: Fleet, model: Model) -> None:
-        self._fleet = fleet
-        self._model = model
-
-    def score(self, batch: Batch) -> Scores:
+    def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return minus the expected milliseconds to a result."""
-        vectors = self._model.vectors(self._fleet, batch.demand, batch.lease.task_type)
-        places = batch.places
-        delays = vectors.service_ms[places] * batch.lease.size
-        # A busier agent shares itself among its tasks.
-        delays *= 1.0 + self._fleet.load_factor[batch.rows]
-        totals = -delays - vectors.loss_ms[places]
-        if batch.sticky >= 0:
-            totals[batch.sticky] *= 1.0 - STICKY_SHARE
-        return Scores(totals, vectors.success[places], delays, vectors.spread_ms[places])
-
-    def advantage(self, batch: Batch) -> float:
-        """Return how far the best candidate is better than the fleet is on this kind of task."""
-        vectors = self._model.vectors(self._fleet, batch.demand, batch.lease.task_type)
-        service_ms, loss_ms = vectors.typical_ms
-        typical = service_ms * batch.lease.size + loss_ms
-        return typical + float(self.score(batch).totals.max())
+        totals = candidates.pace_ms * -lease.size
+        totals -= candidates.loss_ms
+        if sticky >= 0:
+            totals[sticky] *= 1.0 - STICKY_SHARE
+        return totals
 
 
 class Draw(NamedTuple):
@@ -114,6 +166,8 @@ class Draw(NamedTuple):
     place: int
     probability: float
     explored: bool
+    contenders: NDArray[np.intp]
+    """Places of the best candidates, in no order."""
 
 
 CONTENDERS_LEN = 8
@@ -121,37 +175,64 @@ DRAWS = 16
 TEMPER = 0.25
 """Factor on the deviations: a posterior 16 times as concentrated, which measured best."""
 TIE = 1e-9
+_NOISE_LEN = 256
 
 
-def draw_best(totals: FloatArray, rng: np.random.Generator) -> Draw:
-    """Return one of the best, each as likely as the other."""
-    best = np.flatnonzero(totals >= totals.max() - TIE)
-    count = len(best)
-    place = best[0] if count == 1 else best[int(rng.random() * count)]
-    return Draw(int(place), 1.0 / count, False)
+class Lottery:
+    """Draws candidates; its generator is given, so the same seed draws the same."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._noise: NDArray[np.float64] = np.empty((0, DRAWS, CONTENDERS_LEN))
+        self._used = 0
+
+    def among_best(self, totals: FloatArray, eligible_count: int) -> Draw:
+        """Return one of the best, each as likely as the other."""
+        best = (totals >= totals.max() - TIE).nonzero()[0]
+        count = len(best)
+        place = best[0] if count == 1 else best[int(self._rng.random() * count)]
+        contenders = best_places(totals, min(CONTENDERS_LEN, eligible_count))
+        return Draw(int(place), 1.0 / count, False, contenders)
+
+    def by_sampling(
+        self, totals: FloatArray, spread: FloatArray, eligible_count: int, exploration: float
+    ) -> Draw:
+        """Return a candidate by Thompson sampling, or now and then any one.
+
+        Sixteen draws of the scores are made at once and one of them is used: the probability
+        recorded is the share of the draws that the chosen one wins, so it is exact given the draws.
+        """
+        contenders = best_places(totals, min(CONTENDERS_LEN, eligible_count))
+        if eligible_count == 1:
+            return Draw(int(contenders[0]), 1.0, False, contenders)
+        noise = self._take_noise()[:, : len(contenders)]
+        scores = noise * (spread[contenders] * TEMPER)
+        scores += totals[contenders]
+        winners = contenders[scores.argmax(axis=1)]
+        place = int(winners[0])
+        explored = exploration > 0.0 and self._rng.random() < exploration
+        if explored:
+            everyone = (totals > -np.inf).nonzero()[0]
+            place = int(everyone[int(self._rng.random() * len(everyone))])
+        share = float(np.count_nonzero(winners == place)) / DRAWS
+        probability = (1.0 - exploration) * share + exploration / eligible_count
+        return Draw(place, probability, explored, contenders)
+
+    def _take_noise(self) -> NDArray[np.float64]:
+        # Drawn for many tasks at once: a call costs as much as a hundred numbers.
+        if self._used == len(self._noise):
+            self._noise = self._rng.standard_normal((_NOISE_LEN, DRAWS, CONTENDERS_LEN))
+            self._used = 0
+        self._used += 1
+        noise: NDArray[np.float64] = self._noise[self._used - 1]
+        return noise
 
 
-def draw_learned(scores: Scores, exploration: float, rng: np.random.Generator) -> Draw:
-    """Return a candidate by Thompson sampling, or now and then any one.
-
-    Sixteen draws of the scores are made at once and one of them is used: the probability recorded
-    is the share of the draws that the chosen one wins, so it is exact given the draws.
-    """
-    totals = scores.totals
-    count = len(totals)
-    assert scores.spread is not None
+def best_places(totals: FloatArray, count: int) -> NDArray[np.intp]:
+    """Return the places of the best `count` candidates, in no order."""
+    if count == len(totals):
+        return np.arange(count, dtype=np.intp)
     if count == 1:
-        return Draw(0, 1.0, False)
-    contenders = np.arange(count)
-    if count > CONTENDERS_LEN:
-        contenders = np.argpartition(totals, -CONTENDERS_LEN)[-CONTENDERS_LEN:]
-    noise = rng.standard_normal((DRAWS, len(contenders)))
-    noise *= scores.spread[contenders] * TEMPER
-    noise += totals[contenders]
-    winners = noise.argmax(axis=1)
-    place = int(contenders[winners[0]])
-    explored = exploration > 0.0 and rng.random() < exploration
-    if explored:
-        place = int(rng.random() * count)
-    share = float(np.count_nonzero(contenders[winners] == place)) / DRAWS
-    return Draw(place, (1.0 - exploration) * share + exploration / count, explored)
+        return np.array([totals.argmax()], np.intp)
+    places: NDArray[np.intp] = totals.argpartition(-count)[-count:]
+    return places

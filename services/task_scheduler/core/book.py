@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.event import (
@@ -25,6 +24,7 @@ from services.task_scheduler.core.event import (
     Usage,
 )
 from services.task_scheduler.core.ids import Ids
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.queue import ReadyQueue
 from services.task_scheduler.core.requests import RequestIds, Seen
 from services.task_scheduler.core.states import (
@@ -35,7 +35,7 @@ from services.task_scheduler.core.states import (
     next_state,
 )
 from services.task_scheduler.core.task import ATTEMPTS_LEN_MAX, Attempt, Task
-from services.task_scheduler.core.timers import Purpose, Timers
+from services.task_scheduler.core.timers import Purpose, Timers, in_force
 
 FAILURE_HASH = b"failure"
 """Stands for the hash of any failure: a repeated failure is a repeat whatever its words."""
@@ -43,22 +43,6 @@ FAILURE_HASH = b"failure"
 
 Recorded = tuple[Event, Task | None, float]
 """An event, its task, and when it happened on the monotonic clock."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of what is kept in memory, and the times that rule leases and the queue."""
-
-    open_tasks_max: int = 2_000_000
-    open_bytes_max: int = 4 << 30
-    ended_len_max: int = 100_000
-    ended_bytes_max: int = 256 << 20
-    dead_len_max: int = 100_000
-    request_ids_len_max: int = 500_000
-    lease_ttl_s: float = 30.0
-    router_grace_s: float = 5.0
-    """How long grants that no agent has taken stay with a router that is gone."""
-    ageing_s: float = 60.0
 
 
 class Book:
@@ -71,7 +55,7 @@ class Book:
         self.catalog: list[str] = []
         """Ids of tasks in order; a few of them may be gone."""
         self.queue = ReadyQueue(limits.ageing_s)
-        self.timers = Timers(_in_force)
+        self.timers = Timers(in_force)
         self.requests = RequestIds(limits.request_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
@@ -408,12 +392,3 @@ _APPLY = {
     Kind.REJECTED: Book._ended_without_result,
     Kind.REQUEUED: Book._requeued,
 }
-
-
-def _in_force(task: Task, purpose: Purpose, token: int) -> bool:
-    """Whether a timer still means what it was set for."""
-    if purpose is Purpose.QUEUE:
-        return task.next_ms == token
-    if purpose is Purpose.DEADLINE:
-        return not task.ended
-    return task.lease_epoch == token

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from podium.cli import shown
@@ -20,7 +21,8 @@ app = typer.Typer()
 
 # Spans travel apart from tasks and may be a moment behind.
 SPANS_S_MAX = 2.0
-BAR_WIDTH = 30
+BAR_WIDTH = 24
+NAME_WIDTH = 22
 # What the tree shows of a span beside its times.
 SHOWN_ATTRIBUTES = ("agent.id", "task.attempt", "task.outcome")
 
@@ -68,15 +70,14 @@ def _candidates(decision: decision_pb2.Decision) -> Table:
         "delay ms": decision.expected_delays_ms,
     }
     told = {name: values for name, values in columns.items() if values}
-    table = Table("candidate", *told, box=None)
+    rows = []
     for number, agent_id in enumerate(decision.candidate_agent_ids):
-        chosen = agent_id == decision.agent_id
+        name = plain(agent_id)
         numbers = [
             f"{values[number]:.2f}" if number < len(values) else "" for values in told.values()
         ]
-        name = plain(agent_id)
-        table.add_row(f"[bold]{name}[/]" if chosen else name, *numbers)
-    return table
+        rows.append([f"[bold]{name}[/]" if agent_id == decision.agent_id else name, *numbers])
+    return shown.table(["candidate", *told], rows)
 
 
 @app.command()
@@ -112,15 +113,17 @@ def tree_of(trace: analytics_pb2.GetTraceResponse) -> Tree:
     end_ns = max((_end_ns(span) for span in spans), default=0)
     tree = Tree(f"[dim]trace {trace.trace_id}  {shown.seconds((end_ns - start_ns) / 1e9)}[/]")
 
-    def hang(branch: Tree, parent_id: str) -> None:
+    def hang(branch: Tree, parent_id: str, depth: int) -> None:
         for span in children[parent_id]:
-            hang(branch.add(_span_line(span, start_ns, end_ns)), span.span_id)
+            line = Text.from_markup(_span_line(span, start_ns, end_ns, depth))
+            line.no_wrap, line.overflow = True, "ellipsis"
+            hang(branch.add(line), span.span_id, depth + 1)
 
-    hang(tree, "")
+    hang(tree, "", 0)
     return tree
 
 
-def _span_line(span: analytics_pb2.Span, start_ns: int, end_ns: int) -> str:
+def _span_line(span: analytics_pb2.Span, start_ns: int, end_ns: int, depth: int) -> str:
     whole_ns = max(1, end_ns - start_ns)
     offset_ns = span.start_time.ToNanoseconds() - start_ns
     before = min(BAR_WIDTH - 1, offset_ns * BAR_WIDTH // whole_ns)
@@ -132,9 +135,11 @@ def _span_line(span: analytics_pb2.Span, start_ns: int, end_ns: int) -> str:
     )
     error = f" [red]{plain(span.error, 80)}[/]" if span.error else ""
     took = shown.seconds(span.duration.ToNanoseconds() / 1e9)
+    # Each step down the tree takes four columns, so that the bars stand under each other.
+    name = f"{plain(span.name):<{max(8, NAME_WIDTH - 4 * depth)}}"
     return (
-        f"{plain(span.name):<10} [{colour}]{bar:<{BAR_WIDTH}}[/] {took:>9}"
-        f" [dim]+{offset_ns / 1e6:.1f} ms {plain(span.service)} {told}[/]{error}"
+        f"{name} [{colour}]{bar:<{BAR_WIDTH}}[/] {took:>9}"
+        f" [dim]{plain(span.service)} {told}[/]{error}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from podium.cli import shown
 from podium.cli.output import Json, console, plain, print_json, run
@@ -42,12 +41,8 @@ def agents(
     if not found:
         console.print("No agent matches. `podium agent run MODULE:AGENT` starts one.")
         return
-    table = Table(
-        "agent", "status", "load", "breaker", "success", "done", "heard", "can do", box=None
-    )
-    for agent in found:
-        table.add_row(*_cells(agent))
-    console.print(table)
+    names = ["agent", "status", "load", "breaker", "success", "done", "heard", "can do"]
+    console.print(shown.table(names, map(_cells, found), cut="can do"))
 
 
 def _cells(agent: agent_pb2.Agent) -> list[str]:
@@ -78,10 +73,11 @@ def stats(json: Json = False) -> None:
         return
     _print_states(counted)
     if counted.priorities:
-        table = Table("priority", "waiting", "oldest", box=None)
-        for depth in counted.priorities:
-            table.add_row(str(depth.priority), f"{depth.count:,}", shown.span(depth.oldest_age))
-        console.print(table)
+        depths = [
+            (str(depth.priority), f"{depth.count:,}", shown.span(depth.oldest_age))
+            for depth in counted.priorities
+        ]
+        console.print(shown.table(["priority", "waiting", "oldest"], depths))
     stuck = [each for each in counted.requirements if not each.schedulable]
     for each in stuck:
         needs = plain(", ".join(each.required_capabilities))
@@ -89,10 +85,8 @@ def stats(json: Json = False) -> None:
 
 
 def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
-    table = Table("state", "tasks", box=None)
-    for each in counted.states:
-        table.add_row(shown.state(each.state), f"{each.count:,}")
-    console.print(table)
+    rows = [(shown.state(each.state), f"{each.count:,}") for each in counted.states]
+    console.print(shown.table(["state", "tasks"], rows))
     per_commit = counted.event_count / counted.commit_count if counted.commit_count else 0.0
     console.print(
         f"[dim]{counted.router_count} routers · event {counted.durable_seq:,} is durable ·"

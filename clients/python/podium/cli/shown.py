@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import cast
 
 import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.table import Table
+from rich.text import Text
 
 from podium.cli.output import plain
 from podium.sdk import payloads
@@ -102,6 +105,14 @@ def payload(value: task_pb2.Payload) -> str:
     return "\n".join(lines) + (f"\n… {more} characters more" if more > 0 else "")
 
 
-def local_time(when: Timestamp) -> datetime:
-    """Returns a timestamp as a local datetime."""
-    return when.ToDatetime(tzinfo=UTC).astimezone()
+def table(names: Sequence[str], rows: Iterable[Sequence[str]], *, cut: str = "") -> Table:
+    """Returns a table of one line a row; only the column `cut` gives way where it is narrow."""
+    cells = list(rows)
+    made = Table(box=None)
+    for index, name in enumerate(names):
+        width = max((Text.from_markup(row[index]).cell_len for row in cells), default=0)
+        least = None if name == cut else max(width, len(name))
+        made.add_column(name, no_wrap=True, min_width=least)
+    for row in cells:
+        made.add_row(*row)
+    return made

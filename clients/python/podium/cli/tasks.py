@@ -63,17 +63,17 @@ def _facts(task: task_pb2.Task) -> list[tuple[str, str]]:
 
 
 def _attempts(task: task_pb2.Task) -> Table:
-    table = Table("attempt", "agent", "started", "ended", "failure", box=None)
-    for attempt in task.attempts:
-        failure = attempt.failure
-        table.add_row(
+    rows = [
+        (
             str(attempt.attempt),
             plain(attempt.agent_id),
             shown.clock(attempt.start_time),
             shown.clock(attempt.end_time),
-            plain(f"{failure.reason}: {failure.message}", 60) if failure.reason else "",
+            plain(f"{attempt.failure.reason}: {attempt.failure.message}".strip(" :"), 80),
         )
-    return table
+        for attempt in task.attempts
+    ]
+    return shown.table(["attempt", "agent", "started", "ended", "failure"], rows, cut="failure")
 
 
 @app.command("list")
@@ -100,9 +100,8 @@ def list_tasks(
     if not tasks:
         console.print("No task matches. `podium submit TYPE PAYLOAD` makes one.")
         return
-    table = Table("task", "type", "state", "pri", "agent", "tries", "age", "failure", box=None)
-    for task in tasks:
-        table.add_row(
+    rows = [
+        (
             task.task_id,
             plain(task.spec.type),
             shown.state(task.state),
@@ -112,7 +111,12 @@ def list_tasks(
             shown.age(task.create_time),
             plain(task.failure.reason, 40),
         )
-    console.print(table)
+        for task in tasks
+    ]
+    names = ["task", "type", "state", "pri", "agent", "tries", "age", "failure"]
+    if not any(row[-1] for row in rows):
+        names.pop()
+    console.print(shown.table(names, [row[: len(names)] for row in rows], cut="type"))
 
 
 @app.command()

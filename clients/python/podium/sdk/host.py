@@ -11,12 +11,14 @@ from types import TracebackType
 
 from podium.sdk import wire
 from podium.sdk.agent import Agent
+from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
+from podium.sdk.identity import Identity
 from podium.sdk.runner import Runner
 from podium.sdk.session import Session, first_of
 from podium.sdk.settings import Settings
 from podium.sdk.tracing import Tracer
-from podium.v1 import session_pb2
+from podium.v1.session_pb2 import RouterFrame
 
 log = logging.getLogger("podium.sdk.agent")
 
@@ -55,6 +57,10 @@ class AgentHost:
         self._inline = inline
         self._stopping = asyncio.Event()
         self._tracer = Tracer("agent", self._settings)
+        self._session: Session | None = None
+        self._runner: Runner | None = None
+        self._children: Submitting | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AgentHost:
         """Starts to work and returns when a router has accepted the agents.
@@ -63,24 +69,27 @@ class AgentHost:
             InvalidArgument: the router refuses what an agent says of itself.
         """
         identities = [agent.identity for agent in self._agents]
-        loop = asyncio.get_running_loop()
         self._tracer.start()
         self._wire = wire.acquire(inline=self._inline)
-        self._outgoing = wire.Mailbox[Outgoing](
-            self._wire.loop, self._to_session, inline=self._inline
-        )
-        self._incoming = wire.Mailbox[session_pb2.RouterFrame](
-            loop, self._to_runner, inline=self._inline
-        )
-        self._runner = Runner(self._agents, self._outgoing.post_all, self._tracer)
+        try:
+            await self._open(identities)
+        except BaseException:
+            await self._close()
+            raise
+        names = ", ".join(agent.agent_id for agent in self._agents[:5])
+        log.info("%d agents at work for %s: %s", len(identities), self._settings.routing, names)
+        return self
+
+    async def _open(self, identities: list[Identity]) -> None:
+        loop = asyncio.get_running_loop()
+        outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
+        incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
+        self._children = Submitting(self._settings, inline=self._inline)
+        self._runner = Runner(self._agents, outgoing.post_all, self._tracer, self._children)
 
         async def make() -> Session:
-            return Session(
-                identities,
-                self._settings.peer("routing"),
-                self._incoming.post_all,
-                metadata=self._settings.metadata,
-            )
+            peer, metadata = self._settings.peer("routing"), self._settings.metadata
+            return Session(identities, peer, incoming.post_all, metadata=metadata)
 
         self._session = await self._wire.run(make())
         self._task = asyncio.create_task(self._wire.run(self._session.run()))
@@ -89,14 +98,8 @@ class AgentHost:
             await first_of(accepted, self._task)
             if self._task.done():
                 self._task.result()
-        except BaseException:
-            await self._close()
-            raise
         finally:
             accepted.cancel()
-        names = ", ".join(agent.agent_id for agent in self._agents[:5])
-        log.info("%d agents at work for %s: %s", len(identities), self._settings.routing, names)
-        return self
 
     async def __aexit__(
         self,
@@ -109,13 +112,15 @@ class AgentHost:
         Raises:
             AgentSuperseded: newer instances of all agents had taken over.
         """
+        session, task = self._session, self._task
+        assert session is not None and task is not None
         try:
-            if not self._task.done():
-                await self._wire.run(self._session.finish(self._grace_s))
+            if not task.done():
+                await self._wire.run(session.finish(self._grace_s))
         finally:
             await self._close()
-        if error is None and self._task.done() and not self._task.cancelled():
-            self._task.result()
+        if error is None and task.done() and not task.cancelled():
+            task.result()
 
     async def run(self) -> None:
         """Works until `stop` is called or the task is cancelled, then finishes in order.
@@ -134,6 +139,7 @@ class AgentHost:
                 await asyncio.wait((entering,))
                 return
             entering.result()
+            assert self._task is not None
             try:
                 await first_of(self._task, stopping)
             finally:
@@ -148,23 +154,31 @@ class AgentHost:
     @property
     def connected(self) -> bool:
         """Whether a router holds the session now."""
-        return self._session.connected
+        return self._session is not None and self._session.connected
 
     async def drop_connection(self) -> None:
         """Ends the stream at once, as a broken network would; for tests and simulations."""
-        await self._wire.run(self._session.drop())
+        if self._session is not None:
+            await self._wire.run(self._session.drop())
 
     def _to_session(self, items: list[Outgoing]) -> None:
+        assert self._session is not None
         self._session.send(items)
 
-    def _to_runner(self, frames: list[session_pb2.RouterFrame]) -> None:
+    def _to_runner(self, frames: list[RouterFrame]) -> None:
+        assert self._runner is not None
         self._runner.take(frames)
 
     async def _close(self) -> None:
-        await self._wire.run(self._session.stop())
-        await asyncio.wait((self._task,), timeout=CLOSE_S_MAX)
-        self._task.cancel()
-        await self._runner.stop()
+        if self._session is not None:
+            await self._wire.run(self._session.stop())
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=CLOSE_S_MAX)
+            self._task.cancel()
+        if self._runner is not None:
+            await self._runner.stop()
+        if self._children is not None:
+            await self._children.close()
         await wire.release(self._wire)
         await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
 

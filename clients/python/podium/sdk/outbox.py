@@ -6,6 +6,7 @@ A message costs the transport about 150 us a side whatever it holds and a frame 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
@@ -55,17 +56,16 @@ class Outbox(Generic[T]):
         A batch leaves at once unless the one before it held several items and left a moment ago;
         then this one gathers for the rest of that moment, or until it is full.
         """
-        loop = asyncio.get_running_loop()
         while not self._items and not self._closed:
             await self._wait(1, None)
-        wait_s = self._ready_at - loop.time()
+        wait_s = self._ready_at - time.monotonic()
         if wait_s > 0 and len(self._items) < self._batch_len_max and not self._closed:
             await self._wait(self._batch_len_max, wait_s)
         popleft = self._items.popleft
         batch = [popleft() for _ in range(min(len(self._items), self._batch_len_max))]
         share = min(1.0, len(batch) / 16)
         linger_s = LINGER_S_MIN + share * (LINGER_S_MAX - LINGER_S_MIN)
-        self._ready_at = loop.time() + linger_s if len(batch) > 1 else 0.0
+        self._ready_at = time.monotonic() + linger_s if len(batch) > 1 else 0.0
         return batch
 
     def _wake(self) -> None:

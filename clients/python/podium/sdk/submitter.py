@@ -99,7 +99,7 @@ class Submitter(Generic[T]):
         if not self._queue or len(self._sending) >= CALLS_MAX:
             return
         self._scheduled = True
-        wait_s = self._ready_at - self._loop.time()
+        wait_s = self._ready_at - time.monotonic()
         if wait_s > 0 and len(self._queue) < BATCH_LEN_MAX:
             self._loop.call_later(wait_s, self._flush)
         else:
@@ -119,7 +119,7 @@ class Submitter(Generic[T]):
         if len(batch) > 1:
             share = min(1.0, len(batch) / 16)
             spread_s = outbox.LINGER_S_MAX - outbox.LINGER_S_MIN
-            self._ready_at = self._loop.time() + outbox.LINGER_S_MIN + share * spread_s
+            self._ready_at = time.monotonic() + outbox.LINGER_S_MIN + share * spread_s
         task = self._loop.create_task(self._send(batch))
         self._sending.add(task)
         task.add_done_callback(self._sent)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -179,13 +180,12 @@ async def experiment(
     hosted = hosting(plan, host_count, settings, own_streams=own_streams)
     async with Client(settings, inline=True) as client, hosted as figures:
         load = Load(client, rate=rate, types=plan.types, seed=plan.seed)
-        loop = asyncio.get_running_loop()
-        start_s = loop.time()
+        start_s = time.perf_counter()
         watching = asyncio.create_task(_snapshots(load.tally, start_s, interval_s, watch))
         try:
             await load.run(duration_s)
             await load.drained(DRAIN_S_MAX)
-            elapsed_s = loop.time() - start_s
+            elapsed_s = time.perf_counter() - start_s
             assignment = await _assignment_ms(client)
         finally:
             watching.cancel()
@@ -195,11 +195,10 @@ async def experiment(
 async def _snapshots(
     tally: Tally, start_s: float, interval_s: float, watch: Callable[[Snapshot], None]
 ) -> None:
-    loop = asyncio.get_running_loop()
-    seen, last_s = 0, loop.time()
+    seen, last_s = 0, time.perf_counter()
     while True:
         await asyncio.sleep(interval_s)
-        now_s = loop.time()
+        now_s = time.perf_counter()
         recent = tally.latencies_s[seen:]
         seen = len(tally.latencies_s)
         watch(

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from podium.sdk.conversation import Conversation
+from podium.sdk.identity import Identity
+from podium.v1 import agent_pb2, session_pb2, task_pb2
+from podium.v1.session_pb2 import AgentFrame, LeaseRef, RouterFrame
+
+KEY = ("t1", 1)
+LEASE = LeaseRef(task_id="t1", lease_epoch=1)
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    """One agent that holds one lease."""
+    made = Conversation([Identity("a1", [agent_pb2.Capability(name="work")])])
+    assert hear(made, assign=session_pb2.Assign(task_id="t1", lease_epoch=1)) == ["assign"]
+    return made
+
+
+def hear(talk: Conversation, now_s: float = 0.0, **frame: Any) -> list[str | None]:
+    """Returns the kinds of frames that are passed on for work."""
+    received = talk.receive([RouterFrame(agent_id="a1", **frame)], now_s)
+    return [each.WhichOneof("frame") for each in received.work]
+
+
+def say(talk: Conversation, kind: str, *, brief: bool = False, **frame: Any) -> int:
+    """Returns how many frames go out."""
+    items = [(kind, KEY, AgentFrame(agent_id="a1", **frame))]
+    return len(talk.say(items, 0.0, brief=brief))
+
+
+def result() -> dict[str, Any]:
+    return {"result": session_pb2.Result(lease=LEASE, success=task_pb2.Payload())}
+
+
+def test_the_same_assignment_twice_is_taken_once(talk: Conversation) -> None:
+    assert hear(talk, assign=session_pb2.Assign(task_id="t1", lease_epoch=1)) == []
+    assert hear(talk, assign=session_pb2.Assign(task_id="t1", lease_epoch=2)) == ["assign"]
+
+
+def test_nothing_is_said_about_a_lease_that_is_over(talk: Conversation) -> None:
+    ack = session_pb2.ResultAck(lease=LEASE, verdict=session_pb2.ResultAck.VERDICT_FENCED)
+    hear(talk, result_ack=ack)
+
+    assert say(talk, "progress", progress=session_pb2.Progress(lease=LEASE)) == 0
+    assert say(talk, "result", **result()) == 0
+    assert talk.verdict_counts[session_pb2.ResultAck.VERDICT_FENCED] == 1
+
+
+def test_progress_gives_way_when_the_router_does_not_read(talk: Conversation) -> None:
+    assert say(talk, "progress", progress=session_pb2.Progress(lease=LEASE), brief=True) == 0
+    assert say(talk, "ack", ack=session_pb2.Ack(lease=LEASE), brief=True) == 1
+
+
+def test_a_declined_assignment_is_forgotten(talk: Conversation) -> None:
+    assert say(talk, "nack", nack=session_pb2.Nack(lease=LEASE)) == 1
+    assert not talk.leases
+
+
+def test_a_canceled_lease_waits_for_its_answer_without_being_renewed(talk: Conversation) -> None:
+    assert hear(talk, cancel=session_pb2.Cancel(lease=LEASE, reason="CANCELED")) == ["cancel"]
+
+    assert talk.due(1_000.0, 1.0)[0].WhichOneof("frame") == "heartbeat"
+    assert say(talk, "result", **result()) == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"cancel": session_pb2.Cancel(lease=LEASE, reason="LEASE_LOST")},
+        {"renew_ack": session_pb2.RenewAck(lost=[LEASE])},
+        {"recall": session_pb2.Recall(leases=[LEASE])},
+        {"refusal": session_pb2.Refusal(reason="STALE_LEASE", task_id="t1")},
+        {"refusal": session_pb2.Refusal(reason="LEASE_NOT_YOURS", task_id="t1")},
+    ],
+    ids=lambda frame: next(iter(frame)),
+)
+def test_a_lost_lease_stops_the_work_and_is_forgotten(
+    talk: Conversation, frame: dict[str, Any]
+) -> None:
+    assert hear(talk, **frame) == ["cancel"]
+    assert not talk.leases
+
+
+def test_another_refusal_costs_no_lease(talk: Conversation) -> None:
+    refusal = session_pb2.Refusal(reason="INVALID_FIELD", task_id="t1", message="too long")
+
+    assert hear(talk, refusal=refusal) == []
+    assert KEY in talk.leases
+
+
+def test_leases_are_renewed_when_they_are_old_enough(talk: Conversation) -> None:
+    ready = session_pb2.Ready()
+    ready.renew_interval.FromSeconds(10)
+    ready.heartbeat_interval.FromSeconds(100)
+    hear(talk, ready=ready)
+
+    assert talk.due(8.9, 1.0) == []
+    assert [list(frame.renew.leases) for frame in talk.due(9.0, 1.0)] == [[LEASE]]
+    assert talk.due(9.5, 1.0) == []
+
+
+def test_a_heartbeat_is_sent_only_when_nothing_else_was_said(talk: Conversation) -> None:
+    hear(talk, result_ack=session_pb2.ResultAck(lease=LEASE))
+    hear(talk, now_s=100.0, ready=session_pb2.Ready())
+
+    assert talk.due(113.9, 1.0) == []
+    assert [frame.WhichOneof("frame") for frame in talk.due(114.0, 1.0)] == ["heartbeat"]
+    assert talk.due(115.0, 1.0) == []
+
+
+def test_a_drain_is_repeated_on_every_new_stream(talk: Conversation) -> None:
+    talk.draining = "stopping"
+    received = talk.receive([RouterFrame(agent_id="a1", ready=session_pb2.Ready())], 0.0)
+
+    assert received.replies[0].drain.reason == "stopping"
+
+
+def test_frames_of_a_later_version_are_passed_over(talk: Conversation) -> None:
+    unknown = RouterFrame.FromString(b"\x0a\x02a1\x10\x05" + b"\xfa\x07\x02\x0a\x00")
+
+    assert talk.receive([unknown], 0.0).work == []
+    assert talk.hellos()[0].hello.last_seq == 5
