@@ -7,10 +7,12 @@ reads both with the generated classes.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 from podium.v1 import event_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
+from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import Created, Event, Terms
@@ -28,6 +30,7 @@ from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Sealed
 
 _KIND = {kind: b"\x10" + varint(kind) for kind in Kind}
+_KINDS: dict[int, Kind] = {int(kind): kind for kind in Kind}
 _FRAME = tag(1)
 _TRACEPARENT = tag(17)
 _PAYLOAD = tag(2)
@@ -69,9 +72,22 @@ class ProtoCodec:
         slim = frame if lean is whole else field(_FRAME, common + lean)
         return Sealed(event, task, mono_s, frame, slim)
 
-    def decode(self, message: event_pb2.Event) -> Event:
-        """Return the core's event."""
-        kind = Kind(message.type)
+    def decode(self, message: event_pb2.Event) -> Event | None:
+        """Return the core's event; None when it may be skipped.
+
+        Raises:
+            FailedPrecondition: JOURNAL_TOO_NEW, it is of a type that may not be skipped.
+        """
+        kind = _KINDS.get(message.type)
+        if kind is None:
+            if message.skippable:
+                return None
+            raise FailedPrecondition(
+                "JOURNAL_TOO_NEW",
+                f"event {message.seq} of the journal is of type {message.type}, which a newer "
+                "Podium wrote: run that version",
+                metadata={"seq": str(message.seq), "type": str(message.type)},
+            )
         time = message.event_time
         detail = messages.detail(message, self)
         return Event(
@@ -113,6 +129,15 @@ class ProtoCodec:
             spec.request_id,
             spec_hash,
         )
+
+    def pack(self, part: dict[str, Any]) -> bytes:
+        """Encode a part of a snapshot."""
+        return pack(part)
+
+    def unpack(self, packed: bytes) -> dict[str, Any]:
+        """Return a part of a snapshot."""
+        part: dict[str, Any] = unpack(packed)
+        return part
 
     def order(self, order: Order) -> bytes:
         """Encode an order as field 1 of a message."""

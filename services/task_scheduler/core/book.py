@@ -132,7 +132,7 @@ class Book:
         """
         assert event.seq == self.seq + 1, f"event {event.seq} follows {self.seq}"
         if event.kind is Kind.EPOCH_BEGUN:
-            self.seq = event.seq
+            self.skip(event.seq)
             return
         if event.kind is Kind.CREATED:
             assert isinstance(event.detail, Created)
@@ -142,6 +142,10 @@ class Book:
         task = self.tasks.get(event.task_id)
         assert task is not None, f"event {event.seq} is about an unknown task"
         self._change(task, event, mono_s)
+
+    def skip(self, seq: int) -> None:
+        """Pass over an event of the log that is about no task."""
+        self.seq = seq
 
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
         if self.before_change is not None:

@@ -81,7 +81,7 @@ class Picture:
                 yield {"requests": [(key, *seen) for key, seen in some]}
             for first in range(0, len(self._tasks), PART_LEN):
                 some_tasks = self._tasks[first : first + PART_LEN]
-                rows = [self._early.pop(t.created_seq, None) or _row(t) for t in some_tasks]
+                rows = [self._early.pop(t.created_seq, ()) or _row(t) for t in some_tasks]
                 self._passed_seq = some_tasks[-1].created_seq
                 yield _columns(rows)
         finally:
@@ -347,6 +347,5 @@ _blank = Task(
 _FIRST: Plain = {**{name: getattr(_blank, name) for name in _STORED}, "needs": ()}
 """What a field has that a snapshot does not know."""
 _FRESH: Plain = {
-    name: getattr(_blank, name)
-    for name in _DERIVED - {"created_s", "queued_s", "requirement"}
+    name: getattr(_blank, name) for name in _DERIVED - {"created_s", "queued_s", "requirement"}
 }
