@@ -321,6 +321,17 @@ def test_a_router_that_drains_gives_back_what_no_agent_has_and_asks_agents_to_mo
     assert total == floor.board.fleet.class_of(["echo"]).granted
 
 
+def test_a_router_that_drains_takes_no_more_agents() -> None:
+    floor = Floor()
+    floor.attendance.drain(floor.time.wall_ms + 5_000, floor.time)
+
+    with pytest.raises(KeyError):
+        floor.agent("late")
+
+    refusal = floor.last(effects.SendRefusal)
+    assert refusal.reason == "DRAINING" and refusal.closing
+
+
 def test_agents_that_move_away_from_a_draining_router_lose_nothing() -> None:
     floor = Floor()
     floor.agent("a1")

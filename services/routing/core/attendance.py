@@ -64,6 +64,11 @@ class Attendance:
         """
         board = self._board
         stream = board.streams[number]
+        if board.draining:
+            message = "This router drains; open a stream to another one."
+            refusal = SendRefusal(number, greeting.agent_id, "DRAINING", message, "", True)
+            board.effects.append(refusal)
+            return
         current = stream.agents.get(greeting.agent_id)
         if current is not None and current.instance_id == greeting.instance_id:
             self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)

@@ -61,6 +61,14 @@ class Board:
             return None
         return model
 
+    @property
+    def in_motion(self) -> bool:
+        """Whether agents here have tasks, or outcomes are on their way to the scheduler."""
+        if self.leases.unsettled:
+            return True
+        attached = any(session.stream is not None for session in self.sessions.values())
+        return attached and any(lease.session is not None for lease in self.leases)
+
     def unbind(self, lease: Lease) -> None:
         """Take a lease from its agent, or out of the waiting ones; the slot is free."""
         if lease.stage is Stage.WAITING:

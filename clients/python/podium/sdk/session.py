@@ -111,6 +111,14 @@ class Session:
         if self._link is not None:
             await self._link.close()
 
+    async def reintroduce(self, identities: Iterable[Identity]) -> None:
+        """Says anew who agents of this session are, on a new stream; their leases stay."""
+        for identity in identities:
+            if identity.agent_id in self.talk.identities:
+                self.talk.identities[identity.agent_id] = identity
+        self._move_to = ""
+        self._moving.set()
+
     async def run(self) -> None:
         """Holds the session until `finish`, or for ever.
 
