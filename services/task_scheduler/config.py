@@ -86,7 +86,7 @@ class Settings(Common):
     )
     snapshot_events: int = setting(
         "PODIUM_SNAPSHOT_EVENTS",
-        100_000,
+        50_000,
         "events after which the state is kept as a snapshot, which recovery starts from",
         parse=as_count,
     )

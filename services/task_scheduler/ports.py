@@ -13,7 +13,14 @@ from services.task_scheduler.core.orders import Order
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.task import Task
 
-FAILPOINTS = ("before_append", "after_append", "after_sync", "before_reply", "before_dispatch")
+FAILPOINTS = (
+    *("before_append", "after_append", "after_sync", "before_reply", "before_dispatch"),
+    *("before_snapshot_write", "before_snapshot_rename"),
+    *("after_snapshot_rename", "after_snapshot_sync"),
+    *("before_compaction", "after_compaction"),
+)
+"""Every edge. An error at a `before` point comes before the work; at an `after` point the work is
+done and reported as failed."""
 FAILPOINT_ACTIONS = ("crash", "delay", "error", "full")
 
 Failpoint = Callable[[str], None]

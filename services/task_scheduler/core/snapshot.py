@@ -158,6 +158,7 @@ class Restoring:
         self._zero_s = now.mono_s - now.wall_ms / 1000
         self._terms: dict[str, Terms] = {}
         self._attempt_setters: list[Callable[[Attempt, Any], None]] = []
+        self._attempt_new: list[str] = []
         self._tasks: list[Task] = []
         self._expected = 0
 
@@ -207,6 +208,7 @@ class Restoring:
         book.sticky.update(head["sticky"])
         self._expected = head["tasks"]
         self._attempt_setters = [_SET_ATTEMPT.get(name, _ignore) for name in head["attempt"]]
+        self._attempt_new = [name for name in Attempt.__slots__ if name not in head["attempt"]]
 
     def _add_tasks(self, part: Plain) -> None:
         count = part["len"]
@@ -219,8 +221,8 @@ class Restoring:
                 _each(_SET[name], tasks, values)
         for name, value in _FRESH.items():
             _each(_SET[name], tasks, repeat(value))
-        _each(_SET["created_s"], tasks, self._times(task.created_ms for task in tasks))
-        _each(_SET["queued_s"], tasks, self._times(task.queued_ms for task in tasks))
+        for name, source in (("created_s", "created_ms"), ("queued_s", "queued_ms")):
+            _each(_SET[name], tasks, map(self._time, self._values(source, part)))
         for task in tasks:
             if task.attempts:
                 task.attempt_s = self._zero_s + task.attempts[-1].start_ms / 1000
@@ -255,9 +257,11 @@ class Restoring:
     def _load_attempts(self, rows: Sequence[Row]) -> list[Attempt] | tuple[()]:
         attempts = []
         for row in rows:
-            attempt = _new_attempt()
+            attempt = Attempt.__new__(Attempt)
             for set_one, value in zip(self._attempt_setters, row, strict=True):
                 set_one(attempt, value)
+            for name in self._attempt_new:
+                setattr(attempt, name, getattr(_first_attempt, name))
             if attempt.failure is not None:
                 attempt.failure = self._load_failure(attempt.failure)  # type: ignore[arg-type]  # plain
             if attempt.usage is not None:
@@ -283,9 +287,8 @@ class Restoring:
                 known.tasks += 1
             task.requirement = known
 
-    def _times(self, walls_ms: Iterable[int]) -> Iterable[float]:
-        zero_s = self._zero_s
-        return [zero_s + wall_ms / 1000 for wall_ms in walls_ms]
+    def _time(self, wall_ms: int) -> float:
+        return self._zero_s + wall_ms / 1000
 
     def _ended(self, tasks: list[Task]) -> None:
         book = self._book
@@ -317,10 +320,6 @@ def _record(cls: Any, value: Plain) -> Any:
     return cls(**{name: part for name, part in value.items() if name in known})
 
 
-def _new_attempt() -> Attempt:
-    return Attempt(0, 0, "", 0, b"")
-
-
 def _ignore(attempt: Attempt, value: Any) -> None:
     """Stands for a field that is no more."""
 
@@ -336,6 +335,7 @@ _SET: dict[str, Callable[[Task, Any], None]] = {
 _SET_ATTEMPT: dict[str, Callable[[Attempt, Any], None]] = {
     name: getattr(Attempt, name).__set__ for name in Attempt.__slots__
 }
+_first_attempt = Attempt(0, 0, "", 0, b"")
 _blank = Task(
     "",
     Created("", "", (), Terms(), (), b"", b"", "", "", "", "", b""),

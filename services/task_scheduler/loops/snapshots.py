@@ -16,8 +16,8 @@ log = logging.getLogger("podium.task_scheduler.snapshots")
 LOOK_S = 1.0
 QUIET_EVENTS_MIN = 1_000
 """Events that are worth a snapshot when nothing else is to be done."""
-COST_SHARE = 0.1
-"""Share of the time that snapshots may take under load."""
+COST_SHARE = 0.25
+"""Share of the time in which a snapshot may be under way; a third of that is work."""
 PAUSE_S = 0.002
 """Between two slices, so that a snapshot delays nobody by more than a slice."""
 RETRY_S = 30.0
@@ -27,7 +27,7 @@ COMPACT_S = 60.0
 class Retention(NamedTuple):
     """What is kept of the log beyond what recovery needs."""
 
-    snapshot_events: int = 100_000
+    snapshot_events: int = 50_000
     log_s: float = 7 * 86_400.0
     log_bytes_max: int = 8 << 30
 
