@@ -357,3 +357,31 @@ def test_a_router_takes_no_more_agents_than_its_limit() -> None:
     floor.attendance.close_stream(1, floor.time)
     floor.attendance.open_stream(2)
     floor.agent("a2", stream=2)
+
+
+def test_an_offer_that_is_sent_again_waits_for_ready_as_well() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    lease = floor.granted("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", slots=2, stream=2, token=session.resume_token, in_flight=(("other", 9),))
+    assert len(floor.of(effects.SendAssign)) == 1
+    floor.orders.verdicts((("other", 9, effects.LOST),), floor.time)
+    floor.turn()
+
+    assert floor.of(effects.SendAssign)[1].lease is lease
+    assert floor.last(effects.SendReady).seq < floor.of(effects.SendAssign)[1].seq
+
+
+def test_leases_that_an_agent_comes_back_with_have_their_time_again() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, token=session.resume_token, in_flight=(lease.key,))
+
+    assert floor.last(effects.Renewed).leases == (lease.key,)

@@ -15,7 +15,7 @@ from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.snapshot import Picture, Restoring
 from services.task_scheduler.core.states import State
-from services.task_scheduler.core.task import Task
+from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
 from services.task_scheduler.core.timers import in_force
 from tests.task_scheduler.rig import Rig, created, facts
 from tests.task_scheduler.test_book import Life
@@ -56,7 +56,7 @@ def timers(rig: Rig) -> set[tuple[str, str, int]]:
         if in_force(task, purpose, token)
         and not task.ended
         # One that is over and waits for other tasks may come again: it changes nothing.
-        and not (task.open_dependencies and due_s <= rig.now.mono_s)
+        and not (task.shown_state == SHOWN_BLOCKED and due_s <= rig.now.mono_s)
     }
 
 

@@ -194,12 +194,16 @@ async def test_a_watch_from_before_what_is_kept_is_told_where_to_begin(tmp_path:
     async with keeping(tmp_path) as served:
         first = task_scheduler_pb2.SubmitTasksRequest(tasks=[spec()])
         cursor = (await served.stub.SubmitTasks(first)).cursor
-        while len(files(tmp_path)) < 2:
-            await served.submit(*[spec() for _ in range(20)])
-        # Compaction comes with the next look of the keeper, at its start: see the restart.
 
-    async with keeping(tmp_path) as served:
-        oldest = await eventually(lambda: _oldest_cursor(served, cursor), within_s=10.0)
+        async def grown() -> str:
+            await served.submit(*[spec() for _ in range(20)])
+            return await _oldest_cursor(served, cursor)
+
+        await eventually(grown, every_s=0.1)
+
+    # Nothing grows here any more, so what is kept stays.
+    async with wire(tmp_path) as served:
+        oldest = await _oldest_cursor(served, cursor)
 
         watch = served.stub.WatchEvents(task_scheduler_pb2.WatchEventsRequest(cursor=oldest))
         behind = await watch.read()

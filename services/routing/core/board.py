@@ -36,6 +36,8 @@ class Board:
         self.waiting = Waiting()
         self.leases = Leases()
         self.effects: list[Effect] = []
+        self.on_probation: dict[Session, float] = {}
+        """Agents with a half-open breaker, and when each is due to be tried."""
         self.dispatch_up = False
         """Whether the scheduler has welcomed this router."""
         self.draining = False

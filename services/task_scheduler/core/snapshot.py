@@ -37,7 +37,7 @@ Row = tuple[Any, ...]
 _DERIVED = frozenset(
     {
         *("attempt_s", "created_s", "queued_s", "renewed_s"),  # this process's clock
-        *("identity", "open_dependencies", "place", "requirement"),
+        *("open_dependencies", "place", "requirement"),
     }
 )
 _STORED = tuple(name for name in Task.__slots__ if name not in _DERIVED)

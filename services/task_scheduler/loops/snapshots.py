@@ -13,7 +13,8 @@ from services.task_scheduler.ports import Codec, StorageFailed, Store
 
 log = logging.getLogger("podium.task_scheduler.snapshots")
 
-LOOK_S = 1.0
+LOOK_S = 0.25
+QUIET_S = 2.0
 QUIET_EVENTS_MIN = 1_000
 """Events that are worth a snapshot when nothing else is to be done."""
 COST_SHARE = 0.25
@@ -50,6 +51,7 @@ class Keeper:
         self._clock = clock
         self._retention = retention
         self._seen_seq = 0
+        self._quiet_from_s = 0.0
         self._not_before_s = 0.0
         self._compact_s = 0.0
 
@@ -65,9 +67,10 @@ class Keeper:
             await self._clock.sleep(LOOK_S)
             now_s = self._clock.now().mono_s
             try:
-                if self._due(now_s):
+                due = self._due(now_s)
+                if due:
                     await self.take()
-                if now_s >= self._compact_s:
+                if due or now_s >= self._compact_s:
                     self._compact_s = now_s + COMPACT_S
                     await self.compact()
             except StorageFailed as failed:
@@ -101,8 +104,10 @@ class Keeper:
 
     def _due(self, now_s: float) -> bool:
         durable_seq = self._committer.durable_seq
-        quiet = durable_seq == self._seen_seq
-        self._seen_seq = durable_seq
+        if durable_seq != self._seen_seq:
+            self._seen_seq = durable_seq
+            self._quiet_from_s = now_s + QUIET_S
+        quiet = now_s >= self._quiet_from_s
         tail = durable_seq - self.snapshot_seq
         wanted = QUIET_EVENTS_MIN if quiet else self._retention.snapshot_events
         return tail >= wanted and now_s >= self._not_before_s
