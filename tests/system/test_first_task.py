@@ -15,6 +15,8 @@ import pytest_asyncio
 from podium.sdk.client import Client, TaskHandle
 from podium.sdk.errors import NotFound, TaskFailed
 from podium.sdk.settings import Settings
+from podium.sim.crew import Plan
+from podium.sim.fleet import Snapshot, experiment
 from podium.v1 import analytics_pb2, event_pb2, task_pb2
 from services.suite import Suite, started
 from tests.support.processes import ROOT, Process, Processes
@@ -221,3 +223,23 @@ async def test_a_stopped_agent_finishes_what_it_has_and_takes_nothing_new(
     assert Counter(each["agent"] for each in answers) == {"g1": 2, "g2": 4}
     assert {each["attempt"] for each in answers} == {1}
     assert leaving.popen.returncode == 0
+
+
+async def test_a_simulated_fleet_does_its_load_and_reports(suite: Suite) -> None:
+    plan = Plan(agent_count=6, profile="fast_accurate", prefix="fleet", types=["search.rank"])
+    seen: list[Snapshot] = []
+    report = await experiment(
+        plan,
+        settings=Settings.from_environment(suite.environ),
+        rate=100.0,
+        duration_s=1.0,
+        interval_s=0.2,
+        watch=seen.append,
+    )
+
+    assert (report.submitted, report.hosts, report.unfinished) == (100, 2, 0)
+    # Each attempt fails with 5 in 100; that all of a task's do is next to impossible.
+    assert report.completed == 100
+    assert 0 < report.latency_p50_ms <= report.latency_p99_ms <= report.latency_max_ms
+    assert sum(said["accepted"] for said in report.hosts_said) >= 100
+    assert seen[-1].completed_count <= 100
