@@ -63,6 +63,11 @@ def size(count: int) -> str:
     return f"{count / 1_000_000:.1f} MB"
 
 
+def many(count: int, noun: str) -> str:
+    """Says how many there are of something: 1 error, 2 errors."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def share(part: float, whole: float) -> str:
     """Says a part of a whole in percent; a dash of nothing."""
     return f"{100 * part / whole:.0f} %" if whole else "-"

@@ -9,7 +9,7 @@ from typing import Any
 from examples.review.checks.duplicates import Copy, copies
 from examples.review.checks.review import Finding, Review, Severity, gravity
 
-A_RULE_MAX = 2  # of one rule among the top findings, so that the others are seen
+A_RULE_MAX = 3  # of one rule among the top findings, so that the others are seen
 
 
 @dataclass(slots=True)
@@ -46,8 +46,10 @@ class Found:
             if isinstance(value, int):
                 sums[name] += value
         if kind == "text.analyze":
-            self.languages[review.facts["language"] or "no prose"] += 1
-            self.keywords.update(review.facts["keywords"])
+            language = review.facts["language"]
+            self.languages[language or "no prose"] += 1
+            if language:
+                self.keywords.update(review.facts["keywords"])
         elif kind == "table.profile":
             facts = review.facts
             self.tables.append(TableFound(path, facts["rows"], facts["columns"]))

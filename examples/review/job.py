@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +19,7 @@ from examples.review.found import Found
 from examples.review.pieces import Piece
 from examples.review.report import Ground, Report, agent_lines, report_of
 from examples.review.screen import Board, Screen
-from examples.review.tally import TYPES, Tally, faults, outcome_of
+from examples.review.tally import TYPES, Tally, faults, first_waits, outcome_of
 from podium.sdk.client import Client, TaskHandle
 from podium.sdk.errors import TaskFailed
 from podium.sdk.settings import Settings
@@ -25,6 +28,8 @@ from podium.v1 import task_pb2
 from services.suite import Ports, Suite
 
 SUBMIT_AT_ONCE = 250
+# So many go one by one before the rest, to measure how soon a free agent gets a task.
+QUIET = 20
 ATTEMPT_S_MAX = 60.0
 AGENTS_S_MAX = 20.0
 BREAKERS_EVERY_S = 0.5
@@ -59,6 +64,7 @@ class Job:
     handles: dict[str, Piece] = field(default_factory=dict)
     reviewed: int = 0
     wall_s: float = 0.0
+    quiet_ids: list[str] = field(default_factory=list)
     all_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -83,13 +89,15 @@ async def run(options: Options, screen: Screen) -> int:
     """
     profiles = fleet.profiles(options.agents)
     job = Job(options, screen, Board(profiles, Tally()))
+    suite.check_ports(options.ports)
     ground, to_do = await asyncio.to_thread(_read, options, screen)
     with suite.folder_of_its_own(options.data_dir) as folder:
         screen.step("Starting the suite, each service a process of its own")
         async with suite.started(folder, options.ports, screen) as running:
-            names = ", ".join(profile.agent_id for profile in profiles)
+            names = ", ".join(profile.agent_id for profile in profiles[: len(fleet.PROFILES)])
+            rest = "" if len(profiles) <= len(fleet.PROFILES) else " and namesakes"
             hosts = min(fleet.HOSTS, len(profiles))
-            screen.step(f"Starting {len(profiles)} agents in {hosts} processes: {names}")
+            screen.step(f"Starting {len(profiles)} agents in {hosts} processes: {names}{rest}")
             log_dir = folder / "logs"
             async with fleet.started(profiles, log_dir=log_dir, environ=running.environ) as agents:
                 settings = Settings.from_environment(running.environ)
@@ -141,32 +149,36 @@ async def _work(client: Client, job: Job, agents: fleet.Fleet, to_do: list[Piece
     """Submits everything and waits for its end."""
     job.board.total = len(to_do)
     job.screen.step(
-        f"Reviewing: {len(to_do):,} tasks by priority, each to an agent that can do it. One agent "
-        "fails on purpose."
+        f"Reviewing: {len(to_do):,} tasks by priority, each to an agent that can do it. "
+        "wobbly fails on purpose."
     )
     started_s = job.board.begun_s = time.monotonic()
     async with job.screen.showing(job.board), asyncio.TaskGroup() as group:
-        first = await _submit(client, job, group, to_do[:1])
-        follower = group.create_task(_follow(client, job, first[0].cursor))
-        watcher = group.create_task(_watch_breakers(client, job))
-        guard = group.create_task(_guard(job, agents))
-        results = [group.create_task(_collect(job, first[0]))]
-        for start in range(1, len(to_do), SUBMIT_AT_ONCE):
-            batch = to_do[start : start + SUBMIT_AT_ONCE]
-            for handle in await _submit(client, job, group, batch):
+        [first] = await _submit(client, job, to_do[:1])
+        aside = [
+            group.create_task(_follow(client, job, first.cursor)),
+            group.create_task(_watch_breakers(client, job)),
+            group.create_task(_guard(job, agents)),
+        ]
+        await _collect(job, first)
+        for piece in to_do[1:QUIET]:
+            [handle] = await _submit(client, job, [piece])
+            await _collect(job, handle)
+        job.quiet_ids = list(job.handles)
+        results = []
+        for start in range(QUIET, len(to_do), SUBMIT_AT_ONCE):
+            for handle in await _submit(client, job, to_do[start : start + SUBMIT_AT_ONCE]):
                 results.append(group.create_task(_collect(job, handle)))
         await asyncio.gather(*results)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 await job.all_ended.wait()
         job.wall_s = time.monotonic() - started_s
-        for task in (follower, watcher, guard):
+        for task in aside:
             task.cancel()
 
 
-async def _submit(
-    client: Client, job: Job, group: asyncio.TaskGroup, batch: Sequence[Piece]
-) -> list[TaskHandle]:
+async def _submit(client: Client, job: Job, batch: Sequence[Piece]) -> list[TaskHandle]:
     handles = await client.submit_many([_spec(piece) for piece in batch])
     for handle, piece in zip(handles, batch, strict=True):
         job.handles[handle.task_id] = piece
@@ -234,6 +246,7 @@ async def _report(client: Client, job: Job, running: Suite, ground: Ground) -> R
     report = report_of(
         ground,
         outcome_of(job.tally, job.handles),
+        first_waits(job.tally, job.quiet_ids),
         faults(job.tally, job.handles, job.reviewed),
         job.found,
         agent_lines(job.board.fleet, job.tally, job.board.breakers),
@@ -268,13 +281,25 @@ async def _stay(job: Job, running: Suite, agents: fleet.Fleet) -> None:
     screen.say("")
     screen.say(f"Dashboard  {running.dashboard}", "bold")
     screen.say("The suite and its agents stay up. Ask them something from another terminal:")
-    task_id = next(iter(job.handles))
-    for command in ("podium stats", "podium agents", f"podium why {task_id}"):
-        screen.say(f"  {command}", "cyan")
+    if job.options.ports == "free":
+        addresses = running.addresses.items()
+        told = (f"PODIUM_{name.upper()}_ADDRESS={address}" for name, address in addresses)
+        screen.say(f"  export {' '.join(told)}", "cyan")
+    task_id = asked.most_retried(job.tally, job.handles) or next(iter(job.handles))
+    for question in ("stats", "agents", f"why {task_id}", f"trace {task_id}"):
+        screen.say(f"  {_command_line()} {question}", "cyan")
     screen.say("Ctrl-C stops everything.", "dim")
-    told = 0
+    lost = 0
     while True:
         await asyncio.sleep(0.5)
-        if agents.lost != told:
-            told = agents.lost
+        if agents.lost != lost:
+            lost = agents.lost
             screen.trouble(f"A process of agents has ended; its log is in {agents.log_dir}.")
+
+
+def _command_line() -> str:
+    """Returns how `podium` is called from here: by its path unless it is on the search path."""
+    installed = Path(sys.executable).with_name("podium")
+    if shutil.which("podium") or not installed.exists():
+        return "podium"
+    return os.path.relpath(installed)

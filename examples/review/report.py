@@ -8,6 +8,7 @@ from typing import Any
 
 from examples.review.checks.duplicates import Copy
 from examples.review.checks.review import Finding
+from examples.review.figures import Latency
 from examples.review.fleet import Profile
 from examples.review.found import Found
 from examples.review.tally import Outcome, Tally
@@ -53,7 +54,11 @@ class Retried:
 
 @dataclass(slots=True)
 class Report:
-    """The whole report."""
+    """The whole report.
+
+    Attributes:
+        quiet: from the queue to the agent, for the tasks that were submitted one by one.
+    """
 
     folders: list[str]
     files: int
@@ -61,6 +66,7 @@ class Report:
     left_out: dict[str, int]
     wall_s: float
     outcome: Outcome
+    quiet: Latency
     faults: list[str]
     kinds: dict[str, int]
     severities: dict[str, int]
@@ -102,6 +108,7 @@ class Ground:
 def report_of(
     ground: Ground,
     outcome: Outcome,
+    quiet: Latency,
     faults: Sequence[str],
     found: Found,
     agents: Sequence[AgentLine],
@@ -116,6 +123,7 @@ def report_of(
         left_out=dict(ground.left_out),
         wall_s=wall_s,
         outcome=outcome,
+        quiet=quiet,
         faults=list(faults),
         kinds=dict(found.reviews.most_common()),
         severities=found.by_severity(),

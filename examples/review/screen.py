@@ -66,8 +66,8 @@ class Screen:
         self._clock = clock
 
     def say(self, text: str, style: str = "") -> None:
-        """Prints one line; what comes out of files is never markup."""
-        self.console.print(Text(text, style=style))
+        """Prints one line, which the terminal may wrap; what comes out of files is no markup."""
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
     def step(self, text: str) -> None:
         """Prints what happens next."""
@@ -79,7 +79,7 @@ class Screen:
 
     def trouble(self, text: str) -> None:
         """Prints what went wrong and what to do."""
-        self.console.print(Text(text, style="bold red"))
+        self.console.print(Text(text, style="bold red"), soft_wrap=True)
 
     @asynccontextmanager
     async def showing(self, board: Board) -> AsyncIterator[None]:

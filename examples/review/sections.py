@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from examples.review.figures import Latency, duration, share, size
+from examples.review.figures import Latency, duration, many, share, size
 from examples.review.report import Report
 
 TITLES = {
@@ -53,10 +53,11 @@ def _summary(report: Report) -> Section:
     out = report.left_out
     grades = report.severities
     lines = [
-        f"{report.files:,} files ({size(report.file_bytes)}) of {' and '.join(report.folders)} "
-        f"were reviewed in {duration(report.wall_s)}, as {report.outcome.submitted:,} tasks.",
-        f"Found: {grades['error']:,} errors, {grades['warning']:,} warnings, "
-        f"{grades['note']:,} notes.",
+        f"{many(report.files, 'file')} ({size(report.file_bytes)}) of "
+        f"{' and '.join(report.folders)}, reviewed in {duration(report.wall_s)} as "
+        f"{many(report.outcome.submitted, 'task')}.",
+        f"Found: {many(grades['error'], 'error')}, {many(grades['warning'], 'warning')}, "
+        f"{many(grades['note'], 'note')}.",
     ]
     if python := report.sums.get("python.review"):
         documented = share(python["documented"], python["documentable"])
@@ -117,20 +118,22 @@ def _tasks(report: Report) -> Section:
     rate = outcome.submitted / report.wall_s if report.wall_s else 0.0
     lines = [
         f"{outcome.submitted:,} submitted = {ends or 'none ended'}. {rate:,.0f} tasks a second.",
-        f"{outcome.attempts:,} attempts; {outcome.retried} tasks needed more than one.",
+        f"{many(outcome.attempts, 'attempt')}; {many(outcome.retried, 'task')} took more than one.",
     ]
     if outcome.failures:
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.failures.items()))
         lines.append(f"Attempts failed by: {told}.")
     if report.breaker_openings:
-        told = ", ".join(f"{name} {n} times" for name, n in sorted(report.breaker_openings.items()))
-        lines.append(f"The circuit breaker opened for: {told}.")
+        openings = sorted(report.breaker_openings.items())
+        told = ", ".join(f"{name} ({many(times, 'time')})" for name, times in openings)
+        lines.append(f"The circuit breaker took out of work: {told}.")
     if outcome.policies:
         told = ", ".join(f"{name} {count:,}" for name, count in sorted(outcome.policies.items()))
         lines.append(f"Agents were chosen by: {told}.")
     lines += [f"DOES NOT ADD UP: {fault}" for fault in report.faults]
     rows = [
-        _latency("waiting for an agent", outcome.waited),
+        _latency(f"waiting, first {report.quiet.count} one by one", report.quiet),
+        _latency("waiting, all", outcome.waited),
         _latency("running", outcome.ran),
         _latency("from submit to result", outcome.total),
     ]
@@ -155,7 +158,7 @@ def _agents(report: Report) -> Section:
                 f"{agent.failed:,}" if agent.failed else "",
                 share(agent.completed, ended),
                 duration(agent.mean_s) if agent.completed else "-",
-                duration(agent.busy_s),
+                duration(agent.busy_s) if agent.completed else "-",
                 agent.breaker,
             )
         )

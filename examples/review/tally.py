@@ -225,6 +225,12 @@ def outcome_of(tally: Tally, task_ids: Iterable[str]) -> Outcome:
     )
 
 
+def first_waits(tally: Tally, task_ids: Iterable[str]) -> Latency:
+    """Returns how long tasks waited for their first agent."""
+    records = (tally.records[task_id] for task_id in task_ids if task_id in tally.records)
+    return Latency.of([record.attempts[0].waited_s for record in records if record.attempts])
+
+
 def faults(tally: Tally, task_ids: Iterable[str], reviewed: int) -> list[str]:
     """Returns in sentences what does not add up; nothing when all does.
 

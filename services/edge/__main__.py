@@ -11,6 +11,7 @@ from importlib import metadata
 import grpc.aio
 from aiohttp import web
 
+from services.edge.adapters.identity import door
 from services.edge.adapters.pages import Files, application, http_log
 from services.edge.adapters.peers import GrpcPeers
 from services.edge.adapters.protojson import JsonCodec
@@ -29,6 +30,7 @@ from services.kernel.serving import Assembled, ServiceSpec, main
 @asynccontextmanager
 async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
     """Put Edge together."""
+    visitors = door(settings, clock)
     channels = [
         dial(address)
         for address in (
@@ -46,6 +48,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         GrpcPeers(scheduler, registry, analytics),
         sessions,
         origins,
+        visitors,
         clock,
         Limits(
             connections_max=settings.connections_max,

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse
 from podium.v1.session_pb2 import AgentFrame, RouterFrame
+from services.kernel.auth import Principal
+
+
+class Identity(NamedTuple):
+    """Who a visitor is."""
+
+    principal: Principal
+    expire_s: float
+    """When that ends to be so, in seconds since the epoch."""
+
+
+class Door(Protocol):
+    """Tells visitors apart."""
+
+    def identify(self, token: str) -> Identity:
+        """Return who shows this token, empty for none; raise Unauthenticated."""
+        ...
 
 
 class Codec(Protocol):

@@ -20,9 +20,9 @@ log = logging.getLogger("podium.kernel.follow")
 backoff_s_min = 0.1
 backoff_s_max = 5.0
 
-# Canonical codes with which a source refuses a position: what was there is gone, or never was.
-_COMPACTED = "OUT_OF_RANGE"
-_UNKNOWN = "INVALID_ARGUMENT"
+# Reasons with which a source refuses a position: what was there is gone, or never was.
+_COMPACTED = "CURSOR_COMPACTED"
+_UNKNOWN = "CURSOR_INVALID"
 
 
 class Batch(Protocol):
@@ -105,8 +105,8 @@ class Follower(Generic[B]):
             self.trouble = ""
 
     def _refused(self, error: PodiumError) -> None:
-        if self.cursor and error.code in (_COMPACTED, _UNKNOWN):
-            if error.code == _UNKNOWN:
+        if self.cursor and error.reason in (_COMPACTED, _UNKNOWN):
+            if error.reason == _UNKNOWN:
                 self._begin_anew()
             log.warning("%s is read from its start: %s", self._source, error.message)
             self.cursor = ""

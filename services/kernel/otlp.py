@@ -16,6 +16,7 @@ log = logging.getLogger("podium.kernel.otlp")
 
 export_method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 batch_len_max = 2_048
+attributes_len_max = 4_096
 interval_s = 0.2
 export_s_max = 2.0
 tries_max = 3
@@ -32,6 +33,8 @@ Send = Callable[[bytes], None]
 def _varint(value: int) -> bytes:
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -62,9 +65,9 @@ class Encoder:
         attribute = self._attribute(0x0A, "service.name", service_name)
         self._resource = _field(0x0A, attribute)
         self._scope = _field(0x0A, _field(0x0A, b"podium"))
-        # Keys and names are constants of the code, so both stay small.
-        self._keys: dict[str, bytes] = {}
+        # Names are constants of the code, so they stay few.
         self._names: dict[str, bytes] = {}
+        self._attributes: dict[tuple[str, Value, type], bytes] = {}
 
     def request(self, spans: Iterable[Span]) -> bytes:
         """Return the bytes of one request holding `spans`."""
@@ -82,22 +85,22 @@ class Encoder:
             if len(self._names) < 256:
                 self._names[name] = named
         parts = [
-            b"\x0a\x10",
-            trace_id.to_bytes(16, "big"),
-            b"\x12\x08",
-            span_id.to_bytes(8, "big"),
+            b"\x0a\x10%b\x12\x08%b" % (trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")),
             b"\x22\x08" + parent_id.to_bytes(8, "big") if parent_id else b"",
             named,
             _TIMES(0x39, start_ns, 0x41, end_ns),
         ]
+        known = self._attributes
         for key, value in attributes:
-            known = self._keys.get(key)
-            if known is None:
-                known = _field(0x0A, key.encode("utf-8", "replace"))
-                if len(self._keys) < 1_024:
-                    self._keys[key] = known
-            body = _value(value)
-            parts.append(_field(0x4A, known + b"\x12" + _varint(len(body)) + body))
+            # Types, agents and policies come again and again; a task's id comes a few times.
+            # The class is part of it since 1, 1.0 and True are equal.
+            attribute = (key, value, value.__class__)
+            body = known.get(attribute)
+            if body is None:
+                if len(known) >= attributes_len_max:
+                    known.clear()
+                body = known[attribute] = self._attribute(0x4A, key, value)
+            parts.append(body)
         if error:
             message = _field(0x12, error.encode("utf-8", "replace"))
             parts.append(_field(0x7A, message + _STATUS_ERROR))

@@ -49,7 +49,7 @@ class Learning:
         self._told = asyncio.Event()
         self._pushed_s = clock.now().mono_s
         self._checkpoint_s = clock.now().mono_s
-        self._kept_seq = 0
+        self._kept_outcomes = 0
         self._writing = asyncio.Lock()
         self.revision = 1
         self.restored_cursor = self._restore()
@@ -68,6 +68,10 @@ class Learning:
     def begin_anew(self) -> None:
         """Forget everything: the event log is another one."""
         self._learner.reset(empty())
+        self._kept_outcomes = 0
+        self._newest = self._derive()
+        if not self.policy.pinned:
+            self._use(self._newest)
 
     async def run(self) -> None:
         """Keep the model current until cancelled."""
@@ -91,7 +95,7 @@ class Learning:
         """Keep what is known now as a version, unless nothing was learned since the last one."""
         async with self._writing:
             self._checkpoint_s = self._clock.now().mono_s
-            if self._learner.event_seq == self._kept_seq or not self._learner.sums.outcome_count:
+            if self._learner.sums.outcome_count == self._kept_outcomes:
                 return
             # Sums and cursor must be of the same moment, and the version that of the model in use.
             sums, cursor = self._learner.sums.copy(), self._cursor()
@@ -106,7 +110,7 @@ class Learning:
             except OSError as error:
                 log.warning("The model could not be kept on disk: %s", error)
                 return
-            self._kept_seq = sums.event_seq
+            self._kept_outcomes = sums.outcome_count
 
     def listed(self) -> list[Kept]:
         """Return the versions on record and the one in use, newest first."""
@@ -157,7 +161,7 @@ class Learning:
                 self._versions.drop(kept.version)
                 continue
             self._learner.reset(checkpoint.sums)
-            self._kept_seq = checkpoint.sums.event_seq
+            self._kept_outcomes = checkpoint.sums.outcome_count
             log.info("Learning continues from version %s", kept.version)
             return checkpoint.cursor
         return ""

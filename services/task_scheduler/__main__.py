@@ -18,7 +18,7 @@ from services.task_scheduler.adapters.memory import MemoryJournal
 from services.task_scheduler.adapters.observe import Observer, expose
 from services.task_scheduler.adapters.sqlite import SqliteJournal
 from services.task_scheduler.config import Settings
-from services.task_scheduler.core.book import Limits
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.loops import Committer
 from services.task_scheduler.ports import Journal
@@ -55,13 +55,19 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                 observed.tracer,
                 Defaults(settings.max_retries),
             )
+
+            async def drain() -> None:
+                await committer.drain()
+                feed.close()
+                links.close()
+
             running = asyncio.create_task(committer.run())
             try:
                 yield Assembled(
                     register=lambda server: add_to_server(servicer, server),
                     service_names=(SERVICE_NAME,),
                     ready=lambda: committer.waits_for,
-                    drain=committer.drain,
+                    drain=drain,
                     telemetry=observed,
                     policy=POLICY,
                     loops=(running,),

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from services.kernel.config import Common, setting
 from services.kernel.parsers import as_choice, as_count, as_integer, as_port, as_seconds, as_size
+from services.task_scheduler.ports import FAILPOINT_ACTIONS, FAILPOINTS
+
+_FAILPOINT = re.compile(
+    rf"({'|'.join(FAILPOINTS)})=({'|'.join(FAILPOINT_ACTIONS)})(:[0-9]+)?(@[0-9]+)?"
+)
+
+
+def as_failpoints(text: str) -> str:
+    """Return the text when it names failpoints."""
+    if not all(_FAILPOINT.fullmatch(part.strip()) for part in text.split(",")):
+        raise ValueError(
+            f"must be point=action with a point of {', '.join(FAILPOINTS)} and an action of "
+            f"{', '.join(FAILPOINT_ACTIONS)}"
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -78,4 +94,5 @@ class Settings(Common):
         "PODIUM_FAILPOINTS",
         "",
         "faults to inject, for tests: point=action[:ms][@passes], separated by commas",
+        parse=as_failpoints,
     )

@@ -13,6 +13,9 @@ from services.task_scheduler.core.orders import Order
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.task import Task
 
+FAILPOINTS = ("before_append", "after_append", "after_sync", "before_reply", "before_dispatch")
+FAILPOINT_ACTIONS = ("crash", "delay", "error", "full")
+
 Failpoint = Callable[[str], None]
 """Called with the name of an edge of the write path; tests make it crash, wait or raise there."""
 

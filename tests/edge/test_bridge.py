@@ -221,6 +221,37 @@ async def test_draining_tells_everybody_to_go_elsewhere_and_lets_nobody_in(edge:
     assert caught.value.status == 503
 
 
+async def raw_socket(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connects without a library: nothing is read, and no ping answered, unless a test does it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1_024)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: podium.v1.json\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def test_a_dead_connection_is_found_by_pings_and_a_quiet_one_lives(start: Start) -> None:
+    edge = await start(ping_s=0.2)
+    quiet = await edge.connect()
+    alive = asyncio.create_task(quiet.socket.receive())  # answers pings
+    _, writer = await raw_socket(edge)
+    await eventually(lambda: connections(edge, 2))
+
+    await eventually(lambda: connections(edge, 1))
+
+    await asyncio.sleep(0.5)  # two pings more: the quiet one must not be found dead by then
+    assert not alive.done()
+    alive.cancel()
+    writer.close()
+
+
+async def connections(edge: Edge, count: int) -> bool:
+    return await metric(edge, "podium_edge_connections") == count
+
+
 async def metric(edge: Edge, name: str) -> float:
     async with edge.http.get(f"{edge.url}/metrics") as response:
         text = await response.text()
@@ -231,13 +262,7 @@ async def test_a_reader_that_stands_still_is_cut_off_and_the_others_feel_nothing
     start: Start,
 ) -> None:
     edge = await start(write_deadline_s=0.3)
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1_024)
-    writer.write(
-        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Protocol: podium.v1.json\r\n\r\n"
-    )
-    await reader.readuntil(b"\r\n\r\n")
+    _, writer = await raw_socket(edge)
     message = b'{"ref":"w","watch":{"taskIds":["t-1"]}}'
     writer.write(b"\x81" + bytes([0x80 | len(message)]) + b"\0\0\0\0" + message)
     await eventually(lambda: edge.peers.scheduler.watching)

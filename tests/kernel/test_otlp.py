@@ -54,6 +54,17 @@ def test_the_bytes_say_what_the_span_said() -> None:
     assert request.SerializeToString(deterministic=True) == encoded
 
 
+def test_equal_values_of_different_types_keep_their_types() -> None:
+    values = (1, True, 1.0)
+    spans: list[Span] = [(1, 2, 0, "submit", 5, 6, (("n", value),), "") for value in values]
+
+    request = ExportTraceServiceRequest.FromString(Encoder("routing").request(spans * 2))
+
+    found = request.resource_spans[0].scope_spans[0].spans
+    kinds = [span.attributes[0].value.WhichOneof("value") for span in found]
+    assert kinds == ["int_value", "bool_value", "double_value"] * 2
+
+
 def test_text_that_is_no_text_does_not_stop_a_batch() -> None:
     encoded = Encoder("x").request([(1, 2, 0, "\ud800", 1, 2, (("k", "\udfff"),), "\ud800")])
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples.review.figures import Latency, duration, mean, percentile, share, size
+from examples.review.figures import Latency, duration, many, mean, percentile, share, size
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,5 @@ def test_a_duration_reads_as_people_say_it(seconds: float, said: str) -> None:
 
 def test_sizes_and_shares_read_as_people_say_them() -> None:
     assert [size(n) for n in (812, 14_200, 37_680_000)] == ["812 bytes", "14.2 kB", "37.7 MB"]
+    assert [many(1, "task"), many(2_000, "task")] == ["1 task", "2,000 tasks"]
     assert [share(1, 3), share(0, 5), share(0, 0)] == ["33 %", "0 %", "-"]

@@ -77,9 +77,10 @@ def test_a_folder_is_reviewed_by_real_agents_and_everything_adds_up(
     assert report["reconciles"] is True
     assert report["left_out"] == {"binary": 1}
     outcome = report["outcome"]
-    # A task for each of the 31 files, and bundles: secrets and copies of programs, secrets of rest.
-    assert outcome["submitted"] == 31 + 3
-    assert outcome["ends"] == {"completed": 34}
+    # One for each file; programs in three bundles, as the large one has its own, each scanned for
+    # secrets and for copies; and one bundle of the other files.
+    assert outcome["submitted"] == 31 + 3 * 2 + 1
+    assert outcome["ends"] == {"completed": 38}
     assert outcome["retried"] >= 1
     assert outcome["failures"]["FLAKY"] >= 1
     assert report["rules"]["python.review"] == {"mutable-default": 1, "syntax-error": 1}

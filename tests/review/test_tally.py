@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples.review.tally import TYPES, Tally, faults, outcome_of
+from examples.review.tally import TYPES, Tally, faults, first_waits, outcome_of
 from podium.v1 import event_pb2
 
 E = event_pb2.Event
@@ -73,6 +73,15 @@ def test_a_retry_is_held_against_the_agent_that_failed() -> None:
     assert outcome.policies == {"formula": 1, "learned": 1}
     assert log.tally.counts["retries"] == 1
     assert [a.agent_id for a in log.tally.records["t1"].attempts] == ["wobbly", "ada"]
+
+
+def test_the_first_wait_of_a_task_is_that_before_any_retry() -> None:
+    log = Log().started("t1", "wobbly", 0.003).failed_attempt("t1", "wobbly")
+    log.started("t1", "ada", 9.0)
+
+    waits = first_waits(log.tally, ["t1", "never started"])
+
+    assert (waits.count, waits.max_s) == (1, pytest.approx(0.003))
 
 
 def test_a_handed_back_task_frees_the_agent_without_a_failure() -> None:

@@ -102,12 +102,12 @@ def test_a_model_is_made_by_its_own_validation() -> None:
     ("annotation", "data", "told"),
     [
         (Order, b"{}", "name is missing"),
-        (Order, b"[]", "not a JSON object"),
-        (Order, b'{"name":1}', "name is not str"),
-        (Order, b'{"name":"x","count":1.5}', "count is not int"),
-        (Order, b'{"name":"x","count":true}', "count is not int"),
-        (Order, b'{"name":"x","price":"1"}', "price is not float"),
-        (Order, b'{"name":"x","tags":{}}', "tags is not list"),
+        (Order, b"[]", "is not an object"),
+        (Order, b'{"name":1}', "name is not a string"),
+        (Order, b'{"name":"x","count":1.5}', "count is not an integer"),
+        (Order, b'{"name":"x","count":true}', "count is not an integer"),
+        (Order, b'{"name":"x","price":"1"}', "price is not a number"),
+        (Order, b'{"name":"x","tags":{}}', "tags is not a list"),
         (Order, b'{"name":"x","colour":1,"size":2}', "colour is not known; size is not known"),
         (dict, b"{", "not application/json"),
         (str, b"\xff", "not UTF-8"),
@@ -120,4 +120,4 @@ def test_a_payload_that_does_not_fit_fails_the_task_for_good_and_says_which_fiel
     with pytest.raises(TaskError, match=told) as caught:
         payloads.decoder(annotation)(Payload(content_type="application/json", data=data))
 
-    assert (caught.value.reason, caught.value.retryable) == ("PAYLOAD_INVALID", False)
+    assert (caught.value.reason, caught.value.retryable) == ("INVALID_PAYLOAD", False)

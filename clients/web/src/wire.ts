@@ -56,6 +56,8 @@ export interface Spoken {
 export class Wire {
   state: State = "connecting";
   notice: NoticeJson | undefined;
+  /** Connections that failed in a row. */
+  failures = 0;
   onstate: (state: State) => void = () => {};
 
   #socket: WebSocket | undefined;
@@ -63,7 +65,6 @@ export class Wire {
   #asked = new Map<string, Asked>();
   #watched = new Map<string, Watched>();
   #spoken = new Map<string, Spoken>();
-  #failures = 0;
   #heardAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #pinger: ReturnType<typeof setInterval>;
@@ -155,7 +156,7 @@ export class Wire {
     };
     socket.onmessage = (event) => {
       this.#heardAt = Date.now();
-      this.#failures = 0;
+      this.failures = 0;
       this.#take(JSON.parse(event.data as string) as BridgeResponseJson);
     };
     socket.onclose = () => {
@@ -167,11 +168,12 @@ export class Wire {
     this.#socket = undefined;
     for (const { closed } of this.#spoken.values()) closed();
     if (this.state === "closed") return;
-    this.#setState("connecting");
     // Full jitter: a thousand tabs must not come back in the same moment.
-    const ceiling = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(++this.#failures, 10));
+    const ceiling = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(++this.failures, 10));
     const wait = BACKOFF_MS_MIN / 2 + Math.random() * ceiling;
     this.#timer = setTimeout(() => this.#open(), wait);
+    this.state = "connecting";
+    this.onstate(this.state);
   }
 
   #take(response: BridgeResponseJson): void {

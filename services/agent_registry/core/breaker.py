@@ -69,7 +69,8 @@ class Breaker:
             return False
         self._recent = deque(kept, maxlen=window_len)
         if self.state is State.OPEN and not self._is_bad(now_s):
-            self.close()
+            # What else it failed still counts.
+            self.state = State.CLOSED
             return True
         return False
 

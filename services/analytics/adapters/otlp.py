@@ -24,10 +24,9 @@ key_len = 8
 # Fields 1 and 2 of a span: trace id and span id. Serializers write fields in order, so they stand
 # together; links match as well, which only makes a request look relevant that is not.
 _TRACES: Callable[[bytes], list[bytes]] = re.compile(rb"\x0a\x10(.{16})\x12\x08", re.DOTALL).findall
-# KeyValue{key: "task.id", value: AnyValue{string_value}}: the length, then at least the id, since
-# the tag of the attribute that follows is the letter J.
+# KeyValue{key: "task.id", value: AnyValue{string_value}}: the length of the text, and what follows.
 _TASKS: Callable[[bytes], list[tuple[bytes, bytes]]] = re.compile(
-    rb"\x0a\x07task\.id\x12.\x0a(.)([A-Za-z0-9._:-]{1,64})", re.DOTALL
+    rb"\x0a\x07task\.id\x12.\x0a([\x01-\x40])(?=(.{1,64}))", re.DOTALL
 ).findall
 
 
@@ -43,8 +42,7 @@ def contents(request: bytes) -> Contents:
     """Return what `request` is about."""
     traces = _TRACES(request)
     keys = {trace[-key_len:] for trace in traces}
-    tasks = {task[: length[0]] for length, task in _TASKS(request)}
-    keys.update(task_key(task.decode()) for task in tasks)
+    keys.update(map(_key, {text[: length[0]] for length, text in _TASKS(request)}))
     return Contents(len(traces), b"".join(sorted(keys)))
 
 
@@ -55,7 +53,11 @@ def trace_key(trace_id: str) -> bytes:
 
 def task_key(task_id: str) -> bytes:
     """Return the key of a task."""
-    return blake2b(task_id.encode(), digest_size=key_len).digest()
+    return _key(task_id.encode())
+
+
+def _key(text: bytes) -> bytes:
+    return blake2b(text, digest_size=key_len).digest()
 
 
 def spans(request: bytes) -> Iterator[Span]:

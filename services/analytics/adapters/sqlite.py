@@ -14,15 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
 
 from services.analytics.adapters import otlp
 from services.analytics.core.trace import Span
 from services.kernel.errors import Unavailable
 
 log = logging.getLogger("podium.analytics.spans")
-
-T = TypeVar("T")
 
 queue_bytes_max = 67_108_864
 """Requests that wait to be written; more are turned away."""
@@ -52,6 +49,7 @@ class SqliteSpans:
         self._questions: deque[Callable[[sqlite3.Connection], None]] = deque()
         self._wake = threading.Event()
         self._closing = False
+        self._fault: sqlite3.Error | None = None
         self._bytes_len = 0
         self.spans_len = 0
         self.dropped = 0
@@ -88,17 +86,20 @@ class SqliteSpans:
         self._wake.set()
         await asyncio.to_thread(self._thread.join)
 
-    async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    async def _ask(self, question: Callable[[sqlite3.Connection], list[Span]]) -> list[Span]:
         if self._closing:
             raise Unavailable("DRAINING", "Analytics is stopping: ask again in a moment.")
-        answer: Future[T] = Future()
+        answer: Future[list[Span]] = Future()
 
         def put(file: sqlite3.Connection) -> None:
             if not answer.set_running_or_notify_cancel():
                 return
             try:
                 answer.set_result(question(file))
-            # Goes to whoever asked.
+            except sqlite3.Error as error:
+                self._fault = error
+                answer.set_result([])
+            # A bug: it goes to whoever asked, and the thread lives on.
             except Exception as error:
                 answer.set_exception(error)
 
@@ -114,13 +115,20 @@ class SqliteSpans:
             closing = self._closing
             try:
                 self._write(file)
+                while self._questions and self._fault is None:
+                    question = self._questions.popleft()
+                    # Whoever asks finds what was added before the question.
+                    self._write(file)
+                    question(file)
             except sqlite3.Error as error:
+                self._fault = error
+            if self._fault is not None:
                 # A full disk, or a file that somebody broke: spans are lost, nothing else.
-                log.warning("Spans could not be written: %s", error)
-                file = self._reopened(file, error)
-            while self._questions:
-                self._questions.popleft()(file)
-            if closing:
+                log.warning("Spans could not be written or read: %s", self._fault)
+                self._fault = None
+                file = self._mended(file)
+                self._wake.set()
+            elif closing:
                 file.close()
                 return
 
@@ -156,15 +164,19 @@ class SqliteSpans:
             log.warning("Spans are kept in memory: %s", error)
             return self._prepared(":memory:")
 
-    def _reopened(self, file: sqlite3.Connection, error: sqlite3.Error) -> sqlite3.Connection:
-        # A full disk passes (an OperationalError), a broken file stays broken.
-        if type(error) is sqlite3.DatabaseError:
-            file.close()
-            return self._renewed(error)
-        if file.in_transaction:
-            file.execute("ROLLBACK")
-        self._recount(file)
-        return file
+    def _mended(self, file: sqlite3.Connection) -> sqlite3.Connection:
+        """Return `file` if what was wrong passes, as a full disk does, or else a new one."""
+        try:
+            if file.in_transaction:
+                file.execute("ROLLBACK")
+            if file.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                self._recount(file)
+                return file
+            error: Exception = sqlite3.DatabaseError("the file is damaged")
+        except sqlite3.Error as fault:
+            error = fault
+        file.close()
+        return self._renewed(error)
 
     def _write(self, file: sqlite3.Connection) -> None:
         while self._queue:

@@ -22,6 +22,9 @@ agents_len_max = 1_024
 rows_len_max = 250_000
 """Rows of closed windows of one length, 50 MB; the oldest windows lose their agents beyond it."""
 
+rows_told_max = 10_000
+"""Rows of one answer, a tenth of a second's work; the oldest windows are told without theirs."""
+
 other = "other"
 
 
@@ -123,7 +126,9 @@ class _Open:
         if fact.agent_id:
             _of(self.agents, fact.agent_id, agents_len_max).count(fact.kind, timed)
 
-    def view(self, start_ms: int, length_ms: int) -> View:
+    def view(self, start_ms: int, length_ms: int, *, rows: bool = True) -> View:
+        if not rows:
+            return View(start_ms, length_ms, False, self.total.row(""))
         types = tuple(statistics.row(key) for key, statistics in self.types.items())
         agents = tuple(statistics.row(key) for key, statistics in self.agents.items())
         return View(start_ms, length_ms, False, self.total.row(""), types, agents)
@@ -154,12 +159,12 @@ class _Closed:
         self._keys = self._keys[: self._types_len]
         del self._numbers[(1 + self._types_len) * _row_len :]
 
-    def view(self, start_ms: int, length_ms: int) -> View:
-        rows = [self._row(index, key) for index, key in enumerate(("", *self._keys))]
-        types, agents = rows[1 : 1 + self._types_len], rows[1 + self._types_len :]
-        return View(
-            start_ms, length_ms, True, rows[0], tuple(types), tuple(agents), self.late_count
-        )
+    def view(self, start_ms: int, length_ms: int, *, rows: bool = True) -> View:
+        keys = ("", *self._keys) if rows else ("",)
+        told = [self._row(index, key) for index, key in enumerate(keys)]
+        types = tuple(told[1 : 1 + self._types_len])
+        agents = tuple(told[1 + self._types_len :])
+        return View(start_ms, length_ms, True, told[0], types, agents, self.late_count)
 
     def _row(self, index: int, key: str) -> Row:
         numbers = self._numbers[index * _row_len : (index + 1) * _row_len]
@@ -186,17 +191,26 @@ class Series:
         """Count an event in its window; False when that is closed."""
         start_ms = fact.time_ms - fact.time_ms % self.length_ms
         if start_ms < self._next_ms:
-            late_for = self._closed.get(start_ms)
-            if late_for is not None:
-                late_for.late_count += 1
+            if start_ms >= self._next_ms - windows_len_max * self.length_ms:
+                self._late(start_ms)
             return False
         window = self._open.get(start_ms)
         if window is None:
             window = self._open[start_ms] = _Open()
-            if self._first_ms is None:
-                self._first_ms = start_ms
+            self._reach(start_ms)
         window.count(fact, timed)
         return True
+
+    def _late(self, start_ms: int) -> None:
+        closed = self._closed.get(start_ms)
+        if closed is None:
+            closed = self._closed[start_ms] = _Closed(self._view(start_ms))
+            self._rows_len += closed.rows_len
+            self._reach(start_ms)
+        closed.late_count += 1
+
+    def _reach(self, start_ms: int) -> None:
+        self._first_ms = start_ms if self._first_ms is None else min(self._first_ms, start_ms)
 
     def close_until(self, time_ms: int) -> int:
         """Close every window that ends at `time_ms` or before; return how many had events."""
@@ -220,17 +234,22 @@ class Series:
         last_ms = max([until_ms - until_ms % length_ms, *self._open])
         oldest_ms = last_ms - (windows_len_max - 1) * length_ms
         begin_ms = max(self._first_ms, oldest_ms, since_ms - since_ms % length_ms)
-        return [self._view(start_ms) for start_ms in range(begin_ms, last_ms + 1, length_ms)]
+        told: list[View] = []
+        rows_left = rows_told_max
+        for start_ms in range(last_ms, begin_ms - 1, -length_ms):
+            told.append(self._view(start_ms, rows=rows_left > 0))
+            rows_left -= len(told[-1].types) + len(told[-1].agents)
+        return told[::-1]
 
     def newest(self, count: int, until_ms: int) -> list[View]:
         """Return the last `count` windows up to that of `until_ms`, oldest first."""
         last_ms = max([until_ms - until_ms % self.length_ms, *self._open])
         return self.views(last_ms - (count - 1) * self.length_ms, until_ms)
 
-    def _view(self, start_ms: int) -> View:
+    def _view(self, start_ms: int, *, rows: bool = True) -> View:
         window = self._open.get(start_ms) or self._closed.get(start_ms)
         if window is not None:
-            return window.view(start_ms, self.length_ms)
+            return window.view(start_ms, self.length_ms, rows=rows)
         return View(start_ms, self.length_ms, start_ms < self._next_ms, _nothing)
 
     def _shrink(self, next_ms: int) -> None:
@@ -239,7 +258,7 @@ class Series:
             self._rows_len -= self._closed.pop(start_ms).rows_len
         if self._first_ms is not None:
             self._first_ms = max(self._first_ms, oldest_ms)
-        # In order of closing, and therefore of time.
+        # In order of closing, and therefore nearly of time.
         for closed in self._closed.values():
             if self._rows_len <= rows_len_max:
                 break
@@ -289,8 +308,8 @@ class Windows:
 def _of(statistics: dict[str, Statistics], key: str, len_max: int) -> Statistics:
     known = statistics.get(key)
     if known is None:
-        if len(statistics) >= len_max and key != other:
-            # One of the places is kept for all that find none.
+        # The last place is for all that find none.
+        if len(statistics) >= len_max - 1 and key != other:
             return _of(statistics, other, len_max)
         known = statistics[key] = Statistics()
     return known

@@ -10,9 +10,11 @@ from podium.v1.session_pb2 import AgentFrame, Detached, Refusal, RouterFrame, Su
 from services.edge.core.speakers import Speaker, Speakers
 from services.edge.ports import Sessions
 from services.kernel import limits
+from services.kernel.auth import Principal
 from services.kernel.errors import (
     FailedPrecondition,
     InvalidArgument,
+    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
@@ -41,7 +43,7 @@ class Agents:
         self._tell = tell
         self._strike = strike
 
-    def speak(self, connection: int, frames: Iterable[AgentFrame]) -> None:
+    def speak(self, connection: int, principal: Principal, frames: Iterable[AgentFrame]) -> None:
         """Pass on frames of one connection, in order.
 
         Raises:
@@ -50,7 +52,7 @@ class Agents:
         passed: list[AgentFrame] = []
         try:
             for index, frame in enumerate(frames):
-                self._admit(connection, frame, f"agent.frames[{index}]", passed)
+                self._admit(connection, principal, frame, f"agent.frames[{index}]", passed)
                 passed.append(frame)
         finally:
             self._send(connection, passed)
@@ -102,7 +104,12 @@ class Agents:
             self._tell(connection, BridgeResponse(agent=RouterFrames(frames=frames)))
 
     def _admit(
-        self, connection: int, frame: AgentFrame, path: str, passed: list[AgentFrame]
+        self,
+        connection: int,
+        principal: Principal,
+        frame: AgentFrame,
+        path: str,
+        passed: list[AgentFrame],
     ) -> None:
         """Check what would end the shared stream, or speak for somebody else's agent."""
         arm = frame.WhichOneof("frame")
@@ -111,6 +118,7 @@ class Agents:
         if arm == "detached":
             raise InvalidArgument("INVALID_FIELD", f"{path}.detached is for bridges alone.")
         if arm == "hello":
+            _check_rights(principal, frame)
             self._hello(connection, frame, path, passed)
         elif not self._speakers.speaks(connection, frame.agent_id):
             raise FailedPrecondition(
@@ -186,6 +194,28 @@ def check_hello(frame: AgentFrame, path: str) -> None:
     checker.finite(f"{at}.costHint.costPerTask", cost.cost_per_task, 0.0, money_max)
     checker.finite(f"{at}.costHint.costPerKilotoken", cost.cost_per_kilotoken, 0.0, money_max)
     checker.done()
+
+
+def _check_rights(principal: Principal, frame: AgentFrame) -> None:
+    """Check who speaks for the agent: to Routing every frame comes from this bridge.
+
+    Raises:
+        PermissionDenied: ROLE_REQUIRED, AGENT_NOT_YOURS or CAPABILITY_NOT_GRANTED.
+    """
+    if not principal.may("agent"):
+        raise PermissionDenied("ROLE_REQUIRED", "To be an agent needs the role agent.")
+    service = principal.may("service")
+    own = frame.agent_id == principal.subject or frame.agent_id.startswith(f"{principal.subject}-")
+    if not own and not service:
+        raise PermissionDenied(
+            "AGENT_NOT_YOURS", f"The caller {principal.subject} may not speak for this agent."
+        )
+    for capability in frame.hello.capabilities:
+        if not service and not principal.may_offer(capability.name):
+            raise PermissionDenied(
+                "CAPABILITY_NOT_GRANTED",
+                f"The caller may not offer the capability {capability.name[:64]!r}.",
+            )
 
 
 def _meant_for_older(frame: RouterFrame, speaker: Speaker) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
 from typing import NamedTuple
 
 from aiohttp import WSMsgType, hdrs, web
@@ -15,13 +14,14 @@ from services.edge.core.conduct import Conduct
 from services.edge.core.connections import Connections
 from services.edge.core.origins import Origins
 from services.edge.core.speakers import Speakers
-from services.edge.ports import Codec, Peers, Sessions
+from services.edge.ports import Codec, Door, Peers, Sessions
 from services.edge.servicer.agents import Agents
 from services.edge.servicer.handshake import Visitor, check
 from services.edge.servicer.refusal import refusal
 from services.edge.servicer.wire import (
     POLICY_VIOLATION,
     SERVICE_RESTART,
+    TOKEN_EXPIRED,
     TRY_AGAIN_LATER,
     UNSUPPORTED_DATA,
     Wire,
@@ -46,8 +46,6 @@ asked_len_max = 32
 watches_len_max = 32
 close_s = 2.0
 drain_s = 5.0
-
-Admit = Callable[[Visitor], None]
 
 
 class Limits(NamedTuple):
@@ -81,6 +79,7 @@ class Bridge:
         peers: Peers,
         sessions: Sessions,
         origins: Origins,
+        door: Door,
         clock: Clock,
         limits: Limits,
         version: str,
@@ -89,11 +88,14 @@ class Bridge:
         self._codec = codec
         self._peers = peers
         self._origins = origins
+        self._door = door
         self._clock = clock
         self._limits = limits
         self._version = version
         self._numbers = itertools.count(1)
         self._connections: Connections[Wire] = Connections(limits.connections_max)
+        # Evicted ones too, until they are gone: somebody has to see that they go.
+        self._open: set[Wire] = set()
         self._speakers = Speakers(limits.agents_max)
         self._draining = False
         self._left = asyncio.Event()
@@ -115,7 +117,7 @@ class Bridge:
             raise web.HTTPServiceUnavailable(
                 text="This bridge is draining: connect again.", headers={hdrs.RETRY_AFTER: "1"}
             )
-        visitor = check(request, self._origins, self._codec.subprotocol)
+        visitor = check(request, self._origins, self._door, self._codec.subprotocol)
         socket = web.WebSocketResponse(
             timeout=close_s,
             autoping=False,
@@ -141,25 +143,30 @@ class Bridge:
         return socket
 
     def sweep(self) -> None:
-        """Cut connections whose peer does not read: a close could not reach it either."""
-        for wire in self._connections:
+        """Cut connections whose peer does not read, and close those whose token is over."""
+        for wire in tuple(self._open):
+            if wire.aborted:
+                continue
             if wire.stalled(self._limits.write_deadline_s):
+                # A close could not reach it either.
                 self._cut(wire)
+            elif wire.expired():
+                wire.close(TOKEN_EXPIRED, "the token has expired")
 
     async def drain(self) -> None:
         """Tell every connection to go elsewhere and close it."""
         self._draining = True
         notice = Notice(kind="DRAINING", message="This bridge stops: connect again.")
-        for wire in self._connections:
+        for wire in tuple(self._open):
             wire.offer(BridgeResponse(notice=notice))
             wire.close(SERVICE_RESTART, "draining")
         try:
             async with asyncio.timeout(drain_s):
-                while len(self._connections):
+                while self._open:
                     self._left.clear()
                     await self._left.wait()
         except TimeoutError:
-            for wire in self._connections:
+            for wire in tuple(self._open):
                 wire.abort()
 
     def _admit(
@@ -173,9 +180,10 @@ class Bridge:
             self._codec,
             Conduct(TokenBucket(rate, 4 * rate)),
             self._clock,
-            visitor.token,
+            visitor,
             self._written,
         )
+        self._open.add(wire)
         self.counts.opened += 1
         evicted = self._connections.admit(wire.number, wire)
         if evicted is not None:
@@ -186,6 +194,7 @@ class Bridge:
         return wire
 
     def _leave(self, wire: Wire) -> None:
+        self._open.discard(wire)
         self._connections.remove(wire.number)
         self.agents.gone(wire.number)
         self._left.set()
@@ -232,7 +241,8 @@ class Bridge:
 
     async def _serve(self, wire: Wire, ref: str, arm: str, request: BridgeRequest) -> None:
         if arm == "agent":
-            self.agents.speak(wire.number, request.agent.frames)
+            principal = wire.visitor.identity.principal
+            self.agents.speak(wire.number, principal, request.agent.frames)
             return
         _check_ref(ref, arm)
         if arm == "ping":
@@ -250,7 +260,7 @@ class Bridge:
 
     async def _ask(self, wire: Wire, ref: str, arm: str, request: BridgeRequest) -> None:
         try:
-            response = await self._peers.ask(arm, request, wire.token)
+            response = await self._peers.ask(arm, request, wire.visitor.token)
             response.ref = ref
         except PodiumError as error:
             response = refusal(ref, error, arm)
@@ -275,7 +285,7 @@ class Bridge:
             "WATCH_ENDED", "The watch has ended; watch again.", retry_after_s=1.0
         )
         try:
-            async for response in self._peers.watch(arm, request, wire.token):
+            async for response in self._peers.watch(arm, request, wire.visitor.token):
                 response.ref = ref
                 await wire.update(ref, response)
                 self._connections.touch(wire.number)

@@ -7,16 +7,19 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from services.edge.core.origins import Origins
+from services.edge.ports import Door, Identity
+from services.kernel.errors import Unauthenticated
 
 bearer_prefix = "podium.bearer."
 """A subprotocol entry that carries the token, where a browser cannot set a header."""
 
 
 class Visitor(NamedTuple):
-    """Who wants to connect."""
+    """Who connects."""
 
     token: str
-    """What it shows to prove who it is; empty for nothing."""
+    """What it has shown; empty for nothing."""
+    identity: Identity
 
 
 class HTTPUpgradeRequired(web.HTTPClientError):
@@ -25,7 +28,7 @@ class HTTPUpgradeRequired(web.HTTPClientError):
     status_code = 426
 
 
-def check(request: web.Request, origins: Origins, subprotocol: str) -> Visitor:
+def check(request: web.Request, origins: Origins, door: Door, subprotocol: str) -> Visitor:
     """Return who connects.
 
     Raises:
@@ -56,7 +59,11 @@ def check(request: web.Request, origins: Origins, subprotocol: str) -> Visitor:
     ]
     if subprotocol not in offered:
         raise web.HTTPBadRequest(text=f"Offer the subprotocol {subprotocol}.")
-    return Visitor(_token(headers.getall(hdrs.AUTHORIZATION, []), offered))
+    token = _token(headers.getall(hdrs.AUTHORIZATION, []), offered)
+    try:
+        return Visitor(token, door.identify(token))
+    except Unauthenticated as error:
+        raise web.HTTPUnauthorized(text=error.message) from None
 
 
 def _token(authorizations: list[str], offered: list[str]) -> str:

@@ -13,6 +13,7 @@ from podium.v1.bridge_pb2 import BridgeResponse
 from services.edge.core.conduct import Conduct
 from services.edge.core.outbound import Outbound
 from services.edge.ports import Codec
+from services.edge.servicer.handshake import Visitor
 from services.edge.servicer.merging import merge
 from services.kernel.clock import Clock
 
@@ -32,13 +33,13 @@ class Wire:
         codec: Codec,
         conduct: Conduct,
         clock: Clock,
-        token: str,
+        visitor: Visitor,
         written: Written,
     ) -> None:
         self.number = number
         self.socket = socket
         self.conduct = conduct
-        self.token = token
+        self.visitor = visitor
         self.watches: dict[str, asyncio.Task[None]] = {}
         self.asked: set[asyncio.Task[None]] = set()
         self.aborted = False
@@ -95,6 +96,10 @@ class Wire:
         if self._transport is not None:
             self._transport.abort()
 
+    def expired(self) -> bool:
+        """Tell whether the visitor's token is over."""
+        return self._clock.now().wall_ms / 1_000 >= self.visitor.identity.expire_s
+
     def stalled(self, deadline_s: float) -> bool:
         """Tell whether one write has been under way for longer than `deadline_s`."""
         since_s = self._writing_since_s
@@ -109,7 +114,7 @@ class Wire:
                     await self._write(self._codec.encode(response))
                 elif self._closing is not None:
                     code, reason = self._closing
-                    # The peer gets a moment to answer the close; a silent one gets no more.
+                    # The peer gets a moment to answer the close; what it does not read is cut off.
                     self._writing_since_s = self._clock.now().mono_s
                     await self.socket.close(code=code, message=reason.encode()[:120])
                     return
@@ -139,3 +144,4 @@ POLICY_VIOLATION = WSCloseCode.POLICY_VIOLATION
 UNSUPPORTED_DATA = WSCloseCode.UNSUPPORTED_DATA
 SERVICE_RESTART = WSCloseCode.SERVICE_RESTART
 TRY_AGAIN_LATER = WSCloseCode.TRY_AGAIN_LATER
+TOKEN_EXPIRED = 4401

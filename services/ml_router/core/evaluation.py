@@ -2,8 +2,13 @@
 
 Each logged decision tells who could have been chosen, with which probability the agent was, and
 how that went. Weighting outcomes by how much likelier the other policy's choice was gives SNIPS;
-adding what the model expects where the policies differ gives the doubly robust estimate, which is
-right when either the probabilities or the expectations are.
+weighting only what surprised the model, and adding what it expected, gives the doubly robust
+estimate, which is right when either the probabilities or the expectations are. Both divide by the
+sum of the weights, since a few rare choices would else weigh more than everything there is.
+
+Only the best candidates are logged, so a policy is judged by what it would choose among those. An
+estimate for a policy that never draws, as the formula, rests on the few decisions in which it
+agrees with what was done: its interval says how far it can be trusted.
 """
 
 from __future__ import annotations
@@ -76,18 +81,20 @@ def evaluate(decisions: Sequence[Decided], policy: Policy, model: Model) -> Esti
             metadata={"decision_count": str(count), "needed": str(decisions_len_min)},
         )
     rewards = np.array([decided.success for decided in decisions], np.float64)
-    terms, weights = np.empty(count), np.empty(count)
+    expected, surprises, weights = np.empty(count), np.empty(count), np.empty(count)
     for number, decided in enumerate(decisions):
         wanted = policy(decided)
-        expected = _expected(decided, model)
-        weight = wanted[decided.chosen] / max(decided.probability, _probability_min)
-        surprise = rewards[number] - expected[decided.chosen]
-        terms[number] = float(wanted @ expected) + weight * surprise
-        weights[number] = weight
-    total = float(weights.sum())
+        means = _expected(decided, model)
+        expected[number] = wanted @ means
+        surprises[number] = rewards[number] - means[decided.chosen]
+        weights[number] = wanted[decided.chosen] / max(decided.probability, _probability_min)
+    # Exploration leaves no candidate without weight, so the mean is above 0.
+    weights /= max(float(weights.mean()), 1e-12)
+    surprise = float((weights * surprises).mean())
+    terms = expected + weights * (surprises - surprise)
     return Estimate(
-        doubly_robust=float(terms.mean()),
-        snips=float(weights @ rewards) / total if total > 0.0 else 0.0,
+        doubly_robust=min(max(float(expected.mean()) + surprise, 0.0), 1.0),
+        snips=float((weights * rewards).mean()),
         half_width=_normal_95 * float(terms.std(ddof=1)) / count**0.5,
         decision_count=count,
         logged=float(rewards.mean()),

@@ -36,6 +36,9 @@ _fleet_fade = 0.5 ** (1.0 / _fleet_half_life)
 # One measured time counts at most as so many times what was expected: a task that hung for an hour
 # must not outweigh a thousand that did not.
 _surprise_max = 20.0
+# Expected times below this are taken as this, for the same end: where the first few were over
+# before the clock moved, all that follow would count as 0 for ever.
+_expected_ms_min = 1.0
 
 prior_success = 0.9
 prior_success_weight = 2.0
@@ -44,7 +47,7 @@ prior_service_weight = 0.5
 
 TYPE_SUMS = ("successes", "outcomes", "time_ms", "times")
 AGENT_SUMS = ("successes", "outcomes", "expected", "pace", "times")
-CELL_SUMS = ("successes", "outcomes", "time_ms", "times")
+CELL_SUMS = ("successes", "outcomes", "expected", "time_ms", "times")
 
 
 class Outcome(NamedTuple):
@@ -157,36 +160,30 @@ class Learner:
             return
         row = self._row(outcome.agent_id)
         cell = row * sums.columns + column
-        expected = self._learn_success(row, column, cell, success, fleet_mean)
-        agents = sums.agents
-        agents["expected"][row] = agents["expected"][row] * _fade + expected
+        expected = self._expect(column, success, fleet_mean)
+        for level, place in ((sums.agents, row), (sums.cells, cell)):
+            level["successes"][place] = level["successes"][place] * _fade + success
+            level["outcomes"][place] = level["outcomes"][place] * _fade + 1.0
+            level["expected"][place] = level["expected"][place] * _fade + expected
         if outcome.success and outcome.run_ms is not None:
             self._learn_time(row, column, cell, outcome.run_ms / outcome.size)
 
-    def _learn_success(
-        self, row: int, column: int, cell: int, success: float, fleet_mean: float
-    ) -> float:
-        """Return what the fleet would have been expected to achieve on the type."""
-        types, agents, cells = self.sums.types, self.sums.agents, self.sums.cells
-        successes, outcomes = types["successes"], types["outcomes"]
+    def _expect(self, column: int, success: float, fleet_mean: float) -> float:
+        """Return what the fleet would have been expected to achieve, and learn for it."""
+        successes, outcomes = self.sums.types["successes"], self.sums.types["outcomes"]
         expected = (successes[column] + prior_success_weight * fleet_mean) / (
             outcomes[column] + prior_success_weight
         )
         successes[column] = successes[column] * _fleet_fade + success
         outcomes[column] = outcomes[column] * _fleet_fade + 1.0
-        successes, outcomes = agents["successes"], agents["outcomes"]
-        successes[row] = successes[row] * _fade + success
-        outcomes[row] = outcomes[row] * _fade + 1.0
-        successes, outcomes = cells["successes"], cells["outcomes"]
-        successes[cell] = successes[cell] * _fade + success
-        outcomes[cell] = outcomes[cell] * _fade + 1.0
         return expected
 
     def _learn_time(self, row: int, column: int, cell: int, unit_ms: float) -> None:
         types, agents, cells = self.sums.types, self.sums.agents, self.sums.cells
         time_ms, times = types["time_ms"], types["times"]
         if times[column] >= 10.0:
-            unit_ms = min(unit_ms, _surprise_max * time_ms[column] / times[column])
+            expected_ms = max(_expected_ms_min, time_ms[column] / times[column])
+            unit_ms = min(unit_ms, _surprise_max * expected_ms)
         time_ms[column] = time_ms[column] * _fleet_fade + unit_ms
         times[column] = times[column] * _fleet_fade + 1.0
         # Above 0, since this outcome is in it, unless everything so far took no time at all.

@@ -28,9 +28,10 @@ Matrix = npt.NDArray[np.float32]
 cells_len_max = 160_000
 """Four matrices of so many 32-bit floats, 2.6 MB, leave room in a message of 4 MiB."""
 
-# How many outcomes the level above is worth. Few for the type, since types rarely look alike.
+# How many outcomes the level above is worth. On published outcomes of real agents, by type of task,
+# 4 to 8 did equally well and 20 lost half a point.
 agent_weight = 8.0
-cell_weight = 8.0
+cell_weight = 4.0
 service_weight = 4.0
 _type_weight = 4.0
 # Keeps the logits finite: nobody is certain.
@@ -144,11 +145,16 @@ def _success(
 ) -> Floats:
     """Return the probability of success per agent and type.
 
-    An agent's merit is how much better it did than the fleet would have on the same mix of types;
-    as a shift of the logit it says what to expect of the agent on a type it has not had yet.
+    An agent's merit on a type is how much better it did on the others than the fleet would have; as
+    a shift of the logit it says what to expect of the agent before it has had the type. What it did
+    on the type itself is left out of that, or it would count twice.
     """
-    achieved = _shrunk(agents["successes"], agents["outcomes"], default, agent_weight)
-    expected = _shrunk(agents["expected"], agents["outcomes"], default, agent_weight)
+    outcomes = np.maximum(agents["outcomes"] - cells["outcomes"], 0.0)
+    # A cell fades more slowly than its part in the agent's sums: the rest may be off a little.
+    achieved = np.clip(agents["successes"] - cells["successes"], 0.0, outcomes)
+    expected = np.clip(agents["expected"] - cells["expected"], 0.0, outcomes)
+    achieved = _shrunk(achieved, outcomes, default, agent_weight)
+    expected = _shrunk(expected, outcomes, default, agent_weight)
     merit = _logit(achieved) - _logit(expected)
     prior = 1.0 / (1.0 + np.exp(-(_logit(fleet)[None, :] + merit)))
     return _shrunk(cells["successes"], cells["outcomes"], prior, cell_weight)

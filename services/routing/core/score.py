@@ -224,7 +224,8 @@ class Lottery:
             self._noise = self._rng.standard_normal((_NOISE_LEN, DRAWS, CONTENDERS_LEN))
             self._used = 0
         self._used += 1
-        return self._noise[self._used - 1]
+        noise: NDArray[np.float64] = self._noise[self._used - 1]
+        return noise
 
 
 def best_places(totals: FloatArray, count: int) -> NDArray[np.intp]:
@@ -233,4 +234,5 @@ def best_places(totals: FloatArray, count: int) -> NDArray[np.intp]:
         return np.arange(count, dtype=np.intp)
     if count == 1:
         return np.array([totals.argmax()], np.intp)
-    return totals.argpartition(-count)[-count:]
+    places: NDArray[np.intp] = totals.argpartition(-count)[-count:]
+    return places

@@ -8,7 +8,6 @@ leases are no facts of the log and live in `dispatch`.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.event import (
@@ -24,6 +23,7 @@ from services.task_scheduler.core.event import (
     Usage,
 )
 from services.task_scheduler.core.ids import Ids
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.queue import ReadyQueue
 from services.task_scheduler.core.requests import RequestIds, Seen
 from services.task_scheduler.core.states import (
@@ -42,22 +42,6 @@ FAILURE_HASH = b"failure"
 
 Recorded = tuple[Event, Task | None, float]
 """An event, its task, and when it happened on the monotonic clock."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of what is kept in memory, and the times that rule leases and the queue."""
-
-    open_tasks_max: int = 2_000_000
-    open_bytes_max: int = 4 << 30
-    ended_len_max: int = 100_000
-    ended_bytes_max: int = 256 << 20
-    dead_len_max: int = 100_000
-    request_ids_len_max: int = 500_000
-    lease_ttl_s: float = 30.0
-    router_grace_s: float = 5.0
-    """How long grants that no agent has taken stay with a router that is gone."""
-    ageing_s: float = 60.0
 
 
 class Book:

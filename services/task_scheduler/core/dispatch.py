@@ -69,8 +69,9 @@ class Dispatch:
 
     def close(self, router_id: str, now: Instant) -> None:
         """Note that a router is gone; its leases live on for their time."""
-        if self._routers.pop(router_id, None) is not None:
+        if router_id in self._routers:
             self._forget_classes(router_id)
+            del self._routers[router_id]
             self._gone[router_id] = now.mono_s + self._book.limits.router_grace_s
 
     def credit(

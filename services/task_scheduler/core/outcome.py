@@ -24,6 +24,7 @@ from services.task_scheduler.core.orders import Orders, Revoke, Settled, Settlem
 from services.task_scheduler.core.retry import Draw, backoff_ms
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
+from services.task_scheduler.core.timers import Purpose
 
 RESULT_BYTES_MAX = 256 * 1024 + 512
 """The largest payload with its media type."""
@@ -229,7 +230,13 @@ class Outcomes:
                     continue
                 if ended.state is not State.COMPLETED:
                     self.fail_dependent(task, ended.task_id, now)
-                elif not task.open_dependencies and not task.next_ms:
+                elif task.open_dependencies:
+                    continue
+                elif task.next_ms > now.wall_ms:
+                    # Set again, since its timer may have gone off while it was blocked.
+                    due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
+                    book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
+                else:
                     book.record(Kind.QUEUED, task, now)
 
     def fail_dependent(self, task: Task, dependency_id: str, now: Instant) -> None:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.admission import Admission
-from services.task_scheduler.core.book import Book, Limits, Recorded
+from services.task_scheduler.core.book import Book, Recorded
 from services.task_scheduler.core.control import Control
 from services.task_scheduler.core.dispatch import GRANTS_PER_STEP_MAX, Dispatch
 from services.task_scheduler.core.event import Event
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Order, Orders
 from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.retry import Draw
@@ -79,6 +80,6 @@ class Scheduler:
 
     def _due(self, task: Task, now: Instant) -> None:
         if task.state is State.CREATED and task.open_dependencies:
-            task.next_ms = 0
+            # Its time has come, the tasks it depends on have not: `follow_up` queues it.
             return
         self.book.record(Kind.QUEUED, task, now)

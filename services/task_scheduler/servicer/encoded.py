@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
 from services.kernel.rpc import Context
@@ -51,7 +52,9 @@ class _Encoded:
     def _changed(self, name: str, handler: Any) -> Any:
         message = _MESSAGES.get(name)
         if message is None:
-            return handler
+            # Drafting a task changes its message, and within a process that is the caller's.
+            own = self._parsed and name == "SubmitTasks"
+            return _owning(handler) if own else handler
         behavior = handler.stream_stream or handler.unary_stream
         if self._parsed:
             behavior = _parsing(behavior, message.FromString)
@@ -61,6 +64,17 @@ class _Encoded:
             else grpc.unary_stream_rpc_method_handler
         )
         return wrap(behavior, handler.request_deserializer, bytes)
+
+
+def _owning(handler: Any) -> Any:
+    async def unary(request: Message, context: Context) -> Any:
+        copy = type(request)()
+        copy.CopyFrom(request)
+        return await handler.unary_unary(copy, context)
+
+    return grpc.unary_unary_rpc_method_handler(
+        unary, handler.request_deserializer, handler.response_serializer
+    )
 
 
 def _parsing(behavior: Any, parse: Callable[[bytes], M]) -> Callable[[Any, Context], Any]:

@@ -72,6 +72,8 @@ class Feed:
 
     def __init__(self, tail_bytes_max: int) -> None:
         self.last_seq = 0
+        self.closed = False
+        self._subscriptions: set[Subscription] = set()
         self._tail: deque[Chunk] = deque()
         self._tail_bytes = 0
         self._tail_bytes_max = tail_bytes_max
@@ -83,6 +85,15 @@ class Feed:
     def begin(self, durable_seq: int) -> None:
         """Say what the log held when this process took it over."""
         self.last_seq = max(self.last_seq, durable_seq)
+
+    def close(self) -> None:
+        """End all watches: the process stops."""
+        self.closed = True
+        for subscription in self._subscriptions:
+            subscription.outbox.close()
+        self._wake(self._news)
+        for waiters in self._endings.values():
+            self._wake(waiters)
 
     def publish(self, commit: Commit) -> None:
         """Take in a commit."""
@@ -99,10 +110,8 @@ class Feed:
         if self._by_submitter or self._by_task or self._endings:
             for one in sealed:
                 self._tell(one)
-        news, self._news = self._news, []
-        for waiter in news:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake(self._news)
+        self._news = []
 
     def after(self, seq: int) -> list[Sealed] | None:
         """Return the events behind `seq` of one commit; None when memory does not go back so far.
@@ -122,8 +131,8 @@ class Feed:
         return list(found.sealed[max(0, seq + 1 - found.first_seq) :])
 
     async def news(self, seq: int) -> None:
-        """Return when there are events behind `seq`."""
-        if seq < self.last_seq:
+        """Return when there are events behind `seq`, or never will be."""
+        if seq < self.last_seq or self.closed:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._news.append(waiter)
@@ -131,11 +140,15 @@ class Feed:
 
     def subscribe(self, subscription: Subscription) -> None:
         """Push the events of some tasks from here on."""
+        self._subscriptions.add(subscription)
+        if self.closed:
+            subscription.outbox.close()
         for index, key in _keys(self._by_submitter, self._by_task, subscription):
             index.setdefault(key, []).append(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Push no more; a subscription that never began is no fault."""
+        self._subscriptions.discard(subscription)
         for index, key in _keys(self._by_submitter, self._by_task, subscription):
             listed = index.get(key, [])
             if subscription in listed:
@@ -144,7 +157,7 @@ class Feed:
                 index.pop(key, None)
 
     async def ending(self, task_id: str) -> None:
-        """Return when the task has ended and that is durable."""
+        """Return when the task has ended and that is durable, or when this process stops."""
         waiter = asyncio.get_running_loop().create_future()
         waiters = self._endings.setdefault(task_id, [])
         waiters.append(waiter)
@@ -168,9 +181,13 @@ class Feed:
                     continue
                 subscription.offer(sealed, task.tenant)
         if kind in TERMINAL_KINDS and self._endings:
-            for waiter in self._endings.get(task.task_id, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._wake(self._endings.get(task.task_id, ()))
+
+    @staticmethod
+    def _wake(waiters: Iterable[asyncio.Future[None]]) -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 def _keys(

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
 from podium.v1 import session_pb2, task_pb2, task_scheduler_pb2
 from services.kernel.coalesce import Outbox
-from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted
+from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted, Unavailable
 from services.kernel.instant import Instant
 from services.kernel.rules import Checker
 from services.task_scheduler.core.event import Failure, Progress, Usage
@@ -71,6 +71,13 @@ class Links:
                         retry_after_s=1.0,
                     )
                 )
+
+    def close(self) -> None:
+        """End all streams once what is queued has been sent: the process stops."""
+        for link in self._links.values():
+            link.end(
+                Unavailable("DRAINING", "The scheduler is stopping: come back.", retry_after_s=0.5)
+            )
 
     async def serve(
         self, requests: AsyncIterator[task_scheduler_pb2.OpenDispatchRequest]

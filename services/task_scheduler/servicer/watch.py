@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from podium.v1 import event_pb2, task_scheduler_pb2
 from services.kernel.clock import Clock
-from services.kernel.errors import InvalidArgument, ResourceExhausted
+from services.kernel.errors import InvalidArgument, ResourceExhausted, Unavailable
 from services.kernel.rules import Checker
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.ports import Desk, Group, Sealed
@@ -112,6 +112,8 @@ class Watches:
                     yield message
             if caught_up:
                 await self._feed.news(seq)
+                if self._feed.closed and seq >= self._feed.last_seq:
+                    raise draining()
             if len(found.frames) >= LINGER_LEN_MIN:
                 await self._clock.sleep(LINGER_S)
 
@@ -149,6 +151,8 @@ class Watches:
             last_seq = batch[-1][0] if behind else self._feed.last_seq
             for message in self._messages(Found(batch, last_seq)):
                 yield message
+        if not subscription.lost_seq:
+            raise draining()
         raise ResourceExhausted(
             "WATCHER_TOO_SLOW",
             "Events came faster than they were read: resume from the cursor.",
@@ -230,6 +234,13 @@ class _Chosen:
         if facts.kind == Kind.CREATED:
             self._met.add(facts.task_id)
         return self._passes(facts)
+
+
+def draining() -> Unavailable:
+    """Return the error that ends a stream when the process stops."""
+    return Unavailable(
+        "DRAINING", "The scheduler is stopping: resume from the cursor.", retry_after_s=0.5
+    )
 
 
 def as_frame(message: event_pb2.Event) -> bytes:

@@ -13,18 +13,18 @@
 
 from __future__ import annotations
 
-import inspect
+import multiprocessing
+import os
 import re
 import socket
-import typing
+import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from podium.sdk import payloads
-from podium.sdk.context import Context
+from podium.sdk.handlers import Handler, Pool
 from podium.sdk.identity import Identity
+from podium.sdk.pace import Pace
 from podium.sdk.settings import Settings
 from podium.v1 import agent_pb2, task_pb2
 
@@ -33,45 +33,6 @@ H = TypeVar("H", bound=Callable[..., Any])
 CAPACITY_MAX = 1_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-
-
-@dataclass(frozen=True)
-class Handler:
-    """A function that works on one type of task."""
-
-    function: Callable[..., Any]
-    decode: payloads.Decode
-    wants_context: bool
-    is_async: bool
-
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> Handler:
-        """Reads from a function's signature what it wants.
-
-        Raises:
-            TypeError: it takes neither (payload) nor (payload, context).
-        """
-        parameters = list(inspect.signature(function).parameters.values())
-        if not 1 <= len(parameters) <= 2:
-            raise TypeError(
-                f"{function.__name__} must take the payload and, if it likes, the context"
-            )
-        hints = typing.get_type_hints(function)
-        return cls(
-            function=function,
-            decode=payloads.decoder(hints.get(parameters[0].name)),
-            wants_context=len(parameters) == 2,
-            is_async=inspect.iscoroutinefunction(function),
-        )
-
-    def bind(self, payload: task_pb2.Payload, context: Context) -> tuple[Any, ...]:
-        """Returns the arguments for a task.
-
-        Raises:
-            TaskError: the payload is not what the function is annotated to take.
-        """
-        value = self.decode(payload)
-        return (value, context) if self.wants_context else (value,)
 
 
 class Agent:
@@ -85,6 +46,8 @@ class Agent:
         labels: free key-value pairs, to find it by.
         cost_per_task: money a task in the fleet's unit, for routing.
         build_id: version of its program.
+        processes: how many processes handlers with ``pool="process"`` may use. Default: as many
+            as the machine has processors, and at most `capacity`.
     """
 
     def __init__(
@@ -96,6 +59,7 @@ class Agent:
         labels: Mapping[str, str] | None = None,
         cost_per_task: float = 0.0,
         build_id: str = "",
+        processes: int = 0,
     ) -> None:
         if not 1 <= capacity <= CAPACITY_MAX:
             raise ValueError(f"capacity is 1 to {CAPACITY_MAX}, not {capacity}")
@@ -107,31 +71,49 @@ class Agent:
         self.labels = dict(labels or {})
         self.cost_per_task = cost_per_task
         self.build_id = build_id
+        self.processes = processes or min(capacity, os.cpu_count() or 1)
         self.instance_id = uuid.uuid4().hex
         self._handlers: dict[str, Handler] = {}
         self._capabilities: dict[str, agent_pb2.Capability] = {}
 
     def handles(
-        self, task_type: str, *, proficiency: float = 1.0, version: str = ""
+        self,
+        task_type: str,
+        *,
+        proficiency: float = 1.0,
+        version: str = "",
+        pool: Pool = "thread",
+        rate_per_s: float = 0.0,
+        burst: int = 1,
     ) -> Callable[[H], H]:
         """Declares the decorated function as the handler of a task type.
 
         The function takes the payload, as its first parameter is annotated (bytes, str, a
-        dataclass, a pydantic model, or plain JSON data), and optionally a `Context`. What it
-        returns is the result. It may be async, or plain: then it runs in a thread.
+        dataclass, a pydantic model, another type that `schema` understands, or plain JSON data),
+        and optionally a `Context`. What it returns is the result; a function that yields returns
+        its result piece by piece (see `partials`).
 
         Args:
             task_type: the type, which is also the capability that tasks require.
             proficiency: how good the agent is at it, 0 to 1.
             version: of the skill.
+            pool: where a function that is not async runs: "thread", or "process" for work that
+                would hold the interpreter. Then it must be at the top level of a module.
+            rate_per_s: starts a second; 0 = no limit. Tasks above it wait here for a moment and
+                then go back to the queue, without an attempt.
+            burst: starts that may come at once after a quiet time.
         """
         if not _NAME.fullmatch(task_type):
             raise ValueError(f"{task_type!r} is not a task type: [a-z0-9][a-z0-9._:-]*, up to 64")
         if task_type in self._handlers:
             raise ValueError(f"{task_type} has a handler already")
+        pace = Pace(rate_per_s, burst) if rate_per_s else None
 
         def declare(function: H) -> H:
-            self._handlers[task_type] = Handler.of(function)
+            # Annotations may name what the function's surroundings define.
+            scope = sys._getframe(1).f_locals
+            handler = Handler.of(function, pool=pool, pace=pace, scope=scope)
+            self._handlers[task_type] = handler
             self._capabilities[task_type] = agent_pb2.Capability(
                 name=task_type, proficiency=proficiency, version=version
             )
@@ -147,6 +129,11 @@ class Agent:
                 if capability in self._handlers:
                     return self._handlers[capability]
         return handler
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """Its handlers by task type."""
+        return self._handlers
 
     @property
     def identity(self) -> Identity:
@@ -173,6 +160,8 @@ class Agent:
 
     def main(self, settings: Settings | None = None) -> None:
         """Works until SIGTERM or Ctrl-C, then finishes what it has; for a program's last line."""
+        if multiprocessing.parent_process() is not None:
+            return  # a process of the pool imports the program for its handlers alone
         # As in `run`.
         from podium.sdk.host import AgentHost, run_until_signal  # noqa: PLC0415 - a cycle otherwise
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 from podium.sdk import payloads
+from podium.sdk.children import NO_CHILDREN, ChildHandle, Children
 from podium.sdk.conversation import Outgoing
+from podium.sdk.errors import TaskError
 from podium.sdk.spans import Value
+from podium.sdk.specs import SubmitOptions
 from podium.sdk.tracing import Tracer
 from podium.v1 import session_pb2, task_pb2
+
+T = TypeVar("T")
 
 CHECKPOINT_BYTES_MAX = 65_536
 MESSAGE_LEN_MAX = 1_024
@@ -35,6 +41,7 @@ class Context:
         assign: session_pb2.Assign,
         say: Callable[[Outgoing], None],
         tracer: Tracer,
+        children: Children = NO_CHILDREN,
     ) -> None:
         self.agent_id = agent_id
         self.key = (assign.task_id, assign.lease_epoch)
@@ -49,8 +56,11 @@ class Context:
         self._say = say
         self._tracer = tracer
         self._usage: task_pb2.Usage | None = None
+        self._children = children
+        self._fraction = 0.0
         self._report_seq = 0
         self._reported_s = 0.0
+        self._answer_taken = not assign.HasField("input")
 
     @property
     def task_id(self) -> str:
@@ -91,7 +101,7 @@ class Context:
 
     @property
     def last_checkpoint(self) -> bytes:
-        """What an earlier attempt saved; empty when none did."""
+        """What an earlier attempt saved, as bytes; empty when none did."""
         return self._assign.checkpoint
 
     def progress(self, fraction: float, message: str = "", *, partial: Any = None) -> None:
@@ -108,22 +118,53 @@ class Context:
         if partial is None and fraction < 1.0 and now_s - self._reported_s < PROGRESS_INTERVAL_S:
             return
         self._reported_s = now_s
-        report = session_pb2.Progress(
-            fraction=min(1.0, max(0.0, fraction)), message=message[:MESSAGE_LEN_MAX]
-        )
+        self._fraction = min(1.0, max(0.0, fraction))
+        report = session_pb2.Progress(message=message[:MESSAGE_LEN_MAX])
         if partial is not None:
             report.partial.CopyFrom(payloads.encode(partial))
-        self._report(report)
+        self._report("progress", report)
 
-    def checkpoint(self, state: bytes) -> None:
-        """Saves what the next attempt may continue from, as `last_checkpoint`.
+    def partial(self, piece: Any) -> None:
+        """Reports a piece of the result at once; a handler that yields its pieces need not."""
+        self._report("progress", session_pb2.Progress(partial=payloads.encode(piece)))
+
+    def checkpoint(self, state: Any) -> None:
+        """Saves what the next attempt may continue from, by `resume_from`.
+
+        Only the latest is kept. It is sent at once and may be lost with the agent's connection, so
+        a later attempt may see an earlier one.
+
+        Args:
+            state: bytes, str, or anything that JSON can hold; at most 64 KiB encoded.
 
         Raises:
             ValueError: it is larger than 64 KiB.
+            TypeError: JSON cannot hold it.
         """
-        if len(state) > CHECKPOINT_BYTES_MAX:
+        data = payloads.encode(state).data
+        if len(data) > CHECKPOINT_BYTES_MAX:
             raise ValueError(f"a checkpoint has at most {CHECKPOINT_BYTES_MAX} bytes")
-        self._report(session_pb2.Progress(checkpoint=state))
+        # Not a mere report: it is never left out when the router does not keep up.
+        self._report("checkpoint", session_pb2.Progress(checkpoint=data))
+
+    def resume_from(self, kind: Any = None) -> Any:
+        """Returns what an earlier attempt saved by `checkpoint`; None when none did.
+
+        Args:
+            kind: what it is: bytes, str, a dataclass, a pydantic model or another type as a
+                handler's payload may have. Default: plain JSON data.
+
+        Raises:
+            TaskError: CHECKPOINT_INVALID, retryable: it is not of this kind.
+        """
+        if not self._assign.checkpoint:
+            return None
+        saved = task_pb2.Payload(content_type=payloads.JSON, data=self._assign.checkpoint)
+        try:
+            return payloads.decoder(kind)(saved)
+        except TaskError as error:
+            message = error.message.replace("the payload", "the checkpoint", 1)
+            raise TaskError(message, reason="CHECKPOINT_INVALID") from None
 
     def usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cost: float = 0.0) -> None:
         """Adds to what this attempt has consumed."""
@@ -136,15 +177,58 @@ class Context:
         """Asks whoever submitted the task, and returns the answer.
 
         The first time this parks the task: the handler ends here and its lease with it. When the
-        answer comes the task is given to an agent again and its handler begins anew; then this
-        returns the answer. Save a checkpoint before, where the work up to here is dear.
+        answer comes the task is given to an agent again, maybe another one, and its handler begins
+        anew; then this returns the answer. So save a checkpoint before, where the work up to here
+        is dear.
+
+        An answer is given once: a second call in the same run asks another question. A handler
+        with several questions keeps what it was told in a checkpoint.
         """
-        if self._assign.HasField("input"):
+        if not self._answer_taken:
+            self._answer_taken = True
             return payloads.decode(self._assign.input)
         ask = session_pb2.NeedInput(lease=self._ref(), question=payloads.encode(question))
         frame = session_pb2.AgentFrame(agent_id=self.agent_id, need_input=ask)
         self._say(("need_input", self.key, frame))
         raise Parked
+
+    async def submit(
+        self,
+        task_type: str,
+        payload: Any = None,
+        *,
+        once: str = "",
+        **options: Unpack[SubmitOptions],
+    ) -> ChildHandle:
+        """Submits a child of this task: the same trace, and this task as its parent.
+
+        The child goes on when this task ends or is canceled. A handler that waits for a child
+        keeps its slot: an agent whose slots all wait for children that only it can work on waits
+        for ever.
+
+        Args:
+            task_type: as `Client.submit`.
+            payload: as `Client.submit`.
+            once: a name within this task; a later attempt that submits the same child under the
+                same name gets the first one instead of a second.
+            **options: as `Client.submit`.
+
+        Raises:
+            PodiumError: as `Client.submit`.
+            Unimplemented: the handler runs in another process.
+        """
+        options.setdefault("parent_task_id", self.task_id)
+        options.setdefault("tenant", self.spec.tenant)
+        if once:
+            options["request_id"] = child_key(self.task_id, once)
+        return await self._children.submit(task_type, payload, options)
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the host's loop, for handlers that run in a thread.
+
+        For example ``child = task.wait_for(task.submit("text.count", text))``.
+        """
+        return self._children.wait_for(work)
 
     def span(self, name: str, **attributes: Value) -> AbstractContextManager[str]:
         """Times a block of the handler as a span of the task's trace."""
@@ -159,14 +243,20 @@ class Context:
             result.confidence = self.confidence
         return result
 
-    def _report(self, report: session_pb2.Progress) -> None:
+    def _report(self, kind: str, report: session_pb2.Progress) -> None:
         self._report_seq += 1
+        report.fraction = self._fraction
         report.report_seq = self._report_seq
         report.lease.CopyFrom(self._ref())
         if self._usage is not None:
             report.usage.CopyFrom(self._usage)
         frame = session_pb2.AgentFrame(agent_id=self.agent_id, progress=report)
-        self._say(("progress", self.key, frame))
+        self._say((kind, self.key, frame))
 
     def _ref(self) -> session_pb2.LeaseRef:
         return session_pb2.LeaseRef(task_id=self.key[0], lease_epoch=self.key[1])
+
+
+def child_key(task_id: str, name: str) -> str:
+    """Returns the idempotency key of a task's child: the same for the same name, 64 characters."""
+    return hashlib.sha256(f"{task_id}/{name}".encode()).hexdigest()

@@ -22,7 +22,7 @@ log = logging.getLogger("podium.sdk.session")
 LEASE_REFUSALS = frozenset({"STALE_LEASE", "LEASE_NOT_YOURS"})
 
 Outgoing = tuple[str, Key, AgentFrame]
-"""Kind of a frame (ack, nack, progress, result, need_input), its lease, and the frame."""
+"""Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
 
 
 @dataclass(slots=True)

@@ -11,10 +11,13 @@ PodiumError                 reason, message, metadata, violations, retry_after_s
     TaskCanceled  TaskExpired  TaskRejected
   AgentSuperseded           a newer instance of this agent has taken over
 TaskError                   raised by handlers: how an attempt failed
+  Retryable                 another attempt may help
+  Final                     no other attempt can help: the task fails at once
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -24,6 +27,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]")
 
 
 class Violation(NamedTuple):
@@ -179,9 +183,25 @@ class TaskError(Exception):
         self, message: str, *, reason: str = "HANDLER_ERROR", retryable: bool = True
     ) -> None:
         super().__init__(message)
+        if not _REASON.fullmatch(reason):
+            raise ValueError(f"reason {reason!r} is not of [A-Z][A-Z0-9_]+[A-Z0-9], up to 63")
         self.message = message
         self.reason = reason
         self.retryable = retryable
+
+
+class Retryable(TaskError):
+    """Raised by a handler whose attempt failed for a cause that may pass."""
+
+    def __init__(self, message: str, *, reason: str = "HANDLER_ERROR") -> None:
+        super().__init__(message, reason=reason, retryable=True)
+
+
+class Final(TaskError):
+    """Raised by a handler when no attempt, by whichever agent, can succeed."""
+
+    def __init__(self, message: str, *, reason: str = "HANDLER_ERROR") -> None:
+        super().__init__(message, reason=reason, retryable=False)
 
 
 _BY_CODE: dict[str, type[PodiumError]] = {

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from podium.sdk import wire
 from podium.sdk.agent import Agent
+from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
 from podium.sdk.identity import Identity
 from podium.sdk.runner import Runner
@@ -58,6 +59,7 @@ class AgentHost:
         self._tracer = Tracer("agent", self._settings)
         self._session: Session | None = None
         self._runner: Runner | None = None
+        self._children: Submitting | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AgentHost:
@@ -82,7 +84,8 @@ class AgentHost:
         loop = asyncio.get_running_loop()
         outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
         incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
-        self._runner = Runner(self._agents, outgoing.post_all, self._tracer)
+        self._children = Submitting(self._settings, inline=self._inline)
+        self._runner = Runner(self._agents, outgoing.post_all, self._tracer, self._children)
 
         async def make() -> Session:
             peer, metadata = self._settings.peer("routing"), self._settings.metadata
@@ -174,6 +177,8 @@ class AgentHost:
             self._task.cancel()
         if self._runner is not None:
             await self._runner.stop()
+        if self._children is not None:
+            await self._children.close()
         await wire.release(self._wire)
         await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
 

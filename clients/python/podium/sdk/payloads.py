@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from podium.sdk import schema
 from podium.sdk.errors import TaskError
 from podium.v1 import task_pb2
 
@@ -65,8 +64,8 @@ def decoder(annotation: Any) -> Decode:
     """Returns how to make a handler's argument of the annotated type from a payload.
 
     Args:
-        annotation: bytes, str, Payload, a dataclass, a pydantic model, or anything else for what
-            `decode` returns.
+        annotation: bytes, str, Payload, a dataclass, a pydantic model, or any other type that
+            `schema` understands; without one, what `decode` returns.
     """
     if annotation is bytes:
         return lambda payload: payload.data
@@ -74,16 +73,33 @@ def decoder(annotation: Any) -> Decode:
         return _text
     if annotation is task_pb2.Payload:
         return lambda payload: payload
-    if hasattr(annotation, "model_validate_json"):
+    if schema.is_model(annotation):
         return lambda payload: _model(annotation, payload)
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-        return _dataclass_decoder(annotation)
-    return _data
+    if annotation in (None, Any, object):
+        return _data
+    return _converted(schema.converter(annotation))
+
+
+def checker(annotation: Any) -> Callable[[Any], Any]:
+    """Returns how to check what a handler returns, where it is annotated as a record."""
+    if not schema.is_record(annotation):
+        return lambda value: value
+    convert = schema.converter(annotation)
+
+    def check(value: Any) -> Any:
+        try:
+            return convert(value, "")
+        except schema.Misfit as misfit:
+            message = f"the result does not fit: {misfit}"
+            # What it returned may have come from a model or a service: next time it may be right.
+            raise TaskError(message, reason="INVALID_RESULT", retryable=True) from None
+
+    return check
 
 
 def invalid(message: str) -> TaskError:
     """Returns the error of an attempt whose payload the handler cannot take."""
-    return TaskError(message, reason="PAYLOAD_INVALID", retryable=False)
+    return TaskError(message, reason="INVALID_PAYLOAD", retryable=False)
 
 
 def _data(payload: task_pb2.Payload) -> Any:
@@ -104,49 +120,19 @@ def _model(model: Any, payload: task_pb2.Payload) -> Any:
     try:
         return model.model_validate_json(payload.data)
     except ValueError as error:
-        raise invalid(f"the payload does not fit: {error}") from None
+        raise _misfit(schema.misfit_of_model(error)) from None
 
 
-def _dataclass_decoder(kind: type[Any]) -> Decode:
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    required = {
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-
+def _converted(convert: schema.Convert) -> Decode:
     def build(payload: task_pb2.Payload) -> Any:
-        values = _data(payload)
-        if not isinstance(values, dict):
-            raise invalid("the payload is not a JSON object")
-        faults = [f"{name} is missing" for name in sorted(required - values.keys())]
-        faults += [f"{name} is not known" for name in sorted(values.keys() - fields.keys())]
-        faults += [
-            f"{name} is not {_named(hints[name])}"
-            for name in sorted(fields.keys() & values.keys())
-            if not _fits(values[name], hints[name])
-        ]
-        if faults:
-            raise invalid("the payload does not fit: " + "; ".join(faults))
-        return kind(**values)
+        try:
+            return convert(_data(payload), "")
+        except schema.Misfit as misfit:
+            raise _misfit(misfit) from None
 
     return build
 
 
-_PLAIN = (str, int, float, bool, list, dict)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Tells whether a JSON value fits a field; hints beyond plain types accept anything."""
-    plain = typing.get_origin(hint) or hint
-    if plain is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if plain is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, plain) if plain in _PLAIN else True
-
-
-def _named(hint: Any) -> str:
-    plain = typing.get_origin(hint) or hint
-    return str(getattr(plain, "__name__", plain))
+def _misfit(misfit: schema.Misfit) -> TaskError:
+    whole = len(misfit.faults) == 1 and not misfit.faults[0][0]
+    return invalid(f"the payload {misfit}" if whole else f"the payload does not fit: {misfit}")

@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from podium.sdk import payloads, tracing
-from podium.sdk.agent import Agent, Handler
+from podium.sdk import attempts, tracing
+from podium.sdk.agent import Agent
+from podium.sdk.children import NO_CHILDREN, Children
 from podium.sdk.context import Context, Parked
 from podium.sdk.conversation import Outgoing
 from podium.sdk.errors import TaskError
+from podium.sdk.handlers import Handler, find
 from podium.sdk.leases import Key
+from podium.sdk.processes import Processes
 from podium.sdk.spans import format_traceparent
-from podium.v1 import session_pb2, task_pb2
+from podium.v1 import session_pb2
 
-log = logging.getLogger("podium.sdk.agent")
-
-FAILURE_LEN_MAX = 4_096
 THREADS_MAX = 64
+# Below the 5 s within which a router wants an Ack.
+HOLD_S_MAX = 3.0
 
 
 class Runner:
@@ -33,6 +34,10 @@ class Runner:
         agents: who works.
         send: is given what they say, in order, in batches.
         tracer: is given their spans.
+        children: where handlers submit tasks.
+
+    Raises:
+        TypeError: another process could not find a handler that is to run in one.
     """
 
     def __init__(
@@ -40,17 +45,22 @@ class Runner:
         agents: Iterable[Agent],
         send: Callable[[list[Outgoing]], None],
         tracer: tracing.Tracer,
+        children: Children = NO_CHILDREN,
     ) -> None:
         self._agents = {agent.agent_id: agent for agent in agents}
         self._send = send
         self._tracer = tracer
+        self._children = children
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
         self._said: list[Outgoing] = []
         self._flushing = False
+        self._processes: Processes | None = None
         threads = min(THREADS_MAX, sum(agent.capacity for agent in self._agents.values()))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="podium-handler")
+        for agent in self._agents.values():
+            check(agent)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -69,6 +79,15 @@ class Runner:
                 self._cancel((ref.task_id, ref.lease_epoch), frame.cancel.reason)
         self._loop.call_soon(self._flush)
 
+    def replace(self, agent: Agent) -> None:
+        """Lets tasks from now on go to other handlers of the same agent; running ones go on.
+
+        Raises:
+            TypeError: as the constructor.
+        """
+        check(agent)
+        self._agents[agent.agent_id] = agent
+
     async def stop(self) -> None:
         """Cancels all that still runs, without results, and waits for it."""
         tasks = [task for task, _ in self._running.values()]
@@ -77,36 +96,70 @@ class Runner:
         if tasks:
             await asyncio.wait(tasks)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            await self._loop.run_in_executor(None, self._processes.stop)
 
     def _start(self, agent: Agent, assign: session_pb2.Assign) -> None:
         key = (assign.task_id, assign.lease_epoch)
-        ref = session_pb2.LeaseRef(task_id=key[0], lease_epoch=key[1])
         handler = agent.handler_for(assign.spec)
         if handler is None:
-            reason = session_pb2.Nack.REASON_INCAPABLE
-            nack = session_pb2.Nack(lease=ref, reason=reason)
-            frame = session_pb2.AgentFrame(agent_id=agent.agent_id, nack=nack)
-            self._say(("nack", key, frame))
+            self._decline(agent.agent_id, key, session_pb2.Nack.REASON_INCAPABLE)
             return
-        ack = session_pb2.AgentFrame(agent_id=agent.agent_id, ack=session_pb2.Ack(lease=ref))
-        self._say(("ack", key, ack))
         say = self._say if handler.is_async else self._say_from_thread
-        context = Context(agent.agent_id, assign, say, self._tracer)
-        task = self._loop.create_task(self._work(handler, context, assign))
-        self._running[key] = (task, context)
+        context = Context(agent.agent_id, assign, say, self._tracer, self._children)
+        if handler.pace is None or handler.pace.wait_s(time.monotonic()) <= 0:
+            if handler.pace is not None:
+                handler.pace.take(time.monotonic())
+            self._accept(agent.agent_id, key)
+            work = self._work(handler, context, assign)
+        else:
+            work = self._work_in_turn(handler, context, assign)
+        self._running[key] = (self._loop.create_task(work), context)
+
+    def _accept(self, agent_id: str, key: Key) -> None:
+        ack = session_pb2.Ack(lease=_ref(key))
+        self._say(("ack", key, session_pb2.AgentFrame(agent_id=agent_id, ack=ack)))
+
+    def _decline(self, agent_id: str, key: Key, reason: session_pb2.Nack.Reason) -> None:
+        nack = session_pb2.Nack(lease=_ref(key), reason=reason)
+        self._say(("nack", key, session_pb2.AgentFrame(agent_id=agent_id, nack=nack)))
 
     def _cancel(self, key: Key, reason: str) -> None:
         running = self._running.get(key)
         if running is not None:
             task, context = running
             context.cancel_reason = reason
-            task.cancel()
+            # Behind the task's first step: one that is cancelled before it would end in silence.
+            self._loop.call_soon(task.cancel)
+
+    async def _work_in_turn(
+        self, handler: Handler, context: Context, assign: session_pb2.Assign
+    ) -> None:
+        """Holds the ack back until the handler's rate allows a start, and not for long."""
+        assert handler.pace is not None, "only a handler with a rate makes tasks wait"
+        try:
+            if handler.pace.wait_s(time.monotonic()) > HOLD_S_MAX:
+                # Holding it for a while keeps the router from offering it here again at once.
+                await asyncio.sleep(HOLD_S_MAX)
+                del self._running[context.key]
+                self._decline(context.agent_id, context.key, session_pb2.Nack.REASON_BUSY)
+                return
+            await asyncio.sleep(handler.pace.take(time.monotonic()))
+        except asyncio.CancelledError:
+            del self._running[context.key]
+            self._end(context, attempts.canceled(context))
+            return
+        self._accept(context.agent_id, context.key)
+        await self._work(handler, context, assign)
 
     async def _work(self, handler: Handler, context: Context, assign: session_pb2.Assign) -> None:
         try:
             result = await self._traced(handler, context, assign)
         finally:
             del self._running[context.key]
+        self._end(context, result)
+
+    def _end(self, context: Context, result: session_pb2.Result | None) -> None:
         # Without a lease there is nobody to tell.
         if result is not None and context.cancel_reason != "LEASE_LOST":
             frame = session_pb2.AgentFrame(agent_id=context.agent_id, result=result)
@@ -125,12 +178,12 @@ class Runner:
         if program is not None:
             with tracing.program_span(program, assign.traceparent, attributes) as traceparent:
                 context.traceparent = traceparent
-                return await self._outcome(handler, context)
+                return await self._outcome(handler, context, assign)
         ids, parent_id = tracing.child_of(assign.traceparent)
         context.traceparent = format_traceparent(*ids)
         tracing.set_current(ids)
         start_ns = time.time_ns()
-        result = await self._outcome(handler, context)
+        result = await self._outcome(handler, context, assign)
         error = ""
         if result is not None and result.HasField("failure"):
             error = f"{result.failure.reason}: {result.failure.message}"
@@ -139,39 +192,37 @@ class Runner:
         self._tracer.record(ids, parent_id, "execute", start_ns, attributes, error)
         return result
 
-    async def _outcome(self, handler: Handler, context: Context) -> session_pb2.Result | None:
+    async def _outcome(
+        self, handler: Handler, context: Context, assign: session_pb2.Assign
+    ) -> session_pb2.Result | None:
         """Runs a handler; None when the task is parked."""
         try:
+            if handler.pool == "process":
+                return await self._process_pool().run(handler, context, assign)
             arguments = handler.bind(context.spec.payload, context)
-            value = await self._call(handler, arguments)
-            success = payloads.encode(value)
+            if handler.is_async:
+                value = await attempts.call(handler, arguments, context)
+            else:
+                value = await self._call_in_thread(handler, arguments, context)
+            return attempts.ended(handler, context, value)
         except Parked:
             return None
         except asyncio.CancelledError:
-            # Only `_cancel` cancels, so there is a reason; the task itself ends in order.
-            return _canceled(context)
-        except TaskError as error:
-            failure = (error.reason, error.message, error.retryable)
-        except Exception as error:
-            log.exception("task %s (%s) failed", context.task_id, context.type)
-            failure = ("HANDLER_ERROR", str(error) or "see the log of the agent", True)
-        else:
             if context.cancel_reason:
-                return _canceled(context)
-            if len(success.data) <= payloads.PAYLOAD_BYTES_MAX:
-                result = context.result()
-                result.success.CopyFrom(success)
-                return result
-            size = f"{len(success.data)} bytes of {payloads.PAYLOAD_BYTES_MAX}"
-            failure = ("RESULT_TOO_LARGE", f"the result has {size}", False)
-        return _failed(context, *failure)
+                return attempts.canceled(context)
+            return attempts.failed(context, TaskError("something it waited for was cancelled"))
+        except Exception as error:
+            return attempts.failed(context, error)
 
-    async def _call(self, handler: Handler, arguments: tuple[object, ...]) -> object:
-        if handler.is_async:
-            return await handler.function(*arguments)
+    async def _call_in_thread(
+        self, handler: Handler, arguments: tuple[object, ...], context: Context
+    ) -> object:
+        call = functools.partial(
+            attempts.call_plainly, handler.function, handler.streams, arguments, context
+        )
         # The copy carries the current span into the thread.
-        call = functools.partial(contextvars.copy_context().run, handler.function, *arguments)
-        future = self._loop.run_in_executor(self._threads, call)
+        run = functools.partial(contextvars.copy_context().run, call)
+        future = self._loop.run_in_executor(self._threads, run)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -181,6 +232,12 @@ class Runner:
             if not future.cancelled():
                 future.exception()
             raise
+
+    def _process_pool(self) -> Processes:
+        if self._processes is None:
+            size = sum(agent.processes for agent in self._agents.values() if _uses_processes(agent))
+            self._processes = Processes(size, self._say_from_thread, self._tracer)
+        return self._processes
 
     def _say(self, item: Outgoing) -> None:
         self._said.append(item)
@@ -201,15 +258,24 @@ class Runner:
             self._send(said)
 
 
-def _canceled(context: Context) -> session_pb2.Result:
-    result = context.result()
-    result.canceled.SetInParent()
-    return result
+def check(agent: Agent) -> None:
+    """Makes sure that processes will find the handlers that are to run in them.
+
+    Raises:
+        TypeError: another process could not find one.
+    """
+    for handler in agent.handlers.values():
+        if handler.pool == "process":
+            module, name = handler.reference
+            try:
+                find(module, name)
+            except (ImportError, AttributeError):
+                raise TypeError(f"another process would not find {name} in {module}") from None
 
 
-def _failed(context: Context, reason: str, message: str, retryable: bool) -> session_pb2.Result:
-    result = context.result()
-    result.failure.CopyFrom(
-        task_pb2.Failure(reason=reason, message=message[:FAILURE_LEN_MAX], retryable=retryable)
-    )
-    return result
+def _uses_processes(agent: Agent) -> bool:
+    return any(handler.pool == "process" for handler in agent.handlers.values())
+
+
+def _ref(key: Key) -> session_pb2.LeaseRef:
+    return session_pb2.LeaseRef(task_id=key[0], lease_epoch=key[1])

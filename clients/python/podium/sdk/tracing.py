@@ -17,6 +17,7 @@ from podium.sdk.otlp import Exporter
 from podium.sdk.settings import Settings
 from podium.sdk.spans import (
     Attributes,
+    Span,
     SpanBuffer,
     Value,
     format_traceparent,
@@ -65,9 +66,12 @@ class Tracer:
         if self._exporter is not None:
             trace_id, span_id = ids
             end_ns = time.time_ns()
-            self._buffer.record(
-                (trace_id, span_id, parent_id, name, start_ns, end_ns, attributes, error)
-            )
+            self.keep((trace_id, span_id, parent_id, name, start_ns, end_ns, attributes, error))
+
+    def keep(self, span: Span) -> None:
+        """Keeps a span that has ended, here or in a process that works for this one."""
+        if self._exporter is not None:
+            self._buffer.record(span)
 
     @contextmanager
     def span(self, name: str, **attributes: Value) -> Iterator[str]:

@@ -7,7 +7,7 @@ import { count } from "./format";
 import { Now } from "./now";
 import { Empty, Panel, Toasts } from "./parts";
 import { route, to } from "./route";
-import { connection, counts, everConnected, follow, podium, queueError } from "./store";
+import { connection, counts, enter, everConnected, failures, follow, podium, queueError } from "./store";
 import { Submit } from "./submit";
 import { TaskPage } from "./task";
 import { Tasks } from "./tasks";
@@ -82,7 +82,22 @@ function Banner() {
   if (connection.value !== "open" && everConnected.value) {
     return <p class="banner" role="alert">The connection is lost; trying again. What you see is what was known last.</p>;
   }
+  if (!everConnected.value && failures.value > 1) return <Door />;
   return queueError.value ? <p class="banner" role="alert">{queueError.value}</p> : null;
+}
+
+function Door() {
+  const submit = (event: Event) => {
+    event.preventDefault();
+    enter(new FormData(event.currentTarget as HTMLFormElement).get("token") as string);
+  };
+  return (
+    <form class="banner door" onSubmit={submit} role="alert">
+      <span>The bridge does not let this page in, or is not there. Where callers are checked, it asks for a token:</span>
+      <input name="token" type="password" required aria-label="Token" autocomplete="off" />
+      <button type="submit" class="button">Connect</button>
+    </form>
+  );
 }
 
 function ThemeButton() {

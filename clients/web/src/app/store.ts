@@ -5,10 +5,29 @@ import type { WindowJson } from "../gen/podium/v1/analytics_pb";
 import type { GetQueueStatsResponseJson } from "../gen/podium/v1/task_scheduler_pb";
 import { connect, PodiumError, type State, time } from "../podium";
 
-export const podium = connect();
+const TOKEN = "podium.token";
+
+/** Where the suite checks callers: kept as long as the tab. */
+function storedToken(): string {
+  try {
+    return sessionStorage.getItem(TOKEN) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/** Connects anew with a token. */
+export function enter(token: string): void {
+  sessionStorage.setItem(TOKEN, token);
+  location.reload();
+}
+
+export const podium = connect({ token: storedToken() });
 
 export const connection = signal<State>("connecting");
 export const everConnected = signal(false);
+/** Handshakes that failed since the last connection. */
+export const failures = signal(0);
 export const queue = signal<GetQueueStatsResponseJson | undefined>();
 export const queueError = signal("");
 export const agents = signal<ReadonlyMap<string, AgentJson>>(new Map());
@@ -36,6 +55,7 @@ const WINDOWS_MAX = 60;
 podium.wire.onstate = (state) => {
   connection.value = state;
   if (state === "open") everConnected.value = true;
+  failures.value = podium.wire.failures;
 };
 
 /** Begins to follow the suite; called once. */

@@ -30,6 +30,8 @@ function useTask(id: string): Known {
     let live = true;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const merge = (part: Partial<Known>) => live && setKnown((before) => ({ ...before, ...part }));
+    let fresh = 4;
+    let ending = false;
     let asked: GetTraceRequestJson = { taskId: id };
     const load = async () => {
       timer = undefined;
@@ -38,6 +40,7 @@ function useTask(id: string): Known {
           podium.ask({ get: { taskId: id } }), podium.ask({ explain: { taskId: id } }),
         ]);
         merge({ task: task?.task, explained: explanation, error: "" });
+        ending = ended(task?.task?.state) && Date.now() - time(task?.task?.endTime) < 20_000;
         const traceId = task?.task?.spec?.traceparent?.split("-")[1];
         if (traceId) asked = { traceId };
       } catch (error) {
@@ -48,8 +51,12 @@ function useTask(id: string): Known {
       } catch (error) {
         if (!(error instanceof PodiumError)) throw error;
       }
+      // Spans come a moment after the events they belong to.
+      if (live && fresh > 0 && ending) {
+        fresh -= 1;
+        soon(1_000);
+      }
     };
-    // Spans come a moment after the events they belong to.
     const soon = (ms: number) => {
       timer ??= setTimeout(() => void load(), ms);
     };
@@ -58,9 +65,9 @@ function useTask(id: string): Known {
     const events = podium.watch({ taskIds: [id], cursor: "now" });
     void (async () => {
       try {
-        for await (const { name } of events) {
+        for await (const _ of events) {
+          fresh = 4;
           soon(100);
-          if (/:(completed|failed|canceled|expired)$/.test(name)) setTimeout(() => live && soon(0), 1_500);
         }
       } catch {
         // Without the watch the page shows what it loaded.

@@ -1,0 +1,126 @@
+"""Functions that work on tasks: what they take, how they run, how fast they may begin."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from podium.sdk import payloads
+from podium.sdk.pace import Pace
+from podium.v1 import task_pb2
+
+Pool = Literal["thread", "process"]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A function that works on one type of task."""
+
+    function: Callable[..., Any]
+    decode: payloads.Decode
+    check: Callable[[Any], Any]
+    wants_context: bool
+    is_async: bool
+    # Whether it yields its result piece by piece.
+    streams: bool
+    # Where it runs when it is not async.
+    pool: Pool = "thread"
+    pace: Pace | None = None
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *,
+        pool: Pool = "thread",
+        pace: Pace | None = None,
+        scope: Mapping[str, Any] | None = None,
+    ) -> Handler:
+        """Reads from a function's signature what it wants.
+
+        Args:
+            function: the function.
+            pool: where it runs when it is not async.
+            pace: how fast it may begin.
+            scope: names that its annotations may use beside the module's.
+
+        Raises:
+            TypeError: it takes neither (payload) nor (payload, context), an annotation cannot be
+                resolved, or another process could not find it.
+        """
+        name = getattr(function, "__name__", repr(function))
+        parameters = list(inspect.signature(function).parameters.values())
+        if not 1 <= len(parameters) <= 2:
+            raise TypeError(f"{name} must take the payload and, if it likes, the context")
+        inner = _innermost(function)
+        try:
+            hints = typing.get_type_hints(inner, None, dict(scope or {}))
+        except NameError as error:
+            raise TypeError(f"{name} has an annotation that is not known: {error.name}") from None
+        is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+        if pool == "process":
+            _check_importable(function, name, is_async)
+        return cls(
+            function=function,
+            decode=payloads.decoder(hints.get(parameters[0].name)),
+            check=payloads.checker(hints.get("return")),
+            wants_context=len(parameters) == 2,
+            is_async=is_async,
+            streams=inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner),
+            pool=pool,
+            pace=pace,
+        )
+
+    def bind(self, payload: task_pb2.Payload, context: Any) -> tuple[Any, ...]:
+        """Returns the arguments for a task.
+
+        Raises:
+            TaskError: INVALID_PAYLOAD, it is not what the function is annotated to take.
+        """
+        value = self.decode(payload)
+        return (value, context) if self.wants_context else (value,)
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """Module and name under which another process finds the function."""
+        return self.function.__module__, self.function.__qualname__
+
+
+def find(module: str, name: str) -> Callable[..., Any]:
+    """Returns a function by `Handler.reference`, importing its module.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: the module has no such function.
+    """
+    __import__(module)
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _innermost(function: Callable[..., Any]) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, types.FunctionType | types.MethodType):
+        return function
+    return type(function).__call__  # an object that can be called
+
+
+def _check_importable(function: Callable[..., Any], name: str, is_async: bool) -> None:
+    if is_async:
+        raise TypeError(f"{name} is async: only a plain function can run in another process")
+    qualified = getattr(function, "__qualname__", "<")
+    if not isinstance(function, types.FunctionType) or "<" in qualified:
+        raise TypeError(
+            f"{name} cannot run in another process, which must find it by module and name:"
+            " write it at the top level of a module"
+        )

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from services.agent_registry.core.agent import Status
+from tests.agent_registry.hall import Hall
+
+
+def test_agents_that_fall_silent_together_get_a_second_grace_and_an_alert() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    agents = [hall.agent(f"a{number}") for number in range(10)]
+
+    hall.sleep(61)
+
+    assert {agent.status for agent in agents} == {Status.SUSPECT}
+    assert hall.registry.alerts == 1
+    hall.sleep(60)
+    assert {agent.status for agent in agents} == {Status.OFFLINE}
+    assert hall.registry.alerts == 1, "the grace is extended once"
+
+
+def test_agents_whose_router_died_get_it_too() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    agents = [hall.agent(f"a{number}") for number in range(10)]
+    hall.agent("other", router="r2")
+
+    hall.registry.router_gone("r1", hall.time)
+    for _ in range(100):
+        hall.alive("other", router="r2")
+        hall.sleep(1)
+
+    assert {agent.status for agent in agents} == {Status.SUSPECT}
+
+
+def test_one_agent_among_many_that_falls_silent_is_gone_after_its_grace() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    agents = [hall.agent(f"a{number}") for number in range(10)]
+
+    for _ in range(61):
+        hall.alive(*(f"a{number}" for number in range(9)))
+        hall.sleep(1)
+
+    assert agents[9].status is Status.OFFLINE
+    assert {agent.status for agent in agents[:9]} == {Status.IDLE}
+    assert hall.registry.alerts == 0
+
+
+def test_an_agent_that_is_heard_again_has_its_next_silence_judged_anew() -> None:
+    hall = Hall(grace_s=10, suspect_s=5)
+    agents = [hall.agent(f"a{number}") for number in range(10)]
+    names = [agent.agent_id for agent in agents]
+    hall.sleep(11)
+    hall.alive(*names)
+
+    hall.sleep(11)
+
+    assert {agent.status for agent in agents} == {Status.SUSPECT}
+    assert hall.registry.alerts == 2

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import pytest
+
+from services.agent_registry.core.agent import Status
+from services.agent_registry.core.breaker import State
+from services.agent_registry.core.registry import Filter
+from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
+from tests.agent_registry.hall import Hall, facts
+
+
+def test_an_agent_is_idle_busy_suspect_and_offline_in_turn() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    agent = hall.agent("a1")
+    assert agent.status is Status.IDLE
+
+    hall.alive("a1", load=1)
+    assert agent.status is Status.BUSY
+    hall.sleep(30)
+    assert agent.status is Status.SUSPECT
+    hall.alive("a1", load=0)
+    assert agent.status is Status.IDLE
+    hall.sleep(59)
+    assert agent.status is Status.SUSPECT
+    hall.sleep(1)
+    assert agent.status is Status.OFFLINE
+
+
+def test_a_lost_stream_gives_the_agent_its_whole_grace() -> None:
+    hall = Hall(grace_s=60)
+    agent = hall.agent("a1")
+
+    hall.registry.closed("a1", "r1", hall.time, orderly=False)
+    assert agent.status is Status.SUSPECT
+    hall.sleep(59)
+    hall.agent("a1")
+    assert agent.status is Status.IDLE
+
+
+def test_an_agent_that_says_goodbye_is_offline_at_once() -> None:
+    hall = Hall()
+    agent = hall.agent("a1")
+
+    hall.registry.closed("a1", "r1", hall.time, orderly=True)
+
+    assert agent.status is Status.OFFLINE
+
+
+def test_a_router_that_lost_an_agent_to_another_cannot_close_it() -> None:
+    hall = Hall()
+    agent = hall.agent("a1", router="r1")
+    hall.agent("a1", router="r2")
+
+    hall.registry.closed("a1", "r1", hall.time, orderly=False)
+    hall.registry.alive("a1", "r1", 5, hall.time, draining=False)
+
+    assert agent.router_id == "r2" and agent.in_flight == 0
+
+
+def test_a_snapshot_drops_the_sessions_a_router_does_not_have_any_more() -> None:
+    hall = Hall()
+    gone, stayed = hall.agent("gone"), hall.agent("stayed")
+    elsewhere = hall.agent("elsewhere", router="r2")
+
+    hall.registry.snapshot("r1", ["stayed"], hall.time)
+
+    assert gone.status is Status.SUSPECT
+    assert stayed.status is elsewhere.status is Status.IDLE
+
+
+def test_a_registry_that_starts_again_knows_its_agents_from_the_sessions() -> None:
+    before, after = Hall(), Hall()
+    for hall in (before, after):
+        for number in range(5):
+            hall.agent(f"a{number}", "read", f"c{number}")
+
+    assert after.registry.index.capabilities() == before.registry.index.capabilities()
+
+
+def test_a_bad_agent_is_cut_off_probed_and_taken_back() -> None:
+    hall = Hall()
+    agent = hall.agent("bad")
+    for _ in range(6):
+        hall.outcome("bad", "FAILED")
+    assert hall.directives[-1][0] == "r1"
+    assert hall.directives[-1][1].breaker is State.OPEN
+    assert hall.directives[-1][1].failure_rate == 1.0
+    assert not agent.takes_work
+
+    hall.alive("bad")
+    hall.sleep(10)
+    assert hall.directives[-1][1].breaker is State.HALF_OPEN
+    hall.outcome("bad", "SUCCEEDED")
+    assert hall.directives[-1][1].breaker is State.CLOSED
+    assert agent.takes_work
+
+
+def test_a_breaker_outlives_a_reconnect() -> None:
+    hall = Hall()
+    hall.agent("bad")
+    for _ in range(6):
+        hall.outcome("bad", "LOST")
+    hall.directives.clear()
+
+    hall.agent("bad", router="r2", instance="i2")
+    hall.tell()
+
+    assert [(router, d.breaker) for router, d in hall.directives] == [("r2", State.OPEN)]
+
+
+def test_what_was_canceled_is_nobodys_fault() -> None:
+    hall = Hall()
+    agent = hall.agent("a1")
+    for _ in range(20):
+        hall.outcome("a1", "CANCELED")
+
+    assert agent.breaker.state is State.CLOSED
+    assert agent.statistics.items() == []
+
+
+def test_tasks_that_fail_everywhere_open_no_breaker() -> None:
+    hall = Hall()
+    agents = [hall.agent(f"a{number}") for number in range(3)]
+    for number in range(20):
+        for agent in agents:
+            hall.outcome(agent.agent_id, "FAILED", f"poison-{number}")
+
+    assert {agent.breaker.state for agent in agents} == {State.CLOSED}
+    for agent in agents:
+        assert sum(numbers.failed for _, numbers in agent.statistics.items()) == 0
+
+
+def test_two_bad_agents_cannot_hide_behind_each_other() -> None:
+    hall = Hall()
+    bad = [hall.agent("bad-1"), hall.agent("bad-2")]
+    good = hall.agent("good")
+    for number in range(8):
+        for agent in (*bad, good):
+            kind = "SUCCEEDED" if agent is good else "FAILED"
+            hall.outcome(agent.agent_id, kind, f"t{number}")
+
+    assert [agent.breaker.state for agent in bad] == [State.OPEN, State.OPEN]
+    assert good.breaker.state is State.CLOSED
+
+
+def test_a_drain_is_of_a_session_and_never_undone_in_it() -> None:
+    hall = Hall()
+    agent = hall.agent("a1")
+
+    assert hall.registry.drain(["a1"], "update", hall.time) == ["a1"]
+    hall.tell()
+    assert hall.directives[-1][1].draining
+    hall.alive("a1")
+    hall.agent("a1")
+    assert agent.status is Status.DRAINING and agent.reason == "update"
+    hall.agent("a1", instance="i2")
+    assert agent.status is Status.IDLE and agent.reason == ""
+
+
+def test_a_quarantine_holds_until_it_is_released() -> None:
+    hall = Hall()
+    agent = hall.agent("a1")
+
+    hall.registry.quarantine("a1", "odd answers", hall.time)
+    hall.agent("a1", instance="i2")
+    hall.tell()
+    assert agent.status is Status.QUARANTINED and agent.reason == "odd answers"
+    assert hall.directives[-1][1].quarantined
+    hall.registry.release("a1", hall.time)
+    hall.tell()
+
+    assert agent.status is Status.IDLE
+    assert not hall.directives[-1][1].quarantined
+    with pytest.raises(FailedPrecondition, match="neither"):
+        hall.registry.release("a1", hall.time)
+
+
+def test_release_closes_an_open_breaker() -> None:
+    hall = Hall()
+    agent = hall.agent("a1")
+    for _ in range(6):
+        hall.outcome("a1", "NOT_ACKED")
+
+    hall.registry.release("a1", hall.time)
+
+    assert agent.breaker.state is State.CLOSED
+
+
+def test_filters_select_by_all_their_parts() -> None:
+    hall = Hall()
+    hall.agent("reader", "read", labels=(("zone", "a"),))
+    hall.agent("writer", "read", "write", labels=(("zone", "b"),))
+    hall.agent("full", "read", labels=(("zone", "a"),))
+    hall.alive("full", load=1)
+    find = hall.registry.find
+
+    assert find(Filter()) == {"reader", "writer", "full"}
+    assert find(Filter(capabilities=("read", "write"))) == {"writer"}
+    assert find(Filter(labels=(("zone", "a"),))) == {"reader", "full"}
+    assert find(Filter(statuses=frozenset([Status.BUSY]))) == {"full"}
+    assert find(Filter(capabilities=("read",), idle_only=True)) == {"reader", "writer"}
+    assert find(Filter(capabilities=("fly",))) == set()
+
+
+def test_pages_go_on_by_id() -> None:
+    hall = Hall()
+    for number in range(7):
+        hall.agent(f"a{number}")
+
+    first, total, more = hall.registry.page(Filter(), "", 3)
+    assert [agent.agent_id for agent in first] == ["a0", "a1", "a2"] and (total, more) == (7, True)
+    last, _, more = hall.registry.page(Filter(), "a4", 3)
+    assert [agent.agent_id for agent in last] == ["a5", "a6"] and not more
+
+
+def test_only_an_agent_that_is_away_can_be_deregistered() -> None:
+    hall = Hall()
+    hall.agent("a1")
+    with pytest.raises(FailedPrecondition) as refused:
+        hall.registry.deregister("a1")
+    assert refused.value.reason == "AGENT_CONNECTED"
+
+    hall.registry.closed("a1", "r1", hall.time, orderly=True)
+    hall.registry.deregister("a1")
+
+    with pytest.raises(NotFound):
+        hall.registry.get("a1")
+    assert hall.registry.index.having(["echo"]) == set()
+
+
+def test_those_offline_the_longest_make_room() -> None:
+    hall = Hall(agents_max=3)
+    for agent_id in ("old", "older", "here"):
+        hall.agent(agent_id)
+    hall.registry.closed("older", "r1", hall.time, orderly=True)
+    hall.sleep(1)
+    hall.alive("old", "here")
+    hall.registry.closed("old", "r1", hall.time, orderly=True)
+
+    hall.agent("new")
+    assert set(hall.registry.agents) == {"old", "here", "new"}
+    hall.agent("newer")
+    with pytest.raises(ResourceExhausted) as refused:
+        hall.registry.register(facts("one-too-many"), hall.time)
+    assert refused.value.reason == "TOO_MANY_AGENTS"
+
+
+def test_agents_that_are_long_gone_are_forgotten_but_for_the_quarantined() -> None:
+    hall = Hall(grace_s=10, suspect_s=5, forget_s=100)
+    for agent_id in ("gone", "kept"):
+        hall.agent(agent_id)
+    hall.registry.quarantine("kept", "", hall.time)
+    hall.sleep(80)
+    hall.registry.sweep(hall.time)
+    assert len(hall.registry.agents) == 2
+
+    hall.sleep(40)
+    hall.registry.sweep(hall.time)
+
+    assert set(hall.registry.agents) == {"kept"}
+
+
+def test_changes_are_told_once_whatever_happened_how_often() -> None:
+    hall = Hall()
+    hall.agent("a1")
+    hall.alive("a1", load=1)
+    hall.alive("a1", load=2)
+    hall.agent("a2")
+
+    assert hall.registry.take_changes() == ["a1", "a2"]
+    assert hall.registry.take_changes() == []
+    hall.alive("a1", load=2)
+    assert hall.registry.take_changes() == [], "nothing changed but the time"

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from podium.v1 import agent_pb2, agent_registry_pb2, agent_registry_pb2_grpc
+from services.agent_registry.__main__ import SERVICE
+from services.agent_registry.config import Settings
+from services.kernel.clock import SystemClock
+from services.kernel.options import dial
+from services.kernel.rpc import from_rpc_error
+from services.kernel.serving import running
+from tests.support.waiting import eventually
+
+pb = agent_registry_pb2
+Stub = agent_registry_pb2_grpc.AgentRegistryServiceStub
+
+
+@asynccontextmanager
+async def registry() -> AsyncIterator[Any]:
+    settings = Settings(otlp_endpoint="off", metrics_port_offset=0)
+    async with running(SERVICE, settings, dial=dial, clock=SystemClock()) as service:
+        channel = dial(f"127.0.0.1:{service.port}")
+        try:
+            yield Stub(channel)
+        finally:
+            await channel.close()
+
+
+def agent(agent_id: str, *capabilities: str, **given: Any) -> agent_pb2.Agent:
+    made = agent_pb2.Agent(agent_id=agent_id, instance_id="i1", **given)
+    for name in capabilities or ("echo",):
+        made.capabilities.add(name=name)
+    return made
+
+
+class Router:
+    """A router's stream to the registry."""
+
+    def __init__(self, stub: Any) -> None:
+        self.call: Any = stub.SyncSessions()
+        self.directives: list[pb.AgentDirective] = []
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for response in self.call:
+            self.directives.extend(response.directives)
+
+    async def tell(self, router_id: str = "r1", **facts: Any) -> None:
+        await self.call.write(pb.SyncSessionsRequest(router_id=router_id, **facts))
+
+    async def close(self) -> None:
+        self.call.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+
+async def refused(call: Any) -> Any:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return from_rpc_error(raised.value)
+
+
+async def test_agents_of_a_router_are_listed_with_what_they_do() -> None:
+    async with registry() as stub:
+        router = Router(stub)
+        await router.tell(
+            snapshot=True,
+            opened=[agent("a1", "read", max_concurrency=3, labels={"zone": "x"}), agent("a2")],
+        )
+        await router.tell(alive=[pb.SessionAlive(agent_id="a1", in_flight_count=2)])
+
+        async def busy() -> bool:
+            answer = await stub.GetAgent(pb.GetAgentRequest(agent_id="a1"))
+            return bool(answer.agent.status == agent_pb2.Agent.STATUS_BUSY)
+
+        await eventually(busy)
+        found = await stub.ListAgents(
+            pb.ListAgentsRequest(filter=pb.AgentFilter(capabilities=["read"], idle_only=True))
+        )
+        await router.close()
+
+        assert [each.agent_id for each in found.agents] == ["a1"]
+        assert found.total_size == 1
+        assert found.agents[0].labels["zone"] == "x"
+        assert found.agents[0].router_id == "r1"
+        assert found.agents[0].in_flight_count == 2
+
+
+async def test_a_bad_agents_router_is_told_and_operators_can_release_it() -> None:
+    async with registry() as stub:
+        router = Router(stub)
+        await router.tell(snapshot=True, opened=[agent("a1")])
+        outcomes = [
+            pb.AttemptOutcome(
+                agent_id="a1",
+                task_id=f"t{number}",
+                task_type="echo",
+                kind=pb.AttemptOutcome.KIND_FAILED,
+            )
+            for number in range(6)
+        ]
+        await router.tell(outcomes=outcomes)
+        await eventually(lambda: router.directives)
+        assert router.directives[-1].breaker == agent_pb2.Agent.BREAKER_OPEN
+
+        answer = await stub.ReleaseAgent(pb.ReleaseAgentRequest(agent_id="a1"))
+        await eventually(lambda: len(router.directives) == 2)
+        await router.close()
+
+        assert answer.agent.breaker == agent_pb2.Agent.BREAKER_CLOSED
+        assert answer.agent.statistics[0].failed_count == 6
+        assert router.directives[-1].breaker == agent_pb2.Agent.BREAKER_CLOSED
+
+
+async def test_a_watcher_sees_all_that_is_there_and_then_each_change() -> None:
+    async with registry() as stub:
+        router = Router(stub)
+        await router.tell(snapshot=True, opened=[agent("a1"), agent("a2", "read")])
+        await eventually(lambda: _count(stub, 2))
+        wanted = pb.AgentFilter(capabilities=["echo"])
+        watch = stub.WatchAgents(pb.WatchAgentsRequest(filter=wanted))
+        seen = []
+
+        async def follow() -> None:
+            async for response in watch:
+                seen.append(response)
+
+        follower = asyncio.create_task(follow())
+        await eventually(lambda: seen and seen[-1].caught_up)
+        assert [each.agent_id for each in seen[0].agents] == ["a1"]
+
+        await router.tell(opened=[agent("a3")])
+        await eventually(lambda: [a.agent_id for r in seen for a in r.agents][-1] == "a3")
+        await router.tell(closed=[pb.SessionClosed(agent_id="a3", orderly=True)])
+        await eventually(
+            lambda: seen[-1].agents and seen[-1].agents[0].status == agent_pb2.Agent.STATUS_OFFLINE
+        )
+        await stub.DeregisterAgent(pb.DeregisterAgentRequest(agent_id="a3"))
+        await eventually(lambda: list(seen[-1].removed_agent_ids) == ["a3"])
+        watch.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        await router.close()
+
+
+async def _count(stub: Any, count: int) -> bool:
+    answer = await stub.ListAgents(pb.ListAgentsRequest())
+    return bool(answer.total_size == count)
+
+
+async def test_agents_of_a_router_that_is_gone_are_suspect() -> None:
+    async with registry() as stub:
+        router = Router(stub)
+        await router.tell(snapshot=True, opened=[agent("a1")])
+        await eventually(lambda: _count(stub, 1))
+        await router.close()
+
+        async def suspect() -> bool:
+            answer = await stub.GetAgent(pb.GetAgentRequest(agent_id="a1"))
+            return bool(answer.agent.status == agent_pb2.Agent.STATUS_SUSPECT)
+
+        await eventually(suspect)
+
+
+async def test_agents_are_registered_changed_drained_and_kept_from_work() -> None:
+    async with registry() as stub:
+        made = await stub.RegisterAgent(pb.RegisterAgentRequest(agent=agent("a1", name="One")))
+        assert made.agent.status == agent_pb2.Agent.STATUS_OFFLINE
+
+        changed = await stub.UpdateAgent(
+            pb.UpdateAgentRequest(agent=agent_pb2.Agent(agent_id="a1", labels={"zone": "x"}))
+        )
+        assert (changed.agent.name, changed.agent.labels["zone"]) == ("One", "x")
+        drained = await stub.DrainAgents(
+            pb.DrainAgentsRequest(filter=pb.AgentFilter(labels={"zone": "x"}), reason="update")
+        )
+        assert list(drained.agent_ids) == ["a1"]
+        held = await stub.QuarantineAgent(
+            pb.QuarantineAgentRequest(agent_id="a1", reason="odd answers")
+        )
+        assert held.agent.status_reason == "odd answers"
+
+
+async def test_pages_carry_a_token_that_fits_only_their_own_list() -> None:
+    async with registry() as stub:
+        for number in range(5):
+            await stub.RegisterAgent(pb.RegisterAgentRequest(agent=agent(f"a{number}")))
+
+        first = await stub.ListAgents(pb.ListAgentsRequest(page_size=3))
+        second = await stub.ListAgents(
+            pb.ListAgentsRequest(page_size=3, page_token=first.next_page_token)
+        )
+        stolen = pb.ListAgentsRequest(
+            filter=pb.AgentFilter(capabilities=["echo"]), page_token=first.next_page_token
+        )
+
+        assert [a.agent_id for a in (*first.agents, *second.agents)] == [
+            f"a{number}" for number in range(5)
+        ]
+        assert second.next_page_token == ""
+        assert (await refused(stub.ListAgents(stolen))).reason == "PAGE_TOKEN_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code", "reason"),
+    [
+        ("GetAgent", pb.GetAgentRequest(agent_id="nobody"), "NOT_FOUND", "AGENT_NOT_FOUND"),
+        ("GetAgent", pb.GetAgentRequest(agent_id="../x"), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        (
+            "RegisterAgent",
+            pb.RegisterAgentRequest(agent=agent_pb2.Agent(agent_id="a1")),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
+        ),
+        (
+            "RegisterAgent",
+            pb.RegisterAgentRequest(agent=agent("a1", "*")),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
+        ),
+        (
+            "RegisterAgent",
+            pb.RegisterAgentRequest(agent=agent("a1", max_concurrency=-1)),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
+        ),
+        (
+            "RegisterAgent",
+            pb.RegisterAgentRequest(
+                agent=agent("a1", cost_hint=agent_pb2.CostHint(cost_per_task=float("nan")))
+            ),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
+        ),
+        ("ListAgents", pb.ListAgentsRequest(page_size=-1), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        (
+            "ListAgents",
+            pb.ListAgentsRequest(filter=pb.AgentFilter(statuses=[77])),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
+        ),
+        ("DrainAgents", pb.DrainAgentsRequest(), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        (
+            "DrainAgents",
+            pb.DrainAgentsRequest(agent_id="nobody"),
+            "NOT_FOUND",
+            "AGENT_NOT_FOUND",
+        ),
+        (
+            "UpdateAgent",
+            pb.UpdateAgentRequest(agent=agent("a1"), update_mask={"paths": ["status"]}),
+            "INVALID_ARGUMENT",
+            "FIELD_MASK_INVALID",
+        ),
+    ],
+)
+async def test_bad_requests_get_their_code_and_reason(
+    method: str, request_: Any, code: str, reason: str
+) -> None:
+    async with registry() as stub:
+        error = await refused(getattr(stub, method)(request_))
+
+        assert (error.code, error.reason) == (code, reason)
+
+
+async def test_a_router_that_does_not_say_who_it_is_is_refused() -> None:
+    async with registry() as stub:
+        call = stub.SyncSessions()
+        await call.write(pb.SyncSessionsRequest(snapshot=True))
+        error = await refused(call.read())
+
+        assert (error.code, error.reason) == ("FAILED_PRECONDITION", "HELLO_REQUIRED")

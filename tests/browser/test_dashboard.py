@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.conftest import ARTIFACTS, Suite
+from tests.browser.worker import HOSTILE
+
+PAGES = ["now", "agents", "tasks", "dead", "submit"]
+# What a page shows once it has its data.
+SHOWN = {
+    "now": ".list-12 tbody tr",
+    "agents": "tbody tr",
+    "tasks": "tbody tr",
+    "dead": "tbody tr, .empty",
+    "submit": "form",
+}
+
+
+def submit(page: Page, kind: str, payload: str = "one two three", **more: str) -> Locator:
+    """Submits a task by the form and returns its row."""
+    page.goto("/#/submit")
+    page.get_by_label("Type").fill(kind)
+    page.get_by_label("Payload").fill(payload)
+    if more:
+        page.get_by_text("More", exact=True).click()
+        for label, text in more.items():
+            page.get_by_label(label).fill(text)
+    page.get_by_role("button", name="Submit").click()
+    return page.locator(".sent li").first
+
+
+def test_pages_without_anything_to_show_teach_what_to_do(page: Page) -> None:
+    # Runs first: later there are tasks.
+    page.goto("/#/tasks?state=STATE_EXPIRED")
+    expect(page.get_by_text("No task matches")).to_be_visible()
+    page.goto("/#/agents")
+    expect(page.get_by_text("No agent has connected yet")).to_be_visible()
+    page.goto("/#/dead")
+    expect(page.get_by_text("No dead letters")).to_be_visible()
+    page.goto("/#/nowhere")
+    expect(page.get_by_text("There is no such page")).to_be_visible()
+
+
+def test_a_submitted_task_is_seen_to_finish_with_its_trace_and_the_reason_for_its_agent(
+    page: Page, suite: Suite
+) -> None:
+    suite.agent("counter-1", "text.count", "text.echo")
+
+    row = submit(page, "text.count")
+    expect(row.get_by_text("completed")).to_be_visible()
+    expect(row).to_contain_text('{"words":3}')
+    row.get_by_role("link").first.click()
+
+    expect(page.get_by_role("heading", name="text.count")).to_be_visible()
+    expect(page.locator(".timeline")).to_contain_text("assigned in")
+    expect(page.locator("tr.chosen")).to_contain_text("counter-1")
+    expect(page.locator(".content pre").nth(1)).to_contain_text('"words": 3')
+    for span in ("submit", "queue", "route", "assign", "complete"):
+        expect(page.locator(".span-name", has_text=re.compile(f"^{span}"))).to_be_visible()
+    page.locator(".span-row").first.click()
+    expect(page.locator(".span-facts")).to_contain_text("task.id")
+
+
+def test_the_numbers_of_now_move_with_the_tasks(page: Page, suite: Suite) -> None:
+    page.goto("/#/now")
+    completed = page.locator(".states a", has_text="completed").locator(".number")
+    expect(completed).not_to_have_text("0")
+    before = int(completed.inner_text().replace(",", ""))
+
+    other = page.context.new_page()
+    other.goto("/#/submit")
+    other.get_by_label("Type").fill("text.count")
+    other.get_by_label("How many").fill("50")
+    other.get_by_role("button", name="Submit 50 tasks").click()
+
+    expect(completed).to_have_text(str(before + 50))
+    expect(page.locator(".tile", has_text="Throughput").locator(".tile-value")).not_to_have_text(
+        "0/s"
+    )
+    expect(page.locator(".chart canvas")).to_have_count(2)
+    other.close()
+
+
+def test_a_running_task_is_canceled_after_asking_twice(page: Page, suite: Suite) -> None:
+    suite.agent("sleeper-1", "text.sleep")
+    row = submit(page, "text.sleep")
+    expect(row.get_by_text("running")).to_be_visible()
+    row.get_by_role("link").first.click()
+    expect(page.locator(".running")).to_contain_text("step")
+
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel for good?").click()
+
+    expect(page.locator(".title .badge")).to_have_text("canceled")
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+
+
+def test_a_dead_letter_is_queued_again(page: Page, suite: Suite) -> None:
+    suite.agent("failer-1", "text.fail")
+    row = submit(page, "text.fail", Retries="0")
+    expect(row.get_by_text("failed")).to_be_visible()
+    page.goto("/#/dead")
+    listed = page.locator("tbody tr", has_text="text.fail")
+    expect(listed).to_contain_text("it never works")
+
+    listed.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Requeue 1").click()
+
+    expect(page.locator(".toast")).to_have_text("1 queued again.")
+    listed.get_by_role("link").first.click()
+    expect(page.locator(".timeline")).to_contain_text("requeued")
+
+
+def test_when_an_agent_dies_its_task_moves_to_another(page: Page, suite: Suite) -> None:
+    victim = suite.agent("victim-1", "text.die")
+    row = submit(page, "text.die")
+    expect(row).to_contain_text("on victim-1")
+    suite.agent("heir-1", "text.die")
+
+    victim.kill()
+
+    expect(row).to_contain_text("done by heir-1")
+    page.goto("/#/agents/victim-1")
+    expect(page.locator(".title .badge")).to_have_text(re.compile("suspect|offline"))
+
+
+def test_an_operator_quarantines_an_agent_and_releases_it(page: Page, suite: Suite) -> None:
+    page.goto("/#/agents")
+    page.get_by_label("Search agents").fill("counter-1")
+    row = page.locator("tbody tr")
+    expect(row).to_have_count(1)
+
+    row.get_by_role("button", name="Quarantine").click()
+    row.get_by_role("button", name="Quarantine?").click()
+    expect(row.locator(".badge").first).to_have_text("quarantined")
+    row.get_by_role("button", name="Release").click()
+
+    expect(row.locator(".badge").first).to_have_text("idle")
+
+
+def test_a_browser_tab_is_an_agent_and_another_its_client(page: Page) -> None:
+    agent = page.context.new_page()
+    agent.goto("/examples/agent.html")
+    expect(agent.locator("#state")).to_have_text("ready")
+
+    page.bring_to_front()  # a page behind another is drawn once a second, and clicks wait for that
+    page.goto("/examples/client.html")
+    page.get_by_label("Text").fill("the quick brown fox")
+    for _ in range(5):  # others can count words too: one of five comes to the tab
+        page.get_by_role("button").click()
+        expect(page.locator("#log")).to_contain_text("words")
+        if agent.locator("#done li").count():
+            break
+    else:
+        submit(page, "text.count")
+
+    page.goto("/#/agents")
+    expect(page.locator("tbody tr", has_text="A browser tab")).to_contain_text("browser")
+    agent.close()
+
+
+def test_the_page_goes_on_where_it_was_when_the_bridge_comes_back(page: Page, suite: Suite) -> None:
+    page.goto("/#/now")
+    expect(page.locator(".connection")).to_have_text("Live")
+
+    assert suite.services["edge"].stop() == 0
+    expect(page.locator(".connection")).to_have_text("Reconnecting")
+    expect(page.get_by_text("The connection is lost")).to_be_visible()
+    suite.start("edge")
+    suite.ready()
+
+    expect(page.locator(".connection")).to_have_text("Live")
+    row = submit(page, "text.count")
+    expect(row.get_by_text("completed")).to_be_visible()
+
+
+def test_text_of_agents_and_tasks_is_never_markup(page: Page, suite: Suite) -> None:
+    submit(page, "text.echo", HOSTILE, **{"Labels": f"note={HOSTILE.replace(',', '')}"})
+    row = page.locator(".sent li").first
+    expect(row.get_by_text("completed")).to_be_visible()
+    row.get_by_role("link").first.click()
+    expect(page.locator(".content pre").nth(1)).to_contain_text("<img src=x")
+
+    for path in [*PAGES, "agents/counter-1", "agents/failer-1"]:
+        page.goto(f"/#/{path}")
+        expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
+    page.goto("/#/agents/counter-1")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("<img src=x")
+
+    assert page.evaluate("window.hit") is None
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_nothing_is_wider_than_a_phone_and_nothing_is_out_of_reach_of_the_keyboard(
+    browser: Browser, suite: Suite
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, base_url=suite.url, color_scheme="dark"
+    )
+    page = context.new_page()
+    for path in [*PAGES, "agents/counter-1"]:
+        page.goto(f"/#/{path}")
+        expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        page.screenshot(path=ARTIFACTS / f"phone-{path.replace('/', '-')}.png", full_page=True)
+    page.goto("/#/now")
+    page.reload()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_can_be_read(browser: Browser, suite: Suite, scheme: str) -> None:
+    # WCAG AA: 4.5 to 1 for text, measured on what the browser has computed.
+    context = browser.new_context(
+        viewport={"width": 1360, "height": 900},
+        base_url=suite.url,
+        color_scheme=scheme,  # type: ignore[arg-type]  # a literal
+    )
+    page = context.new_page()
+    for path in PAGES:
+        page.goto(f"/#/{path}")
+        expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
+        assert page.evaluate(CONTRAST) == [], path
+        page.screenshot(path=ARTIFACTS / f"{scheme}-{path}.png", full_page=True)
+    context.close()
+
+
+CONTRAST = """
+() => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const over = (under, color) => {
+    pen.fillStyle = `rgb(${under.join()})`;
+    pen.fillRect(0, 0, 1, 1);
+    pen.fillStyle = color;
+    pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const ground = (element) => {
+    if (!element) return [255, 255, 255];
+    return over(ground(element.parentElement), getComputedStyle(element).backgroundColor);
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((value) => {
+      const part = value / 255;
+      return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const faults = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const says = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!says || !element.checkVisibility() || element.closest(":disabled")) continue;
+    const under = ground(element);
+    const [a, b] = [light(over(under, getComputedStyle(element).color)), light(under)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const text = element.textContent.slice(0, 20);
+    if (ratio < 4.5) faults.push(`${element.className} ${text} ${ratio.toFixed(2)}`);
+  }
+  return faults;
+}
+"""

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import pytest
+
+from services.kernel.errors import FailedPrecondition, ResourceExhausted
+from services.routing.core import effects
+from services.routing.core.assignment import Stage
+from services.routing.core.effects import CANCEL, KEEP, LOST
+from tests.routing.floor import Floor
+
+
+def test_hello_opens_a_session_and_work_begins_after_ready() -> None:
+    floor = Floor()
+
+    session = floor.agent("a1")
+    floor.granted("t1")
+
+    kinds = [type(effect) for effect in floor.done]
+    assert kinds.index(effects.Opened) < kinds.index(effects.SendReady)
+    assert kinds.index(effects.SendReady) < kinds.index(effects.SendAssign)
+    assert floor.last(effects.SendReady).seq == 1
+    assert not session.resumed
+
+
+def test_a_frame_before_hello_ends_the_stream() -> None:
+    floor = Floor()
+
+    with pytest.raises(FailedPrecondition) as refused:
+        floor.attendance.speaker(1, "a1", floor.time)
+
+    assert refused.value.reason == "HELLO_REQUIRED"
+
+
+def test_a_second_hello_is_refused_and_the_session_goes_on() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+
+    floor.agent("a1")
+
+    assert floor.last(effects.SendRefusal).reason == "HELLO_REPEATED"
+    assert floor.board.sessions["a1"] is session
+    assert floor.granted("t1").session is session
+
+
+def test_sixteen_refused_frames_in_a_minute_end_the_stream() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    for _ in range(15):
+        floor.agent("a1")
+
+    with pytest.raises(ResourceExhausted) as refused:
+        floor.agent("a1")
+
+    assert refused.value.reason == "TOO_MANY_STRIKES"
+
+
+def test_strikes_are_forgiven_after_a_minute() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    for _ in range(15):
+        floor.agent("a1")
+    floor.sleep(61, step_s=1)
+
+    floor.agent("a1")
+
+    assert len(floor.of(effects.SendRefusal)) == 16
+
+
+def test_live_task_stolen_a_reconnect_within_the_grace_keeps_the_task() -> None:
+    floor = Floor(detach_grace_s=1.5)
+    session = floor.agent("a1")
+    floor.agent("other")
+    lease = floor.running("t1", excluded=("other",))
+    assert lease.session is session
+
+    floor.attendance.close_stream(1, floor.time)
+    floor.sleep(1.0)
+    floor.attendance.open_stream(2)
+    token = session.resume_token
+    floor.agent("a1", stream=2, in_flight=(lease.key,), token=token)
+    floor.sleep(5.0)
+
+    ready = floor.last(effects.SendReady)
+    assert ready.resumed and ready.verdicts == ((*lease.key, KEEP),)
+    assert floor.of(effects.Ended) == []
+    assert lease.stage is Stage.RUNNING and lease.session is floor.board.sessions["a1"]
+
+
+def test_frames_are_numbered_on_through_a_resumed_session() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=3)
+    floor.granted("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, slots=3, token=session.resume_token)
+
+    assert floor.last(effects.SendReady).seq == 3
+
+
+def test_an_agent_that_does_not_come_back_loses_its_tasks_after_the_grace() -> None:
+    floor = Floor(detach_grace_s=1.5)
+    floor.agent("a1", slots=2)
+    running = floor.running("t1")
+    offered = floor.granted("t2")
+
+    floor.attendance.close_stream(1, floor.time)
+    floor.sleep(1.4)
+    assert floor.of(effects.Ended) == []
+    floor.sleep(0.3)
+
+    assert floor.last(effects.Ended).lease is running and running.lost
+    assert effects.HandedBack("t2", offered.epoch, "NO_AGENT", "") in floor.done
+    assert "a1" not in floor.board.sessions
+    assert effects.Closed("a1", False) in floor.done
+    assert floor.last(effects.Outcome).kind == "LOST"
+
+
+def test_a_detached_agent_gets_no_work() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.turn()
+
+    lease = floor.granted("t1")
+
+    assert lease.session is None
+
+
+def test_an_offer_that_was_lost_with_the_stream_is_sent_again() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.granted("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, token=session.resume_token)
+
+    assigns = floor.of(effects.SendAssign)
+    assert [assign.lease for assign in assigns] == [lease, lease]
+    assert assigns[1].body == "grant of t1"
+    ready = floor.last(effects.SendReady)
+    assert ready.seq < assigns[1].seq
+
+
+def test_an_offer_whose_ack_was_lost_goes_on() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.granted("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, in_flight=(lease.key,), token=session.resume_token)
+
+    assert floor.last(effects.Started).lease is lease
+    assert floor.last(effects.SendReady).verdicts == ((*lease.key, KEEP),)
+
+
+def test_a_task_that_an_agent_came_back_without_is_lost_at_once() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, token=session.resume_token)
+
+    assert floor.last(effects.Ended).lease is lease and lease.lost
+    assert session.load == 0
+
+
+def test_leases_of_an_earlier_router_are_claimed_before_ready() -> None:
+    floor = Floor()
+
+    session = floor.agent("a1", slots=4, in_flight=(("t1", 11), ("t2", 12), ("t3", 13)))
+
+    assert floor.of(effects.SendReady) == []
+    assert set(floor.last(effects.Claimed).leases) == {("t1", 11), ("t2", 12), ("t3", 13)}
+    floor.orders.verdicts((("t1", 11, KEEP), ("t2", 12, LOST), ("t3", 13, CANCEL)), floor.time)
+    floor.turn()
+    ready = floor.last(effects.SendReady)
+    assert set(ready.verdicts) == {("t1", 11, KEEP), ("t2", 12, LOST), ("t3", 13, CANCEL)}
+    assert list(session.leases) == [("t1", 11)]
+    assert session.load == 1
+    lease = session.leases[("t1", 11)]
+    floor.finish(lease)
+    assert floor.last(effects.Ended).lease is lease
+
+
+def test_ready_does_not_wait_for_ever_for_the_scheduler() -> None:
+    floor = Floor(claim_s=1.0)
+    floor.agent("a1", in_flight=(("t1", 11),))
+
+    floor.sleep(1.2)
+
+    assert floor.last(effects.SendReady).verdicts == (("t1", 11, KEEP),)
+    floor.orders.verdicts((("t1", 11, LOST),), floor.time)
+    floor.turn()
+    assert floor.last(effects.SendCancel).reason == "LEASE_LOST"
+
+
+def test_without_a_scheduler_agents_go_on_and_their_leases_are_claimed_later() -> None:
+    floor = Floor(up=False)
+
+    floor.agent("a1", in_flight=(("t1", 11),))
+    assert floor.last(effects.SendReady).verdicts == (("t1", 11, KEEP),)
+    assert floor.of(effects.Claimed) == []
+    floor.orders.welcome((), (), floor.time)
+    floor.turn()
+
+    assert floor.last(effects.Claimed) == effects.Claimed("a1", (("t1", 11),))
+
+
+def test_dup_agent_id_a_newer_instance_supersedes_the_older() -> None:
+    floor = Floor()
+    floor.agent("a1", slots=2)
+    kept, left = floor.running("kept"), floor.running("left")
+    floor.attendance.open_stream(2)
+
+    newer = floor.agent("a1", slots=2, stream=2, instance="i2", in_flight=(kept.key,))
+
+    gone = floor.last(effects.SendSuperseded)
+    assert (gone.stream, gone.instance_id) == (1, "i2")
+    assert kept.session is newer and newer.load == 1
+    assert floor.attendance.speaker(1, "a1", floor.time) is None, "the older is not heard"
+    assert floor.of(effects.Ended) == []
+    floor.sleep(2.0)
+    assert [ended.lease for ended in floor.of(effects.Ended)] == [left] and left.lost
+    assert floor.board.sessions["a1"] is newer
+
+
+def test_a_half_open_stream_gives_way_to_the_same_instance() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, in_flight=(lease.key,), token=session.resume_token)
+    floor.attendance.close_stream(1, floor.time)
+    floor.sleep(3.0)
+
+    assert floor.of(effects.SendSuperseded) == []
+    assert floor.of(effects.Ended) == []
+    assert session.stream is not None and session.stream.number == 2
+
+
+def test_goodbye_keeps_nothing() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+
+    floor.attendance.goodbye(session, floor.time)
+    floor.turn()
+
+    assert effects.Closed("a1", True) in floor.done
+    assert floor.last(effects.Ended).lease is lease
+    assert floor.attendance.speaker(1, "a1", floor.time) is None
+    assert "a1" not in floor.board.sessions
+
+
+def test_an_agent_whose_bridge_lost_it_may_come_back_through_the_bridge() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    floor.agent("a2")
+    lease = floor.running("t1", excluded=("a2",))
+
+    floor.attendance.lost(session, floor.time)
+    floor.sleep(1.0)
+    floor.agent("a1", in_flight=(lease.key,), token=session.resume_token)
+    floor.sleep(3.0)
+
+    assert floor.of(effects.Ended) == []
+    assert lease.session is session
+
+
+def test_drain_undo_an_agent_that_drains_gets_nothing_more_whatever_it_says() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    floor.running("t1")
+
+    floor.attendance.drain_agent(session)
+    floor.attendance.credit(session, 100)
+    floor.attendance.speaker(1, "a1", floor.time)
+    floor.attendance.directive("a1", breaker="CLOSED", draining=False, quarantined=False)
+    lease = floor.granted("t2")
+
+    assert lease.session is None and session.draining
+
+
+def test_credits_count_up_and_bound_what_an_agent_gets() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=10)
+    floor.attendance.credit(session, 2)
+
+    leases = [floor.granted(f"t{number}") for number in range(4)]
+    assert [lease.session is session for lease in leases] == [True, True, False, False]
+
+    floor.finish(leases[0])
+    assert leases[2].session is None, "a slot is free but no credit"
+    floor.attendance.credit(session, 3)
+    floor.attendance.credit(session, 1)
+    floor.turn()
+    assert [lease.session is session for lease in leases[2:]] == [True, False]
+
+
+def test_a_router_that_drains_gives_back_what_no_agent_has_and_asks_agents_to_move() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    running = floor.running("t1")
+    waiting = floor.granted("t2")
+
+    floor.attendance.drain(floor.time.wall_ms + 5_000, floor.time)
+    floor.turn()
+    late = floor.granted("t3")
+
+    assert floor.last(effects.SendDrain).stream == 1
+    assert effects.HandedBack("t2", waiting.epoch, "ROUTER_DRAINING", "") in floor.done
+    assert effects.HandedBack("t3", late.epoch, "ROUTER_DRAINING", "") in floor.done
+    assert running.stage is Stage.RUNNING
+    total, _ = floor.credit()
+    assert total == floor.board.fleet.class_of(["echo"]).granted
+
+
+def test_agents_that_move_away_from_a_draining_router_lose_nothing() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    lease = floor.running("t1")
+    floor.attendance.drain(floor.time.wall_ms + 5_000, floor.time)
+
+    floor.attendance.close_stream(1, floor.time)
+    floor.sleep(3.0)
+
+    assert floor.of(effects.Ended) == []
+    assert floor.board.leases.get(lease.key) is None
+
+
+def test_a_router_takes_no_more_agents_than_its_limit() -> None:
+    floor = Floor(agents_max=2)
+    floor.agent("a1")
+    floor.agent("a2")
+
+    with pytest.raises(ResourceExhausted) as refused:
+        floor.agent("a3")
+
+    assert refused.value.reason == "TOO_MANY_AGENTS"
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+    floor.agent("a2", stream=2)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from services.routing.core.demand import demands_len_max
+from tests.routing.floor import Floor
+
+
+def test_members_are_the_agents_with_all_that_is_required() -> None:
+    floor = Floor()
+    floor.agent("none", "draw")
+    first = floor.agent("first", "read", "write")
+    demand = floor.board.demands.of(["read"], [])
+    later = floor.agent("later", "read")
+
+    assert set(demand.members) == {first.row, later.row}
+    assert len(demand.rows) == 2
+
+
+def test_members_leave_with_their_sessions() -> None:
+    floor = Floor()
+    session = floor.agent("a1", "read")
+    demand = floor.board.demands.of(["read"], [])
+    version = demand.version
+
+    floor.attendance.goodbye(session, floor.time)
+
+    assert demand.members == {} and demand.version > version
+    assert len(demand.rows) == 0
+
+
+@pytest.mark.parametrize(
+    ("required", "preferred", "match"),
+    [
+        (["read"], [], 0.8),
+        (["read"], ["write"], 0.8),
+        (["read"], ["draw"], 0.4),
+        (["read", "write"], ["draw", "sing"], 0.4),
+        ([], [], 1.0),
+    ],
+)
+def test_the_match_is_the_share_of_what_is_wanted_weighted_by_proficiency(
+    required: list[str], preferred: list[str], match: float
+) -> None:
+    floor = Floor()
+    session = floor.agent("a1", "read", "write", proficiency=0.8)
+
+    demand = floor.board.demands.of(required, preferred)
+
+    assert demand.members[session.row] == pytest.approx(match)
+
+
+def test_equal_wishes_are_one_demand_in_any_order() -> None:
+    floor = Floor()
+    demands = floor.board.demands
+
+    assert demands.of(["a", "b"], ["c"]) is demands.of(["b", "a"], ["c"])
+    assert demands.of(["a", "b"], []) is not demands.of(["a", "b"], ["c"])
+
+
+def test_the_number_of_demands_is_bounded() -> None:
+    floor = Floor()
+    for number in range(demands_len_max + 10):
+        floor.board.demands.of([f"c{number}"], [])
+
+    assert len(floor.board.demands) <= demands_len_max

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from services.routing.core.score import DRAWS, Candidates, Formula, Learned, Lottery
+from tests.routing.floor import Floor, raw_model
+
+
+def lottery(seed: int = 1) -> Lottery:
+    return Lottery(np.random.default_rng(seed))
+
+
+def test_candidates_follow_the_agents_as_tasks_are_given_out() -> None:
+    floor = Floor()
+    for number in range(5):
+        floor.agent(f"a{number}", slots=2)
+    demand = floor.board.demands.of(["echo"], [])
+    floor.router.learn(raw_model([f"a{n}" for n in range(5)], ["echo"]), floor.time)
+    kept = Candidates(floor.board.fleet, demand, "echo", floor.board.model)
+    kept.advantage()
+
+    for number in range(9):
+        lease = floor.granted(f"t{number}")
+        assert lease.session is not None
+        kept.refresh(lease.session.row)
+        fresh = Candidates(floor.board.fleet, demand, "echo", floor.board.model)
+
+        assert kept.points.tolist() == fresh.points.tolist()
+        assert kept.pace_ms.tolist() == fresh.pace_ms.tolist()
+        assert kept.free_count == fresh.free_count
+        assert kept.advantage() == pytest.approx(fresh.advantage())
+
+
+def test_a_larger_task_takes_longer_in_proportion() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    floor.router.learn(raw_model(["a1"], ["echo"], success=1.0, service_ms=50), floor.time)
+    demand = floor.board.demands.of(["echo"], [])
+    candidates = Candidates(floor.board.fleet, demand, "echo", floor.board.model)
+    large = floor.grant("large", size=4.0)
+
+    assert Learned().score(candidates, large, -1).tolist() == [-200.0]
+    assert Formula().score(candidates, large, -1).tolist() == [125.0]
+
+
+def test_the_best_are_equally_likely() -> None:
+    totals = np.array([5.0, 9.0, 9.0, -np.inf, 9.0])
+    draws = lottery()
+    counts: Counter[int] = Counter()
+    for _ in range(3_000):
+        draw = draws.among_best(totals, 4)
+        counts[draw.place] += 1
+        assert draw.probability == pytest.approx(1 / 3)
+
+    assert set(counts) == {1, 2, 4}
+    assert min(counts.values()) > 850
+
+
+def test_sampling_chooses_by_chance_what_cannot_be_told_apart() -> None:
+    totals, spread = np.array([-100.0, -101.0, -900.0]), np.array([50.0, 50.0, 50.0])
+    draws = lottery()
+    drawn = [draws.by_sampling(totals, spread, 3, 0.0) for _ in range(2_000)]
+    counts = Counter(draw.place for draw in drawn)
+
+    assert counts[2] == 0
+    assert 0.4 < counts[0] / 2_000 < 0.65
+    assert all(draw.probability >= 1 / DRAWS for draw in drawn)
+
+
+def test_recorded_probabilities_weigh_the_choices_rightly() -> None:
+    # Inverse propensities estimate any mean without bias when the probabilities are right.
+    totals, spread = np.array([-100.0, -104.0, -110.0]), np.array([40.0, 40.0, 40.0])
+    value = np.array([1.0, 5.0, 20.0])
+    draws = lottery()
+    estimates = []
+    for _ in range(8_000):
+        draw = draws.by_sampling(totals, spread, 3, 0.1)
+        estimates.append(value[draw.place] / 3 / draw.probability)
+
+    assert np.mean(estimates) == pytest.approx(value.mean(), rel=0.1)
+
+
+def test_a_lonely_candidate_is_certain() -> None:
+    totals = np.array([-np.inf, -7.0, -np.inf])
+
+    draw = lottery().by_sampling(totals, np.zeros(3), 1, 0.2)
+
+    assert (draw.place, draw.probability, draw.explored) == (1, 1.0, False)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+import pytest
+
+from podium.sdk.agent import Agent
+from podium.sdk.context import Context
+from podium.sdk.handlers import Handler, find
+from podium.sdk.testing import run_handler
+
+
+@dataclass
+class Order:
+    item: str
+    count: int = 1
+
+
+@dataclass
+class Bill:
+    total: float
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+class Greeting(pydantic.BaseModel):
+    text: str
+
+
+def agent() -> Agent:
+    return Agent("worker", agent_id="a1")
+
+
+async def test_dataclasses_go_in_and_out() -> None:
+    shop = agent()
+
+    @shop.handles("shop.bill")
+    async def bill(order: Order) -> Bill:
+        return Bill(total=2.5 * order.count)
+
+    record = await run_handler(shop, "shop.bill", {"item": "tea", "count": 2})
+
+    assert record.result == {"total": 5.0}
+
+
+async def test_pydantic_models_go_in_and_out() -> None:
+    host = agent()
+
+    @host.handles("greet")
+    async def greet(person: Person) -> Greeting:
+        return Greeting(text=f"hello {person.name}")
+
+    record = await run_handler(host, "greet", Person(name="Ada", age=36))
+
+    assert record.result == {"text": "hello Ada"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ({"count": 2}, "the payload does not fit: item is missing"),
+        ({"item": "tea", "count": "2"}, "the payload does not fit: count is not an integer"),
+        ([1], "the payload is not an object"),
+        ("tea", "the payload is not an object"),
+    ],
+)
+async def test_a_payload_that_does_not_fit_fails_for_good_and_names_the_field(
+    payload: Any, message: str
+) -> None:
+    shop = agent()
+
+    @shop.handles("shop.bill")
+    async def bill(order: Order) -> None:
+        raise AssertionError("it is not called")
+
+    record = await run_handler(shop, "shop.bill", payload)
+
+    assert record.error is not None
+    assert (record.error.reason, record.error.retryable) == ("INVALID_PAYLOAD", False)
+    assert record.error.message == message
+
+
+async def test_a_pydantic_model_names_the_field_too() -> None:
+    host = agent()
+
+    @host.handles("greet")
+    async def greet(person: Person) -> None: ...
+
+    record = await run_handler(host, "greet", {"name": "Ada", "age": "old"})
+
+    assert record.error is not None
+    assert record.error.reason == "INVALID_PAYLOAD"
+    assert record.error.message.startswith("the payload does not fit: age is not valid: input")
+
+
+async def test_a_result_that_is_not_what_the_handler_promises_is_a_failure() -> None:
+    host = agent()
+
+    @host.handles("greet")
+    async def greet(name: str) -> Greeting:
+        return {"txt": name}  # type: ignore[return-value]  # that is the point
+
+    record = await run_handler(host, "greet", "Ada")
+
+    assert record.error is not None
+    assert (record.error.reason, record.error.retryable) == ("INVALID_RESULT", True)
+    assert "text is not valid: field required" in record.error.message
+
+
+async def test_a_result_that_json_cannot_hold_is_a_failure_without_details_of_the_program() -> None:
+    host = agent()
+
+    @host.handles("greet")
+    async def greet(name: str) -> Any:
+        return {1, 2}
+
+    record = await run_handler(host, "greet", "Ada")
+
+    assert record.error is not None
+    assert (record.error.reason, record.error.retryable) == ("INVALID_RESULT", False)
+    assert "set" not in record.error.message
+
+
+async def test_annotations_may_name_what_the_surroundings_define() -> None:
+    @dataclass
+    class Local:
+        number: int
+
+    host = agent()
+
+    @host.handles("double")
+    async def double(local: Local) -> int:
+        return 2 * local.number
+
+    assert (await run_handler(host, "double", {"number": 4})).result == 8
+
+
+def test_an_annotation_that_is_not_known_is_an_error_at_once() -> None:
+    host = agent()
+
+    with pytest.raises(TypeError, match="an annotation that is not known: Missing"):
+
+        @host.handles("double")
+        async def double(local: Missing) -> int: ...  # type: ignore[name-defined]  # noqa: F821 - that is the point
+
+
+async def test_a_partial_and_an_object_with_call_can_handle() -> None:
+    class Doubler:
+        async def __call__(self, number: int) -> int:
+            return 2 * number
+
+    def power(exponent: int, number: int) -> int:
+        return int(number**exponent)
+
+    host = agent()
+    host.handles("square")(functools.partial(power, 2))
+    host.handles("double")(Doubler())
+
+    assert (await run_handler(host, "square", 5)).result == 25
+    assert (await run_handler(host, "double", 5)).result == 10
+
+
+def test_how_a_function_runs_is_read_from_what_it_is() -> None:
+    async def single(payload: str) -> None: ...
+
+    async def many(payload: str) -> AsyncIterator[str]:
+        yield payload
+
+    def plain(payload: str, task: Context) -> None: ...
+
+    kinds = [Handler.of(f) for f in (single, many, plain)]
+
+    assert [(k.is_async, k.streams, k.wants_context) for k in kinds] == [
+        (True, False, False),
+        (True, True, False),
+        (False, False, True),
+    ]
+
+
+def test_a_handler_takes_one_or_two_arguments() -> None:
+    async def three(a: str, b: str, c: str) -> None: ...
+
+    with pytest.raises(TypeError, match="must take the payload and, if it likes, the context"):
+        Handler.of(three)
+
+
+def test_only_what_another_process_can_find_may_run_in_one() -> None:
+    host = agent()
+
+    with pytest.raises(TypeError, match="at the top level of a module"):
+
+        @host.handles("a", pool="process")
+        def local(payload: str) -> None: ...
+
+    with pytest.raises(TypeError, match="is async: only a plain function"):
+
+        @host.handles("b", pool="process")
+        async def eager(payload: str) -> None: ...
+
+    with pytest.raises(TypeError, match="at the top level of a module"):
+        host.handles("c", pool="process")(lambda payload: None)
+
+
+def test_a_function_is_found_by_its_reference() -> None:
+    reference = Handler.of(top_level, pool="process").reference
+
+    assert find(*reference) is top_level
+
+
+def top_level(payload: str = "") -> None:
+    """Stands for a handler at the top level of a module."""

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from podium.sdk import runner
+from podium.sdk.agent import Agent
+from podium.sdk.errors import Final, Retryable
+from podium.sdk.runner import Runner
+from podium.sdk.settings import Settings
+from podium.sdk.testing import run_handler, start_handler
+from podium.sdk.tracing import Tracer
+from podium.v1 import session_pb2
+from podium.v1.session_pb2 import RouterFrame
+from tests.sdk.fakes import spec
+
+
+class Bench:
+    """A runner, and what it says with the time of each."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.said: list[tuple[float, str, str]] = []
+        self._changed = asyncio.Event()
+        tracer = Tracer("agent", Settings(otlp_endpoint="off"))
+        self.runner = Runner([agent], self._hear, tracer)
+
+    def _hear(self, said: list[Any]) -> None:
+        self.said += [(time.monotonic(), kind, key[0]) for kind, key, _ in said]
+        self._changed.set()
+
+    async def until(self, count: int) -> list[tuple[str, str]]:
+        async with asyncio.timeout(10):
+            while len(self.said) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return [(kind, task_id) for _, kind, task_id in self.said]
+
+
+def assign(task_id: str = "t1") -> RouterFrame:
+    given = session_pb2.Assign(task_id=task_id, lease_epoch=1, attempt=1, spec=spec())
+    return RouterFrame(agent_id="a1", assign=given)
+
+
+def cancel(task_id: str = "t1") -> RouterFrame:
+    lease = session_pb2.LeaseRef(task_id=task_id, lease_epoch=1)
+    return RouterFrame(agent_id="a1", cancel=session_pb2.Cancel(lease=lease, reason="CANCELED"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (Retryable("busy"), ("HANDLER_ERROR", "busy", True)),
+        (Retryable("busy", reason="UPSTREAM_BUSY"), ("UPSTREAM_BUSY", "busy", True)),
+        (Final("never"), ("HANDLER_ERROR", "never", False)),
+        (RuntimeError("odd"), ("HANDLER_ERROR", "odd", True)),
+        (
+            asyncio.CancelledError(),
+            ("HANDLER_ERROR", "something it waited for was cancelled", True),
+        ),
+    ],
+)
+async def test_what_a_handler_raises_says_whether_to_try_again(
+    raised: BaseException, expected: tuple[str, str, bool]
+) -> None:
+    agent = Agent("worker", agent_id="a1")
+
+    @agent.handles("work")
+    async def work(payload: bytes) -> None:
+        raise raised
+
+    error = (await run_handler(agent, "work")).error
+
+    assert error is not None
+    assert (error.reason, error.message, error.retryable) == expected
+
+
+def test_a_reason_that_the_wire_would_refuse_is_refused_here() -> None:
+    with pytest.raises(ValueError, match="reason 'not like this'"):
+        Retryable("x", reason="not like this")
+
+
+async def test_a_task_cancelled_together_with_its_assignment_is_answered() -> None:
+    agent = Agent("worker", agent_id="a1")
+
+    @agent.handles("work")
+    async def work(payload: bytes) -> None:
+        await asyncio.Event().wait()
+
+    bench = Bench(agent)
+    bench.runner.take([assign(), cancel()])
+
+    assert await bench.until(2) == [("ack", "t1"), ("result", "t1")]
+    assert len(bench.runner) == 0
+    await bench.runner.stop()
+
+
+async def test_a_rate_holds_acks_back_rather_than_failing() -> None:
+    agent = Agent("worker", agent_id="a1", capacity=3)
+
+    @agent.handles("work", rate_per_s=20)
+    async def work(payload: bytes) -> None: ...
+
+    bench = Bench(agent)
+    began_s = time.monotonic()
+    bench.runner.take([assign("t1"), assign("t2"), assign("t3")])
+
+    assert await bench.until(6) == [
+        ("ack", "t1"),
+        ("result", "t1"),
+        ("ack", "t2"),
+        ("result", "t2"),
+        ("ack", "t3"),
+        ("result", "t3"),
+    ]
+    acks_s = [at_s - began_s for at_s, kind, _ in bench.said if kind == "ack"]
+    # A timer never fires early by more than the clock's step.
+    assert acks_s[1] >= 0.049
+    assert acks_s[2] >= 0.099
+    await bench.runner.stop()
+
+
+async def test_a_task_far_beyond_the_rate_goes_back_without_an_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "HOLD_S_MAX", 0.02)
+    agent = Agent("worker", agent_id="a1", capacity=3)
+
+    @agent.handles("work", rate_per_s=0.001)
+    async def work(payload: bytes) -> None: ...
+
+    bench = Bench(agent)
+    bench.runner.take([assign("t1"), assign("t2")])
+
+    assert await bench.until(3) == [("ack", "t1"), ("result", "t1"), ("nack", "t2")]
+    assert len(bench.runner) == 0
+    await bench.runner.stop()
+
+
+async def test_a_task_that_waits_for_the_rate_can_be_cancelled() -> None:
+    agent = Agent("worker", agent_id="a1", capacity=3)
+
+    @agent.handles("work", rate_per_s=0.4)
+    async def work(payload: bytes) -> None: ...
+
+    bench = Bench(agent)
+    bench.runner.take([assign("t1"), assign("t2")])
+    await bench.until(2)
+    bench.runner.take([cancel("t2")])
+
+    assert await bench.until(3) == [("ack", "t1"), ("result", "t1"), ("result", "t2")]
+    await bench.runner.stop()
+
+
+async def test_handlers_are_replaced_while_tasks_run() -> None:
+    proceed = asyncio.Event()
+
+    def made(word: str) -> Agent:
+        agent = Agent("worker", agent_id="a1", capacity=3)
+
+        @agent.handles("work")
+        async def work(payload: bytes) -> str:
+            await proceed.wait()
+            words.append(word)
+            return word
+
+        return agent
+
+    words: list[str] = []
+    bench = Bench(made("old"))
+    bench.runner.take([assign("t1")])
+    await bench.until(1)
+    bench.runner.replace(made("new"))
+    bench.runner.take([assign("t2")])
+    await bench.until(2)
+    proceed.set()
+    await bench.until(4)
+    await bench.runner.stop()
+
+    assert words == ["old", "new"]
+
+
+async def test_a_handler_that_another_process_would_not_find_is_refused_at_the_start() -> None:
+    agent = Agent("worker", agent_id="a1")
+
+    def lost(payload: str) -> None: ...
+
+    lost.__qualname__ = "not_there"
+    agent.handles("work", pool="process")(lost)
+
+    with pytest.raises(TypeError, match="another process would not find not_there in"):
+        async with start_handler(agent, "work"):
+            pass

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.task_scheduler.core.event import Failure, Progress, Terms
+from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.retry import RetryPolicy
+from services.task_scheduler.core.states import Kind, State
+from tests.task_scheduler.rig import Rig, created, facts
+
+
+def test_sequence_numbers_have_no_gap() -> None:
+    rig = Rig()
+    for _ in range(3):
+        rig.complete(rig.lease(rig.running()))
+
+    assert [event.seq for event in rig.events] == list(range(1, rig.book.seq + 1))
+
+
+def test_a_log_with_a_gap_is_not_replayed() -> None:
+    rig = Rig()
+    rig.submit_one()
+    del rig.events[1]
+
+    with pytest.raises(AssertionError, match="follows"):
+        rig.restarted()
+
+
+def test_ended_tasks_leave_memory_oldest_first_and_dead_letters_stay() -> None:
+    rig = Rig(Limits(ended_len_max=2))
+    dead = rig.running()
+    rig.fail(rig.lease(dead), retryable=False)
+    done = []
+    for _ in range(4):
+        task = rig.running()
+        rig.complete(rig.lease(task))
+        done.append(task.task_id)
+    rig.advance(0.5)
+
+    assert list(rig.book.tasks) == [dead.task_id, *done[2:]]
+    assert rig.book.counts[State.COMPLETED] == 2
+
+
+def test_ended_tasks_are_bounded_in_bytes_too() -> None:
+    rig = Rig(Limits(ended_bytes_max=2_500))
+    for _ in range(4):
+        task = rig.running()
+        rig.complete(rig.lease(task), result=b"r" * 1_000)
+    rig.advance(0.5)
+
+    assert len(rig.book.ended) == 2
+    assert rig.book.ended_bytes <= 2_500
+
+
+def test_dead_letters_are_bounded_by_their_own_limit() -> None:
+    rig = Rig(Limits(dead_len_max=2))
+    for _ in range(3):
+        task = rig.running()
+        rig.fail(rig.lease(task), retryable=False)
+    rig.advance(0.5)
+
+    assert len(rig.book.dead) == 2
+
+
+def test_what_is_accounted_for_returns_to_nothing() -> None:
+    rig = Rig(Limits(ended_len_max=0, dead_len_max=0))
+    for end in (rig.complete, lambda lease: rig.fail(lease, retryable=False)):
+        task = rig.running()
+        rig.core.outcomes.progressed(
+            "r1", rig.lease(task), "a1", Progress(0.5, "", b"", None, b"c" * 50, 1), rig.now
+        )
+        end(rig.lease(task))
+    canceled = rig.submit_one()
+    rig.core.control.cancel(canceled, "", rig.now)
+    rig.advance(0.5)
+
+    book = rig.book
+    assert (book.open_bytes, book.ended_bytes, len(book.tasks), len(book.leases)) == (0, 0, 0, 0)
+    assert not any(book.counts)
+    assert list(book.queue.requirements()) == []
+
+
+class Life:
+    """Draws what happens next to a rig."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.rig = Rig(Limits(ended_len_max=30, router_grace_s=2.0), seed=seed)
+        self.rig.credit("work", "more", total=10_000)
+        self.steps: list[Callable[[], None]] = [
+            self.submit,
+            self.submit,
+            self.submit,
+            self.start,
+            self.start,
+            self.complete,
+            self.complete,
+            self.fail,
+            self.fail_for_good,
+            self.progress,
+            self.ask,
+            self.answer,
+            self.cancel,
+            self.requeue,
+            self.hand_back,
+            self.lose_router,
+            self.wait,
+            self.wait_long,
+        ]
+
+    def step(self) -> None:
+        self.draw.choice(self.steps)()
+        self.rig.take()
+
+    def some(self, *states: State):
+        found = [task for task in self.rig.book.tasks.values() if task.state in states]
+        return self.draw.choice(found) if found else None
+
+    def submit(self) -> None:
+        now_ms = self.rig.now.wall_ms
+        terms = Terms(
+            priority=self.draw.randint(0, 9),
+            policy=RetryPolicy(self.draw.randint(0, 2), 100),
+            attempt_timeout_ms=self.draw.choice([0, 0, 2_000]),
+            deadline_ms=self.draw.choice([0, 0, now_ms + 5_000]),
+            not_before_ms=self.draw.choice([0, 0, now_ms + 700]),
+            skip_on_failed_dependency=self.draw.random() < 0.5,
+            sticky_key=self.draw.choice(["", "k1", "k2"]),
+        )
+        others = list(self.rig.book.tasks)[-5:]
+        depends_on = self.draw.sample(others, min(len(others), self.draw.choice([0, 0, 1, 2])))
+        request_id = self.draw.choice(["", "", f"q{self.draw.randint(0, 5)}"])
+        self.rig.submit(
+            created(
+                self.draw.choice(["work", "more", "rare"]),
+                terms=terms,
+                depends_on=depends_on,
+                request_id=request_id,
+                payload=bytes(self.draw.randint(1, 40)),
+            )
+        )
+
+    def start(self) -> None:
+        if task := self.some(State.ASSIGNED):
+            self.rig.start(task, self.draw.choice("abc"))
+
+    def complete(self) -> None:
+        if task := self.some(State.RUNNING, State.ASSIGNED):
+            self.rig.complete(self.rig.lease(task), task.agent_id, bytes([self.draw.randint(0, 9)]))
+
+    def fail(self) -> None:
+        if task := self.some(State.RUNNING):
+            self.rig.fail(self.rig.lease(task), task.agent_id)
+
+    def fail_for_good(self) -> None:
+        if task := self.some(State.RUNNING):
+            self.rig.fail(self.rig.lease(task), task.agent_id, retryable=False)
+
+    def progress(self) -> None:
+        if task := self.some(State.RUNNING):
+            number = self.draw.randint(1, 5)
+            progress = Progress(0.1 * number, "on", b"", None, bytes(number), number)
+            self.rig.core.outcomes.progressed(
+                "r1", self.rig.lease(task), task.agent_id, progress, self.rig.now
+            )
+
+    def ask(self) -> None:
+        if task := self.some(State.RUNNING):
+            self.rig.core.outcomes.asked(
+                "r1", self.rig.lease(task), task.agent_id, b"?", self.rig.now
+            )
+
+    def answer(self) -> None:
+        if task := self.some(State.INPUT_REQUIRED):
+            self.rig.core.control.answer(task, b"!", self.rig.now)
+
+    def cancel(self) -> None:
+        if task := self.some(*State):
+            self.rig.core.control.cancel(task, "drawn", self.rig.now)
+
+    def requeue(self) -> None:
+        if task := self.some(State.FAILED):
+            payload = self.draw.choice([None, b"other"])
+            self.rig.core.control.requeue(task, payload, self.rig.now)
+
+    def hand_back(self) -> None:
+        if task := self.some(State.ASSIGNED, State.RUNNING):
+            agent_id = self.draw.choice(["", "a", "b"])
+            self.rig.core.outcomes.handed_back(
+                "r1", self.rig.lease(task), "NACK_BUSY", agent_id, self.rig.now
+            )
+
+    def lose_router(self) -> None:
+        self.rig.core.dispatch.close("r1", self.rig.now)
+        self.rig.core.dispatch.open("r1", [], self.rig.now)
+        self.rig.credit("work", "more", total=10_000)
+
+    def wait(self) -> None:
+        self.rig.advance(0.3)
+
+    def wait_long(self) -> None:
+        self.rig.advance(self.draw.choice([3.0, 20.0]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_replaying_the_log_gives_exactly_the_live_state(seed: int) -> None:
+    life = Life(seed)
+    for _ in range(150):
+        life.step()
+    # Eviction is by limit, not by event: both sides are brought to the limits.
+    life.rig.book.evict()
+
+    again = life.rig.restarted()
+    again.book.evict()
+
+    assert facts(again.core) == facts(life.rig.core)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1_000_000))
+def test_whatever_happens_the_log_keeps_its_promises(seed: int) -> None:
+    life = Life(seed)
+    for _ in range(150):
+        life.step()
+    rig = life.rig
+    terminal = {Kind.COMPLETED, Kind.FAILED, Kind.CANCELED, Kind.EXPIRED}
+    epochs = [event.lease_epoch for event in rig.events if event.kind is Kind.ASSIGNED]
+    assert epochs == list(range(1, len(epochs) + 1))
+    by_task: dict[str, list] = {}
+    for event in rig.events:
+        by_task.setdefault(event.task_id, []).append(event)
+    by_task.pop("")
+    for events in by_task.values():
+        live = ended = False
+        attempt = 0
+        for event in events:
+            if event.kind is Kind.REQUEUED:
+                ended, attempt = False, 0
+            assert not ended, "an event after the end"
+            ended = event.kind in terminal
+            if event.kind is Kind.ASSIGNED:
+                assert not live, "two live leases"
+                live = True
+            elif event.lease_epoch and event.kind not in (Kind.STARTED, Kind.PROGRESS):
+                live = False
+            if event.kind is Kind.STARTED:
+                assert event.attempt == attempt + 1
+                attempt = event.attempt
+
+
+def test_a_failure_text_is_kept_word_for_word() -> None:
+    rig = Rig()
+    task = rig.running()
+    rig.fail(rig.lease(task), retryable=False, reason="BAD")
+
+    assert task.failure == Failure("BAD", "It broke.", False)
+    assert rig.restarted().task(task.task_id).failure == task.failure

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import pytest
+
+from podium.v1 import event_pb2, task_pb2, task_scheduler_pb2
+from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.core.event import (
+    Completed,
+    Event,
+    Failed,
+    Failure,
+    Input,
+    Progress,
+    Retrying,
+    Started,
+    Terms,
+    Usage,
+)
+from services.task_scheduler.core.orders import (
+    Grant,
+    Revoke,
+    Settled,
+    Settlement,
+    Verdict,
+    Verdicts,
+    Welcome,
+)
+from services.task_scheduler.core.retry import RetryPolicy
+from services.task_scheduler.core.states import Kind
+from services.task_scheduler.core.task import Lease, Task
+from tests.task_scheduler.rig import START, TRACEPARENT, Rig
+
+codec = ProtoCodec()
+PAYLOAD = task_pb2.Payload(content_type="text/plain", data=b"bytes").SerializeToString()
+
+
+def spec(**parts: object) -> task_pb2.TaskSpec:
+    """A task with every default filled in, as the servicer hands it over."""
+    message = task_pb2.TaskSpec(
+        type="work",
+        required_capabilities=["work"],
+        priority=5,
+        tenant="default",
+        size_hint=1.0,
+        traceparent=TRACEPARENT,
+        payload=task_pb2.Payload.FromString(PAYLOAD),
+    )
+    message.retry_policy.max_retries = 3
+    message.retry_policy.initial_backoff.FromMilliseconds(200)
+    message.retry_policy.backoff_multiplier = 2.0
+    message.retry_policy.max_backoff.FromMilliseconds(30_000)
+    message.retry_policy.jitter = 1.0
+    message.MergeFrom(task_pb2.TaskSpec(**parts))
+    return message
+
+
+def task() -> Task:
+    rig = Rig()
+    rig.credit()
+    made = rig.submit(codec.created(spec(), principal="me", submitter_id="client"))
+    return rig.task(made[0])
+
+
+def event_of(frame: bytes) -> event_pb2.Event:
+    events = task_scheduler_pb2.WatchEventsResponse.FromString(frame).events
+    assert len(events) == 1
+    return events[0]
+
+
+def order_of(frame: bytes) -> task_scheduler_pb2.DispatchOrder:
+    orders = task_scheduler_pb2.OpenDispatchResponse.FromString(frame).orders
+    assert len(orders) == 1
+    return orders[0]
+
+
+FULL = Usage(1, 2, 0.5)
+DETAILS = [
+    (Kind.QUEUED, None),
+    (Kind.STARTED, Started(b"", 2_500)),
+    (Kind.STARTED, Started(b"\x0a\x02a1", 0)),
+    (Kind.PROGRESS, Progress(0.5, "half", PAYLOAD, FULL, b"state", 3)),
+    (Kind.PROGRESS, Progress(0.0, "", b"", None, b"", 1)),
+    (Kind.COMPLETED, Completed(PAYLOAD, FULL, 7, 3_000_001, 0.25, b"h" * 32)),
+    (Kind.COMPLETED, Completed(b"", None, 0, 0, None, b"h" * 32)),
+    (Kind.ATTEMPT_FAILED, Failed(Failure("BAD", "why", True), 5, FULL, True)),
+    (Kind.FAILED, Failed(Failure("BAD", "why"), 5, None, False, 99)),
+    (Kind.HANDED_BACK, Failed(Failure("NACK_BUSY", "", True))),
+    (Kind.RETRYING, Retrying(1_700_000_000_123, ("a1", "a2"))),
+    (Kind.RETRYING, Retrying(1_700_000_000_000, ())),
+    (Kind.INPUT_REQUIRED, Input(PAYLOAD)),
+    (Kind.REQUEUED, Input(PAYLOAD)),
+]
+
+
+@pytest.mark.parametrize(("kind", "detail"), DETAILS)
+def test_an_event_comes_back_as_it_went(kind: Kind, detail: object) -> None:
+    made = task()
+    event = Event(300, kind, made.task_id, 1_700_000_000_123, 129, 2, "agent-1", "router-1", detail)
+
+    sealed = codec.seal(event, made, 0.0)
+
+    assert codec.decode(event_of(sealed.frame)) == event
+
+
+@pytest.mark.parametrize(("kind", "detail"), DETAILS)
+def test_every_event_repeats_what_watchers_need_of_its_task(kind: Kind, detail: object) -> None:
+    made = task()
+    event = Event(1, kind, made.task_id, START.wall_ms, detail=detail)
+
+    message = event_of(codec.seal(event, made, 0.0).lean)
+
+    assert (message.task_type, message.tenant, message.traceparent) == (
+        "work",
+        "default",
+        TRACEPARENT,
+    )
+    assert message.event_time.ToMilliseconds() == START.wall_ms
+
+
+def test_a_created_event_holds_the_task_as_it_was_handed_over() -> None:
+    rig = Rig()
+    asked = spec(labels={"b": "2", "a": "1"}, request_id="q1", preferred_capabilities=["fast"])
+    expected = task_pb2.TaskSpec()
+    expected.CopyFrom(asked)
+    created = codec.created(asked, principal="me", submitter_id="client", spec_hash=b"h")
+    rig.submit(created)
+    event = next(event for event in rig.events if event.kind is Kind.CREATED)
+
+    sealed = codec.seal(event, rig.task(event.task_id), 0.0)
+    message = event_of(sealed.frame)
+
+    assert message.created.spec == expected
+    assert (message.created.principal, message.created.submitter_id) == ("me", "client")
+    assert codec.decode(message) == event
+    expected.ClearField("payload")
+    assert event_of(sealed.lean).created.spec == expected
+
+
+def test_lean_events_hold_no_payloads() -> None:
+    made = task()
+    for kind, detail in DETAILS:
+        event = Event(1, kind, made.task_id, 0, detail=detail)
+        sealed = codec.seal(event, made, 0.0)
+        assert b"bytes" not in sealed.lean
+        assert b"state" not in sealed.lean
+
+
+def test_an_event_without_payload_is_kept_once() -> None:
+    made = task()
+    sealed = codec.seal(Event(1, Kind.QUEUED, made.task_id, 0), made, 0.0)
+
+    assert sealed.lean is sealed.frame
+
+
+def test_terms_are_read_from_the_task_and_shared_when_equal() -> None:
+    asked = spec(priority=9, sticky_key="k", dependency_policy=task_pb2.DEPENDENCY_POLICY_SKIP)
+    asked.attempt_timeout.FromMilliseconds(1_500)
+    asked.deadline.FromMilliseconds(1_800_000_000_000)
+    asked.not_before.FromMilliseconds(1_750_000_000_000)
+    asked.budget.max_cost = 2.5
+    asked.budget.max_tokens = 100
+
+    assert codec.created(asked).terms == Terms(
+        priority=9,
+        policy=RetryPolicy(),
+        attempt_timeout_ms=1_500,
+        deadline_ms=1_800_000_000_000,
+        not_before_ms=1_750_000_000_000,
+        skip_on_failed_dependency=True,
+        max_cost=2.5,
+        max_tokens=100,
+        sticky_key="k",
+    )
+    assert codec.created(spec()).terms is codec.created(spec()).terms
+
+
+def test_capabilities_are_sorted_and_repeated_ones_dropped() -> None:
+    asked = spec(required_capabilities=["gpu", "work", "a"])
+
+    assert codec.created(asked).capabilities == ("a", "gpu", "work")
+
+
+def test_fields_of_a_later_contract_are_kept() -> None:
+    raw = spec().SerializeToString() + b"\xfa\x7f\x03new"
+    created = codec.created(task_pb2.TaskSpec.FromString(raw))
+
+    assert b"new" in created.head
+
+
+def test_a_grant_holds_the_task_and_everything_for_its_next_attempt() -> None:
+    made = task()
+    made.excluded = ("a1", "a2")
+    made.checkpoint = b"state"
+    made.input = PAYLOAD
+    made.attempt = 1
+
+    grant = order_of(codec.order(Grant(made, 300, 7, "a9"))).grant
+
+    assert (grant.task_id, grant.lease_epoch, grant.attempt) == (made.task_id, 300, 2)
+    assert grant.spec == spec()
+    assert (grant.class_id, list(grant.excluded_agent_ids)) == (7, ["a1", "a2"])
+    assert (grant.checkpoint, grant.input.data, grant.sticky_agent_id) == (b"state", b"bytes", "a9")
+    assert grant.queue_time.ToMilliseconds() == made.queued_ms
+
+
+def test_the_other_orders_come_through() -> None:
+    lease = Lease("00-1", 300)
+    settled = order_of(codec.order(Settled(lease, Settlement.FENCED))).settled
+    revoke = order_of(codec.order(Revoke(lease, "CANCELED"))).revoke
+    welcome = order_of(codec.order(Welcome(((lease, Verdict.KEEP),), 30.0))).welcome
+    verdicts = order_of(codec.order(Verdicts("a1", ((lease, Verdict.CANCEL),)))).verdicts
+
+    for one in (settled, revoke, welcome.verdicts[0], verdicts.verdicts[0]):
+        assert (one.lease.task_id, one.lease.lease_epoch) == lease
+    assert (settled.verdict, revoke.reason) == (3, "CANCELED")
+    assert (welcome.lease_ttl.ToMilliseconds(), welcome.verdicts[0].verdict) == (30_000, 1)
+    assert (verdicts.agent_id, verdicts.verdicts[0].verdict) == ("a1", 2)

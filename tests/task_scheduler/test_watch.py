@@ -1,0 +1,261 @@
+"""WatchTasks and WatchEvents: each event once, in order, from a cursor."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from podium.v1 import event_pb2, task_scheduler_pb2
+from podium.v1.task_pb2 import Payload
+from services.kernel.errors import InvalidArgument, ResourceExhausted, Unavailable
+from services.kernel.rpc import from_rpc_error
+from services.task_scheduler.servicer import feed
+from tests.task_scheduler.serving import Served, refusal, spec, wire
+
+ENDS = [event_pb2.Event.TYPE_COMPLETED, event_pb2.Event.TYPE_FAILED]
+TasksRequest = task_scheduler_pb2.WatchTasksRequest
+EventsRequest = task_scheduler_pb2.WatchEventsRequest
+
+
+class Watch:
+    """Reads a watch event by event."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.cursor = ""
+        self.caught_up = False
+
+    async def read(self) -> list[event_pb2.Event]:
+        message = await asyncio.wait_for(self.call.read(), 10)
+        assert message is not grpc.aio.EOF
+        self.cursor = message.cursor
+        self.caught_up = getattr(message, "caught_up", False)
+        return list(message.events)
+
+    async def take(self, count: int) -> list[event_pb2.Event]:
+        events: list[event_pb2.Event] = []
+        while len(events) < count:
+            events += await self.read()
+        assert len(events) == count, events
+        return events
+
+
+async def test_the_whole_log_is_followed_without_gap(served: Served) -> None:
+    async with served.router("work") as router:
+        await served.run(router)
+        watch = Watch(served.stub.WatchEvents(EventsRequest()))
+        before = await watch.take(6)
+        await served.run(router)
+        after = await watch.take(5)
+
+    assert [event.seq for event in before + after] == list(range(1, 12))
+    assert [event.type for event in after] == [1, 2, 3, 4, 11]
+
+
+async def test_a_follower_is_told_when_it_has_seen_everything(served: Served) -> None:
+    await served.submit(spec())
+    watch = Watch(served.stub.WatchEvents(EventsRequest(cursor="now")))
+
+    assert await watch.read() == []
+    assert watch.caught_up
+    assert watch.cursor == "00-3"
+
+
+async def test_a_watch_goes_on_behind_its_cursor(served: Served) -> None:
+    ids = await served.submit(*[spec() for _ in range(3)])
+    first = Watch(served.stub.WatchEvents(EventsRequest(types=[1])))
+    assert [event.task_id for event in await first.take(3)] == ids
+    more = await served.submit(spec())
+
+    second = Watch(served.stub.WatchEvents(EventsRequest(types=[1], cursor=first.cursor)))
+
+    assert [event.task_id for event in await second.take(1)] == more
+
+
+async def test_payloads_are_left_out_when_they_are_not_wanted(served: Served) -> None:
+    async with served.router("work") as router:
+        await served.run(router, b"result")
+    lean = await Watch(served.stub.WatchEvents(EventsRequest(omit_payloads=True))).take(6)
+    full = await Watch(served.stub.WatchEvents(EventsRequest())).take(6)
+
+    assert not lean[1].created.spec.HasField("payload")
+    assert not lean[5].completed.HasField("result")
+    assert full[1].created.spec.payload.data == b"data"
+    assert full[5].completed.result.data == b"result"
+    assert lean[1].created.spec.type == "work"
+
+
+async def test_a_client_hears_of_its_own_tasks_alone(served: Served) -> None:
+    async with served.router("work") as router:
+        mine = Watch(served.stub.WatchTasks(TasksRequest(submitter_id="me", types=ENDS)))
+        for submitter_id in ("me", "you", "me"):
+            await served.submit(spec(), submitter_id=submitter_id)
+            await router.complete(await router.grant())
+        events = await mine.take(2)
+
+    assert [event.type for event in events] == [11, 11]
+
+
+async def test_some_tasks_are_followed_from_their_begin(served: Served) -> None:
+    async with served.router("work") as router:
+        one = await served.run(router)
+        await served.run(router)
+        watch = Watch(served.stub.WatchTasks(TasksRequest(task_ids=[one])))
+        events = await watch.take(5)
+
+    assert {event.task_id for event in events} == {one}
+    assert [event.type for event in events] == [1, 2, 3, 4, 11]
+
+
+async def test_a_task_that_is_followed_twice_over_is_told_once(served: Served) -> None:
+    ids = await served.submit(spec(), submitter_id="me")
+    request = TasksRequest(task_ids=ids, submitter_id="me", cursor="now")
+    watch = Watch(served.stub.WatchTasks(request))
+    await served.submit(spec("other"), submitter_id="me")
+    assert len(await watch.take(2)) == 2
+
+    await served.stub.CancelTasks(task_scheduler_pb2.CancelTasksRequest(task_ids=ids))
+
+    assert [event.type for event in await watch.take(1)] == [13]
+
+
+async def test_the_cursor_of_a_submit_lies_before_its_tasks(served: Served) -> None:
+    await served.submit(spec(), submitter_id="me")
+    request = task_scheduler_pb2.SubmitTasksRequest(tasks=[spec()], submitter_id="me")
+    answer = await served.stub.SubmitTasks(request)
+    watch = Watch(
+        served.stub.WatchTasks(TasksRequest(submitter_id="me", cursor=answer.cursor, types=[1]))
+    )
+
+    assert [event.task_id for event in await watch.take(1)] == list(answer.task_ids)
+
+
+async def test_what_memory_no_longer_holds_is_read_from_the_journal(tmp_path: Path) -> None:
+    async with wire(tmp_path, tail_bytes_max=1) as served:
+        ids = []
+        async with served.router("work") as router:
+            for _ in range(5):
+                ids.append(await served.run(router))
+        mine = await Watch(served.stub.WatchTasks(TasksRequest(task_ids=ids[:2]))).take(10)
+        everything = await Watch(served.stub.WatchEvents(EventsRequest())).take(26)
+        lean = await Watch(
+            served.stub.WatchEvents(EventsRequest(types=[1, 11], omit_payloads=True))
+        ).take(10)
+
+    assert {event.task_id for event in mine} == set(ids[:2])
+    assert [event.seq for event in everything] == list(range(1, 27))
+    assert not any(event.created.spec.HasField("payload") for event in lean)
+    assert not any(event.completed.HasField("result") for event in lean)
+
+
+async def test_a_watch_goes_on_over_a_restart(tmp_path: Path) -> None:
+    async with wire(tmp_path) as served:
+        await served.submit(spec(), submitter_id="me")
+        first = Watch(served.stub.WatchTasks(TasksRequest(submitter_id="me")))
+        assert [event.seq for event in await first.take(2)] == [2, 3]
+    async with wire(tmp_path) as served:
+        request = TasksRequest(submitter_id="me", cursor=first.cursor)
+        second = Watch(served.stub.WatchTasks(request))
+        await served.submit(spec(), submitter_id="me")
+        assert [event.type for event in await second.take(2)] == [1, 2]
+
+
+async def test_tasks_that_have_left_memory_are_still_found_in_the_log(tmp_path: Path) -> None:
+    async with wire(tmp_path, tail_bytes_max=1, ended_tasks_max=1) as served:
+        async with served.router("work") as router:
+            for n in range(3):
+                await served.submit(spec(), submitter_id="me" if n == 0 else "you")
+                await router.complete(await router.grant())
+            watch = Watch(served.stub.WatchTasks(TasksRequest(submitter_id="me")))
+            assert [event.type for event in await watch.take(5)] == [1, 2, 3, 4, 11]
+
+
+async def test_large_events_are_spread_over_messages(served: Served) -> None:
+    payload = Payload(data=bytes(200_000))
+    for _ in range(2):
+        await served.submit(*[spec(payload=payload) for _ in range(10)])
+    watch = Watch(served.stub.WatchEvents(EventsRequest(types=[1])))
+    sizes = []
+    while sum(sizes) < 20:
+        sizes.append(len(await watch.read()))
+
+    assert sum(sizes) == 20
+    assert max(sizes) <= 6
+
+
+async def test_a_watcher_that_does_not_read_is_cut_off_and_told_where_to_resume(
+    wired: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "QUEUE_BYTES_MAX", 1_000_000)
+    call = wired.stub.WatchTasks(TasksRequest(submitter_id="me", types=[1], cursor="now"))
+    await wired.submit(spec(), submitter_id="me")
+    assert await call.read()
+    payload = Payload(data=bytes(250_000))
+    ids = []
+    for _ in range(8):
+        ids += await wired.submit(*[spec(payload=payload) for _ in range(12)], submitter_id="me")
+
+    seen: list[str] = []
+    with pytest.raises(grpc.aio.AioRpcError) as cut:
+        while True:
+            message = await asyncio.wait_for(call.read(), 10)
+            seen += [event.task_id for event in message.events]
+    error = from_rpc_error(cut.value)
+    assert (type(error), error.reason) == (ResourceExhausted, "WATCHER_TOO_SLOW")
+
+    request = TasksRequest(submitter_id="me", types=[1], cursor=error.metadata["cursor"])
+    watch = Watch(wired.stub.WatchTasks(request))
+    while len(seen) < len(ids):
+        seen += [event.task_id for event in await watch.read()]
+    assert seen == ids
+
+
+@pytest.mark.parametrize("cursor", ["tomorrow", "00-99", "01-0", "00-", "00--1", "00-1 "])
+async def test_a_cursor_from_elsewhere_is_refused(wired: Served, cursor: str) -> None:
+    for call in (
+        wired.stub.WatchEvents(EventsRequest(cursor=cursor)),
+        wired.stub.WatchTasks(TasksRequest(submitter_id="me", cursor=cursor)),
+    ):
+        error = await refusal(call.read())
+        assert (type(error), error.reason) == (InvalidArgument, "CURSOR_INVALID")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        TasksRequest(),
+        TasksRequest(task_ids=["no/id"]),
+        TasksRequest(task_ids=["a"] * 1_001),
+        TasksRequest(submitter_id="a b"),
+        TasksRequest(submitter_id="me", types=[0]),
+        TasksRequest(submitter_id="me", types=[99]),
+    ],
+)
+async def test_a_bad_watch_is_refused_by_field(wired: Served, request_: TasksRequest) -> None:
+    error = await refusal(wired.stub.WatchTasks(request_).read())
+
+    assert (type(error), error.reason) == (InvalidArgument, "INVALID_FIELD")
+
+
+async def test_watches_end_with_a_hint_when_the_process_stops(served: Served) -> None:
+    await served.submit(spec(), submitter_id="me")
+    calls = [
+        served.stub.WatchEvents(EventsRequest()),
+        served.stub.WatchTasks(TasksRequest(submitter_id="me")),
+    ]
+    for call in calls:
+        assert (await call.read()).events
+    await served.assembled.drain()
+
+    for call in calls:
+
+        async def rest(call: Any = call) -> None:
+            while await asyncio.wait_for(call.read(), 10) is not grpc.aio.EOF:
+                pass
+
+        error = await refusal(rest())
+        assert (type(error), error.reason) == (Unavailable, "DRAINING")
