@@ -19,6 +19,8 @@ def main(agent_id: str, capacity: str) -> None:
 
     @agent.handles("echo")
     async def echo(payload: Any, task: Context) -> dict[str, Any]:
+        if task.attempt <= payload.get("hang_count", 0):
+            await asyncio.Event().wait()
         await asyncio.sleep(payload.get("work_s", 0.0))
         if task.attempt <= payload.get("fail_count", 0):
             raise TaskError("told to", reason="TOLD_TO_FAIL")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -18,11 +17,10 @@ from podium.sdk.settings import Settings
 from podium.sim.crew import Plan
 from podium.sim.fleet import Snapshot, experiment
 from podium.v1 import analytics_pb2, event_pb2, task_pb2
-from services.suite import Suite, started
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
+from tests.system.suite import SERVICES, Suite
 
-SERVICES = ("task_scheduler", "agent_registry", "routing", "analytics")
 TERMINAL = {
     event_pb2.Event.TYPE_COMPLETED,
     event_pb2.Event.TYPE_FAILED,
@@ -36,15 +34,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def suite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Suite]:
-    path = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}"}
-    data_dir = tmp_path_factory.mktemp("suite")
-    async with started(data_dir=data_dir, ports="free", environ=path, services=SERVICES) as running:
+    folder = tmp_path_factory.mktemp("suite")
+    with Processes(folder / "logs") as processes:
+        running = Suite(processes, folder / "data")
+        await running.start(*SERVICES)
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(suite: Suite) -> AsyncIterator[Client]:
-    # Inline: the suite's own health checks do gRPC on this loop.
     async with Client(Settings.from_environment(suite.environ), inline=True) as connected:
         yield connected
 
@@ -65,9 +63,16 @@ async def submit(client: Client, count: int, **payload: Any) -> list[TaskHandle]
     )
 
 
-async def results(tasks: list[TaskHandle], within_s: float = 40.0) -> list[dict[str, Any]]:
-    async with asyncio.timeout(within_s):
-        return [await task.result() for task in tasks]
+async def results(
+    client: Client, tasks: list[TaskHandle], within_s: float = 40.0
+) -> list[dict[str, Any]]:
+    """Returns the results, or fails with all that is known of the first task without one."""
+    try:
+        async with asyncio.timeout(within_s):
+            return [await task.result() for task in tasks]
+    except TimeoutError:
+        stuck = next(task for task in tasks if not task.done)
+        raise AssertionError(f"no result: {await client.explain(stuck.task_id)}") from None
 
 
 async def ends(client: Client, tasks: list[TaskHandle]) -> Counter[str]:
@@ -102,7 +107,7 @@ async def test_a_task_is_done_and_everything_about_it_can_be_told(
     await agent(processes, suite, "a1")
     task = (await submit(client, 1))[0]
 
-    assert await results([task]) == [{"number": 0, "agent": "a1", "attempt": 1}]
+    assert await results(client, [task]) == [{"number": 0, "agent": "a1", "attempt": 1}]
     types = [event_pb2.Event.Type.Name(event.type) async for event in task.events()]
     assert types == [f"TYPE_{n}" for n in ("CREATED", "QUEUED", "ASSIGNED", "STARTED", "COMPLETED")]
     explained = await client.explain(task.task_id)
@@ -116,7 +121,7 @@ async def test_the_trace_of_a_task_is_connected_across_client_services_and_agent
 ) -> None:
     await agent(processes, suite, "b1")
     task = (await submit(client, 1))[0]
-    await results([task])
+    await results(client, [task])
     spans: dict[str, analytics_pb2.Span] = {}
 
     async def complete() -> bool:
@@ -152,7 +157,7 @@ async def test_a_failed_attempt_is_repeated_on_another_agent_and_a_hopeless_task
     # Few enough to leave the breakers alone: they would take one of the two away.
     tasks = await submit(client, 4, fail_count=1)
 
-    assert {each["attempt"] for each in await results(tasks)} == {2}
+    assert {each["attempt"] for each in await results(client, tasks)} == {2}
     for task in tasks:
         first, second = (await client.get(task.task_id)).attempts
         assert first.agent_id != second.agent_id
@@ -170,12 +175,13 @@ async def test_a_killed_agents_tasks_are_done_by_another(
     suite: Suite, client: Client, processes: Processes
 ) -> None:
     victim = await agent(processes, suite, "d1")
-    tasks = await submit(client, 4, work_s=1.0)
+    tasks = await submit(client, 4, hang_count=1)
     await eventually(lambda: running(client, 4))
     await agent(processes, suite, "d2")
     victim.kill()
 
-    assert {each["agent"] for each in await results(tasks)} == {"d2"}
+    done = await results(client, tasks, within_s=20)
+    assert {(each["agent"], each["attempt"]) for each in done} == {("d2", 2)}
     assert await ends(client, tasks) == once(tasks)
 
 
@@ -186,9 +192,9 @@ async def test_a_killed_routing_costs_no_attempt_and_every_result_arrives_once(
         await agent(processes, suite, f"e{number}", capacity=8)
     tasks = await submit(client, 60, work_s=0.3)
     await eventually(lambda: running(client, 16))
-    await suite.restart("routing", signal.SIGKILL)
+    await suite.kill_and_start("routing")
 
-    answers = await results(tasks)
+    answers = await results(client, tasks)
     assert sorted(each["number"] for each in answers) == list(range(60))
     assert {each["attempt"] for each in answers} == {1}
     assert await ends(client, tasks) == once(tasks)
@@ -200,10 +206,10 @@ async def test_a_killed_scheduler_forgets_nothing_it_has_acknowledged(
     await agent(processes, suite, "f1", capacity=8)
     tasks = await submit(client, 60, work_s=0.2)
     await eventually(lambda: running(client, 8))
-    await suite.restart("task_scheduler", signal.SIGKILL)
+    await suite.kill_and_start("task_scheduler")
     tasks += await submit(client, 5)
 
-    answers = await results(tasks)
+    answers = await results(client, tasks)
     assert len(answers) == 65
     assert {each["attempt"] for each in answers} == {1}
     assert await ends(client, tasks) == once(tasks)
@@ -219,7 +225,7 @@ async def test_a_stopped_agent_finishes_what_it_has_and_takes_nothing_new(
     await asyncio.get_running_loop().run_in_executor(None, leaving.wait)
     await agent(processes, suite, "g2")
 
-    answers = await results(tasks)
+    answers = await results(client, tasks)
     assert Counter(each["agent"] for each in answers) == {"g1": 2, "g2": 4}
     assert {each["attempt"] for each in answers} == {1}
     assert leaving.popen.returncode == 0
