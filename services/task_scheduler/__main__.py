@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
 from collections.abc import AsyncIterator
@@ -32,6 +33,9 @@ from services.task_scheduler.servicer.service import POLICY, SERVICE_NAME, TaskS
 @asynccontextmanager
 async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
     """Put TaskScheduler together; it has no peers, others come to it."""
+    # A task lives in memory until long after it ended, and none is part of a cycle: looking for
+    # cycles after every 700 new objects took a fifth of the time per task.
+    gc.set_threshold(50_000, 20, 100)
     failpoint = Failpoints(settings.failpoints)
     journal = journal_of(settings, failpoint)
     journal.open()

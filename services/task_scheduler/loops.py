@@ -8,6 +8,7 @@ batches, and a grant made in the same step as its submit shares its fsync.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 
@@ -178,6 +179,8 @@ class Committer:
         for begin in self._begins:
             begin(self.durable_seq)
         core.start(self._clock.now())
+        # What was replayed is not looked through for cycles again.
+        gc.freeze()
         self._refusal = ""
         self.wake()
         log.info(

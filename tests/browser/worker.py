@@ -40,7 +40,7 @@ async def die_first(text: str, task: Context) -> str:
 
 
 KINDS = {
-    "text.count": count,
+    "text.words": count,
     "text.sleep": sleep,
     "text.echo": echo,
     "text.fail": fail,

@@ -18,7 +18,9 @@ from podium.v1 import (
     task_scheduler_pb2_grpc,
 )
 from services.kernel.clock import SystemClock
+from services.kernel.errors import PodiumError
 from services.kernel.options import dial
+from services.kernel.rpc import from_rpc_error
 from services.kernel.serving import running
 from services.routing.__main__ import SERVICE
 from services.routing.config import Settings
@@ -37,9 +39,12 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self.reports: list[task_scheduler_pb2.DispatchReport] = []
         self.credits: dict[int, task_scheduler_pb2.ClassCredit] = {}
         self.settles = True
+        self.refuses = False
+        self.verdict = ACCEPTED
         self.claim_verdict = KEEP
         self.hello_verdict = KEEP
         self.streams = 0
+        self.address = ""
         self._epochs = 0
         self._calls: list[Any] = []
         self._orders: asyncio.Queue[Any] | None = None
@@ -49,6 +54,8 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         return self._orders is not None
 
     async def OpenDispatch(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        if self.refuses:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         orders: asyncio.Queue[Any] = asyncio.Queue()
         self.streams += 1
 
@@ -63,7 +70,8 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             while (order := await orders.get()) is not None:
                 yield task_scheduler_pb2.OpenDispatchResponse(orders=[order])
         finally:
-            self._orders = None
+            if self._orders is orders:
+                self._orders = None
             reader.cancel()
 
     def _take(self, report: Any, orders: asyncio.Queue[Any]) -> None:
@@ -81,7 +89,7 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             return
         elif kind == "ended" and self.settles:
             order.settled.lease.CopyFrom(report.ended.lease)
-            order.settled.verdict = ACCEPTED
+            order.settled.verdict = self.verdict
         elif kind == "claimed":
             order.verdicts.agent_id = report.claimed.agent_id
             for lease in report.claimed.leases:
@@ -108,6 +116,11 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             return None
 
         return await eventually(found) - 1
+
+    def break_off(self) -> None:
+        """Ends the stream, as a scheduler that restarts does."""
+        assert self._orders is not None
+        self._orders.put_nowait(None)
 
     def send(self, order: task_scheduler_pb2.DispatchOrder) -> None:
         assert self._orders is not None
@@ -188,22 +201,28 @@ class Wire:
         frame.result.success.data = data
         await self.send(frame)
 
-    async def code(self) -> grpc.StatusCode:
-        await self._reader
-        return await self.call.code()
+    async def ended(self) -> PodiumError:
+        """Returns the error that the stream ended with."""
+        try:
+            async with asyncio.timeout(10):
+                await self._reader
+        except grpc.aio.AioRpcError as error:
+            return from_rpc_error(error)
+        raise AssertionError(f"the stream ended with {await self.call.code()}")
 
     async def drop(self) -> None:
         """Break the stream off, as a dead connection would."""
         self.call.cancel()
+        self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
 
 class Room:
     """Routing with its peers."""
 
-    def __init__(self, scheduler: Scheduler, address: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, scheduler: Scheduler, routing: Any, channel: grpc.aio.Channel) -> None:
         self.scheduler = scheduler
-        self.address = address
+        self.routing = routing
         self.channel = channel
         self.stub = routing_pb2_grpc.RoutingServiceStub(channel)
         self.wires: list[Wire] = []
@@ -230,21 +249,23 @@ async def served(servicer: Scheduler, port: int = 0) -> AsyncIterator[int]:
 async def room(**settings: Any) -> AsyncIterator[Room]:
     scheduler = Scheduler()
     async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(served(scheduler))
+        scheduler.address = f"127.0.0.1:{await stack.enter_async_context(served(scheduler))}"
         chosen = Settings(
-            task_scheduler_address=f"127.0.0.1:{port}",
-            agent_registry_address="127.0.0.1:1",
-            ml_router_address="127.0.0.1:1",
-            otlp_endpoint="off",
-            metrics_port_offset=0,
-            **settings,
+            task_scheduler_address=scheduler.address,
+            **{
+                "agent_registry_address": "127.0.0.1:1",
+                "ml_router_address": "127.0.0.1:1",
+                "otlp_endpoint": "off",
+                "metrics_port_offset": 0,
+                **settings,
+            },
         )
         routing = await stack.enter_async_context(
             running(SERVICE, chosen, dial=dial, clock=SystemClock())
         )
         channel = dial(f"127.0.0.1:{routing.port}")
         stack.push_async_callback(channel.close)
-        made = Room(scheduler, f"127.0.0.1:{routing.port}", channel)
+        made = Room(scheduler, routing, channel)
         await eventually(lambda: scheduler.connected)
         yield made
         for wire in made.wires:

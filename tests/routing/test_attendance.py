@@ -321,6 +321,17 @@ def test_a_router_that_drains_gives_back_what_no_agent_has_and_asks_agents_to_mo
     assert total == floor.board.fleet.class_of(["echo"]).granted
 
 
+def test_a_router_that_drains_takes_no_more_agents() -> None:
+    floor = Floor()
+    floor.attendance.drain(floor.time.wall_ms + 5_000, floor.time)
+
+    with pytest.raises(KeyError):
+        floor.agent("late")
+
+    refusal = floor.last(effects.SendRefusal)
+    assert refusal.reason == "DRAINING" and refusal.closing
+
+
 def test_agents_that_move_away_from_a_draining_router_lose_nothing() -> None:
     floor = Floor()
     floor.agent("a1")
@@ -346,3 +357,31 @@ def test_a_router_takes_no_more_agents_than_its_limit() -> None:
     floor.attendance.close_stream(1, floor.time)
     floor.attendance.open_stream(2)
     floor.agent("a2", stream=2)
+
+
+def test_an_offer_that_is_sent_again_waits_for_ready_as_well() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    lease = floor.granted("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", slots=2, stream=2, token=session.resume_token, in_flight=(("other", 9),))
+    assert len(floor.of(effects.SendAssign)) == 1
+    floor.orders.verdicts((("other", 9, effects.LOST),), floor.time)
+    floor.turn()
+
+    assert floor.of(effects.SendAssign)[1].lease is lease
+    assert floor.last(effects.SendReady).seq < floor.of(effects.SendAssign)[1].seq
+
+
+def test_leases_that_an_agent_comes_back_with_have_their_time_again() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, token=session.resume_token, in_flight=(lease.key,))
+
+    assert floor.last(effects.Renewed).leases == (lease.key,)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from services.routing.core.credits import look_ahead_len
+import pytest
+
+from services.routing.core.credits import grant_s, look_ahead_len_max, look_ahead_len_min, pace
 from tests.routing.floor import Floor
 
 
@@ -10,25 +12,25 @@ def test_a_class_accepts_its_free_slots_and_a_look_ahead() -> None:
     floor.agent("a1", slots=3)
     floor.agent("a2", slots=2)
 
-    assert floor.credit() == (5 + look_ahead_len, 2)
+    assert floor.credit() == (5 + look_ahead_len_min, 2)
 
 
 def test_credit_counts_what_was_granted_and_never_what_waits_twice() -> None:
     floor = Floor()
     floor.agent("a1")
 
-    leases = [floor.granted(f"t{number}") for number in range(1 + look_ahead_len)]
-    assert floor.credit() == (1 + look_ahead_len, 1), "all of it is used"
+    leases = [floor.granted(f"t{number}") for number in range(1 + look_ahead_len_min)]
+    assert floor.credit() == (1 + look_ahead_len_min, 1), "all of it is used"
     floor.finish(leases[0])
 
-    assert floor.credit() == (2 + look_ahead_len, 1), "one more, for the slot that was free"
+    assert floor.credit() == (2 + look_ahead_len_min, 1), "one more, for the slot that was free"
 
 
 def test_a_class_in_which_nobody_works_accepts_nothing() -> None:
     floor = Floor()
     session = floor.agent("a1", slots=4)
     granted = floor.running("t1")
-    assert floor.credit()[0] == 4 + look_ahead_len
+    assert floor.credit()[0] == 4 + look_ahead_len_min
 
     floor.attendance.drain_agent(session)
     floor.turn()
@@ -53,8 +55,8 @@ def test_classes_are_told_apart_by_their_capabilities() -> None:
     floor.agent("reader", "read")
     floor.agent("both", "read", "write", slots=2)
 
-    assert floor.credit("read") == (1 + look_ahead_len, 1)
-    assert floor.credit("read", "write") == (2 + look_ahead_len, 1)
+    assert floor.credit("read") == (1 + look_ahead_len_min, 1)
+    assert floor.credit("read", "write") == (2 + look_ahead_len_min, 1)
 
 
 def test_a_task_granted_to_one_class_may_run_in_another() -> None:
@@ -66,8 +68,8 @@ def test_a_task_granted_to_one_class_may_run_in_another() -> None:
     lease = floor.granted("t1", "read", of=("read",))
 
     assert lease.agent_id == "both"
-    assert floor.credit("read")[0] == 2 + look_ahead_len
-    assert floor.credit("read", "write")[0] == look_ahead_len
+    assert floor.credit("read")[0] == 2 + look_ahead_len_min
+    assert floor.credit("read", "write")[0] == look_ahead_len_min
 
 
 def test_nothing_is_told_while_nobody_listens() -> None:
@@ -78,4 +80,32 @@ def test_nothing_is_told_while_nobody_listens() -> None:
     floor.orders.welcome((), (), floor.time)
     floor.turn()
 
-    assert floor.credit() == (1 + look_ahead_len, 1)
+    assert floor.credit() == (1 + look_ahead_len_min, 1)
+
+
+def test_a_fast_class_looks_as_far_ahead_as_it_works_in_the_time_of_a_grant() -> None:
+    floor = Floor()
+    floor.agent("a1", slots=4)
+    kind = floor.board.fleet.class_of(["echo"])
+
+    for _ in range(20):
+        for number in range(100):
+            floor.finish(floor.running(f"t{floor.time.mono_s}-{number}"))
+        floor.sleep(0.1)
+
+    assert kind.look_ahead == pytest.approx(look_ahead_len_min + 1_000 * grant_s, abs=10)
+    assert floor.credit()[0] == kind.granted + 4 + kind.look_ahead
+
+
+def test_the_look_ahead_is_bounded_and_shrinks_when_the_class_rests() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    kind = floor.board.fleet.class_of(["echo"])
+    kind.placed = 10**9
+    pace(floor.board, 1.0)
+    assert kind.look_ahead == look_ahead_len_max
+
+    for _ in range(100):
+        pace(floor.board, 1.0)
+
+    assert kind.look_ahead == look_ahead_len_min

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -15,32 +14,8 @@ from podium.sdk.errors import AgentSuperseded, InvalidArgument, TaskError
 from podium.sdk.host import AgentHost
 from podium.v1 import session_pb2
 from podium.v1.session_pb2 import LeaseRef, RouterFrame
-from tests.sdk.fakes import FakeRouter, results, router_of, serving, settings, spec
+from tests.sdk.fakes import FakeRouter, results, settings, spec
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def router() -> AsyncIterator[FakeRouter]:
-    """A fake router on the wire's own loop, since one loop alone may do gRPC."""
-    shared = wire.acquire()
-    made: list[FakeRouter] = []
-    stop = asyncio.Event()
-    started = threading.Event()
-
-    async def serve() -> None:
-        fake = FakeRouter()
-        async with serving(router_of(fake)) as address:
-            fake.address = address  # type: ignore[attr-defined]  # tests read it, nobody else
-            made.append(fake)
-            started.set()
-            await stop.wait()
-
-    served = asyncio.create_task(shared.run(serve()))
-    await asyncio.get_running_loop().run_in_executor(None, started.wait)
-    yield made[0]
-    shared.loop.call_soon_threadsafe(stop.set)
-    await served
-    await wire.release(shared)
 
 
 def hosting(router: FakeRouter, *agents: Agent, grace_s: float = 5.0) -> AgentHost:

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orjson
+import uvloop
 
 from podium.sdk.tracing import Tracer
 from podium.sim.crew import Plan
-from podium.sim.host import SimHost
-from podium.sim.profiles import Behaviour
+from podium.sim.host import Member, SimHost
+from podium.sim.profiles import Behaviour, Profile, ServiceTime, Worker
 from podium.v1 import session_pb2
 from podium.v1.session_pb2 import LeaseRef, RouterFrame
 from tests.sdk.fakes import FakeRouter, results, router_of, serving, settings, spec
@@ -112,3 +113,29 @@ async def test_a_host_process_says_when_it_is_ready_and_in_the_end_what_it_did(
 
     figures = orjson.loads(process.output().splitlines()[-1])
     assert (figures["completed"], figures["accepted"], figures["streams_opened"]) == (1, 1, 5)
+
+
+async def work_of(durations_ms: dict[str, float]) -> list[str]:
+    """Returns the types of tasks, assigned in order, in the order in which they ended."""
+    router = FakeRouter()
+    times = {name: ServiceTime(ms, sigma=0.0) for name, ms in durations_ms.items()}
+    worker = Worker(Profile("plain", 1.0, 1.0), seed=1, times=times)
+    member = Member("a1", tuple(durations_ms), 10, worker, {})
+    async with serving(router_of(router)) as address:
+        where = settings(routing=address)
+        host = SimHost([member], where, Tracer("agent", where))
+        running = asyncio.create_task(host.run())
+        await asyncio.wait_for(host.session.ready.wait(), 5)
+        for name in durations_ms:
+            router.assign("a1", name, spec=spec(name))
+        await eventually(lambda: len(router.frames("result")) == len(durations_ms))
+        await host.session.stop()
+        await running
+    return [frame.result.lease.task_id for frame in router.frames("result")]
+
+
+def test_a_shorter_task_that_comes_later_ends_first_on_the_loop_that_agents_use() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ended = runner.run(work_of({"long": 400.0, "short": 50.0, "middle": 150.0}))
+
+    assert ended == ["short", "middle", "long"]

@@ -19,6 +19,7 @@ from services.routing.core.effects import (
     Closed,
     LeaseKey,
     Opened,
+    Renewed,
     SendDrain,
     SendReady,
     SendRefusal,
@@ -64,6 +65,11 @@ class Attendance:
         """
         board = self._board
         stream = board.streams[number]
+        if board.draining:
+            message = "This router drains; open a stream to another one."
+            refusal = SendRefusal(number, greeting.agent_id, "DRAINING", message, "", True)
+            board.effects.append(refusal)
+            return
         current = stream.agents.get(greeting.agent_id)
         if current is not None and current.instance_id == greeting.instance_id:
             self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)
@@ -78,14 +84,12 @@ class Attendance:
                 self._supersede(known, session, greeting, now)
             board.sessions[greeting.agent_id] = session
         self._attach(session, stream, now)
-        offers = self._reconcile(session, greeting.in_flight, now)
+        self._reconcile(session, greeting.in_flight, now)
         if not session.claims:
             self.make_ready(session)
         else:
             session.claim_due_s = now.mono_s + board.limits.claim_s
             self._claiming.add(session)
-        for lease in offers:
-            self._work.offer_again(lease, now)
 
     def speaker(self, number: int, agent_id: str, now: Instant) -> Session | None:
         """Return the session of an agent that speaks; None when what it says no longer counts.
@@ -167,6 +171,10 @@ class Attendance:
             return
         session.breaker_open = breaker == "OPEN"
         session.half_open = breaker == "HALF_OPEN"
+        if session.half_open:
+            self._board.on_probation.setdefault(session, 0.0)
+        else:
+            self._board.on_probation.pop(session, None)
         session.draining = session.draining or draining
         session.quarantined = quarantined
         self._board.fleet.refresh(session)
@@ -288,33 +296,35 @@ class Attendance:
         board.demands.joined(session)
         board.effects.append(Opened(session))
 
-    def _reconcile(
-        self, session: Session, in_flight: tuple[LeaseKey, ...], now: Instant
-    ) -> list[Lease]:
-        """Compare what an agent says it has with what is known; return offers it did not get."""
+    def _reconcile(self, session: Session, in_flight: tuple[LeaseKey, ...], now: Instant) -> None:
+        """Compare what an agent says it has with what is known."""
         board = self._board
         listed = dict.fromkeys(in_flight)
         session.verdicts = []
         session.claims = set()
-        offers = []
+        session.offers = []
         for key, lease in tuple(session.leases.items()):
             if key in listed:
                 continue
             if lease.stage is Stage.OFFERED:
-                offers.append(lease)
+                session.offers.append(lease)
             else:
                 self._work.give_up(lease, now)
         for key in listed:
             verdict = self._verdict(session, key, now)
             if verdict:
                 session.verdicts.append((*key, verdict))
+        held = session.leases
+        kept = tuple(key for key in listed if key in held and held[key].stage is Stage.RUNNING)
+        if kept:
+            # Its renewals may have been lost with the stream; that it names them is as good.
+            board.effects.append(Renewed(kept))
         if session.claims and board.dispatch_up:
             board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
         elif session.claims:
             # Nobody to ask for now: it goes on, and the scheduler hears of it when it is back.
             session.verdicts.extend((*key, KEEP) for key in session.claims)
             session.claims = set()
-        return offers
 
     def _verdict(self, session: Session, key: LeaseKey, now: Instant) -> int:
         """Return what is to become of a lease an agent came with; 0 when the scheduler must say."""
@@ -347,6 +357,10 @@ class Attendance:
         )
         self._claiming.discard(session)
         self._board.fleet.refresh(session)
+        offers, session.offers = session.offers, []
+        for lease in offers:
+            if lease.session is session and lease.stage is Stage.OFFERED:
+                self._work.offer_again(lease)
 
     def detach(self, session: Session, now: Instant) -> None:
         """Note that the way to an agent is gone; it may come back within the grace."""
@@ -365,6 +379,7 @@ class Attendance:
     def _end(self, session: Session, now: Instant) -> None:
         """Forget a session; its tasks are lost, unless this router is the one that goes."""
         board = self._board
+        board.on_probation.pop(session, None)
         if session.row >= 0:
             self._leave(session)
         if board.sessions.get(session.agent_id) is session:

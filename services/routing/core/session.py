@@ -114,6 +114,8 @@ class Session:
     """Verdicts gathered for Ready."""
     claims: set[LeaseKey] = field(default_factory=set)
     """Leases the scheduler was asked about."""
+    offers: list[Lease] = field(default_factory=list)
+    """Offers that did not reach it, to be sent again after Ready."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
     row: int = -1
     kind: CapabilityClass | None = None

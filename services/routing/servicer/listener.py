@@ -18,8 +18,8 @@ frames_len_max = 1_000
 # Frames that are not about work, for each agent: heartbeats, renewals, credits, replies.
 idle_frames_per_s = 50.0
 idle_frames_burst = 200.0
-throttled_max = 50
-"""Messages in a row that came faster than that before the stream is closed."""
+throttled_max = 10.0
+"""Messages that came faster than that before it is closed; ten calm ones make up for one."""
 
 Handler = Callable[[Session, Any, Instant], None]
 
@@ -41,7 +41,7 @@ class Listener:
         self._attendance = desk.router.attendance
         self._work = desk.router.work
         self._bucket = TokenBucket(idle_frames_per_s, idle_frames_burst)
-        self._throttled = 0
+        self._throttled = 0.0
         self._idle = 0
         self._handlers: dict[str, Handler] = {
             "ack": self._ack,
@@ -93,9 +93,9 @@ class Listener:
         agents = max(1, len(self._desk.router.board.streams[self._number].agents))
         wait_s = self._bucket.take(now.mono_s, self._idle / agents)
         if not wait_s:
-            self._throttled = 0
+            self._throttled = max(0.0, self._throttled - 0.1)
             return 0.0
-        self._throttled += 1
+        self._throttled += 1.0
         if self._throttled > throttled_max:
             raise ResourceExhausted(
                 "FRAME_RATE",

@@ -181,7 +181,7 @@ class Book:
         created = event.detail
         assert isinstance(created, Created)
         if created.request_id:
-            seen = Seen(task.task_id, created.spec_hash, event.wall_ms)
+            seen = Seen(task.task_id, created.spec_hash)
             self.requests.add(created.principal, created.request_id, seen)
         terms = task.terms
         self._set_deadline(task, event, mono_s)

@@ -31,6 +31,11 @@ class Ids:
 
     def seen(self, task_id: str) -> None:
         """Go on behind an id that the log holds."""
-        ms, counter = int(task_id[3:15], 16), int(task_id[16:], 16)
+        ms, counter = created_ms(task_id), int(task_id[16:], 16)
         if (ms, counter) > (self._ms, self._counter):
             self._ms, self._counter = ms, counter
+
+
+def created_ms(task_id: str) -> int:
+    """Return the time that an id tells: when its task was created, in wall time."""
+    return int(task_id[3:15], 16)

@@ -19,7 +19,8 @@ import re
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from podium.sdk.handlers import Handler, Pool
@@ -29,6 +30,7 @@ from podium.sdk.settings import Settings
 from podium.v1 import agent_pb2, task_pb2
 
 H = TypeVar("H", bound=Callable[..., Any])
+L = TypeVar("L", bound=Callable[[], AsyncIterator[None]])
 
 CAPACITY_MAX = 1_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}")
@@ -45,6 +47,7 @@ class Agent:
         capacity: tasks it works on at once, 1 to 1,000.
         labels: free key-value pairs, to find it by.
         cost_per_task: money a task in the fleet's unit, for routing.
+        cost_per_kilotoken: money for 1,000 tokens, likewise.
         build_id: version of its program.
         processes: how many processes handlers with ``pool="process"`` may use. Default: as many
             as the machine has processors, and at most `capacity`.
@@ -58,6 +61,7 @@ class Agent:
         capacity: int = 1,
         labels: Mapping[str, str] | None = None,
         cost_per_task: float = 0.0,
+        cost_per_kilotoken: float = 0.0,
         build_id: str = "",
         processes: int = 0,
     ) -> None:
@@ -70,11 +74,13 @@ class Agent:
         self.capacity = capacity
         self.labels = dict(labels or {})
         self.cost_per_task = cost_per_task
+        self.cost_per_kilotoken = cost_per_kilotoken
         self.build_id = build_id
         self.processes = processes or min(capacity, os.cpu_count() or 1)
         self.instance_id = uuid.uuid4().hex
         self._handlers: dict[str, Handler] = {}
         self._capabilities: dict[str, agent_pb2.Capability] = {}
+        self._lifespans: list[Callable[[], AbstractAsyncContextManager[None]]] = []
 
     def handles(
         self,
@@ -103,23 +109,54 @@ class Agent:
                 then go back to the queue, without an attempt.
             burst: starts that may come at once after a quiet time.
         """
+        pace = Pace(rate_per_s, burst) if rate_per_s else None
+
+        def decorate(function: H) -> H:
+            # Annotations may name what the function's surroundings define.
+            scope = sys._getframe(1).f_locals
+            handler = Handler.of(function, pool=pool, pace=pace, scope=scope)
+            self.declare(task_type, handler, proficiency=proficiency, version=version)
+            return function
+
+        self._check_free(task_type)
+        return decorate
+
+    def declare(
+        self, task_type: str, handler: Handler, *, proficiency: float = 1.0, version: str = ""
+    ) -> None:
+        """Declares a handler that was made otherwise than by `handles`.
+
+        Raises:
+            ValueError: it is no task type, or has a handler already.
+        """
+        self._check_free(task_type)
+        self._handlers[task_type] = handler
+        self._capabilities[task_type] = agent_pb2.Capability(
+            name=task_type, proficiency=proficiency, version=version
+        )
+
+    def _check_free(self, task_type: str) -> None:
         if not _NAME.fullmatch(task_type):
             raise ValueError(f"{task_type!r} is not a task type: [a-z0-9][a-z0-9._:-]*, up to 64")
         if task_type in self._handlers:
             raise ValueError(f"{task_type} has a handler already")
-        pace = Pace(rate_per_s, burst) if rate_per_s else None
 
-        def declare(function: H) -> H:
-            # Annotations may name what the function's surroundings define.
-            scope = sys._getframe(1).f_locals
-            handler = Handler.of(function, pool=pool, pace=pace, scope=scope)
-            self._handlers[task_type] = handler
-            self._capabilities[task_type] = agent_pb2.Capability(
-                name=task_type, proficiency=proficiency, version=version
-            )
-            return function
+    def lifespan(self, function: L) -> L:
+        """Declares what is open while the agent works: an async generator that yields once.
 
-        return declare
+        What is before the yield runs before the first task, what is after it when the last one has
+        ended; for connections and models that handlers share.
+        """
+        self._lifespans.append(asynccontextmanager(function))
+        return function
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Opens what its handlers share; for whoever runs them."""
+        async with AsyncExitStack() as stack:
+            for lifespan in self._lifespans:
+                await stack.enter_async_context(lifespan())
+            yield
 
     def handler_for(self, spec: task_pb2.TaskSpec) -> Handler | None:
         """Returns the handler of a task: by its type, else by a capability that it requires."""
@@ -147,6 +184,7 @@ class Agent:
             max_concurrency=self.capacity,
             labels=self.labels,
             cost_per_task=self.cost_per_task,
+            cost_per_kilotoken=self.cost_per_kilotoken,
             build_id=self.build_id,
             instance_id=self.instance_id,
         )

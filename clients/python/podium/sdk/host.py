@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
+from typing import Any
 
 from podium.sdk import wire
 from podium.sdk.agent import Agent
@@ -60,6 +62,7 @@ class AgentHost:
         self._session: Session | None = None
         self._runner: Runner | None = None
         self._children: Submitting | None = None
+        self._opened = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AgentHost:
@@ -81,6 +84,8 @@ class AgentHost:
         return self
 
     async def _open(self, identities: list[Identity]) -> None:
+        for agent in self._agents:
+            await self._opened.enter_async_context(agent.opened())
         loop = asyncio.get_running_loop()
         outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
         incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
@@ -151,6 +156,35 @@ class AgentHost:
         """Makes `run` take nothing new, finish what it has and return."""
         self._stopping.set()
 
+    async def replace(self, agents: Sequence[Agent]) -> None:
+        """Lets other handlers work for agents of this host; tasks that run go on as they began.
+
+        Where an agent can do something else than before, the stream is opened anew to say so; no
+        lease is lost by it.
+
+        Args:
+            agents: by their agent_id each takes the place of the one before.
+
+        Raises:
+            ValueError: the host has no such agent.
+        """
+        assert self._session is not None and self._runner is not None, "the host runs"
+        hosted = {agent.agent_id: agent for agent in self._agents}
+        for agent in agents:
+            if agent.agent_id not in hosted:
+                raise ValueError(f"this host has no agent {agent.agent_id}: start it anew")
+            # To the router it is the same instance, which is what keeps its leases.
+            agent.instance_id = hosted[agent.agent_id].instance_id
+        identities = [agent.identity for agent in agents]
+        before = [hosted[agent.agent_id].identity for agent in agents]
+        for agent in agents:
+            await self._opened.enter_async_context(agent.opened())
+            self._runner.replace(agent)
+            hosted[agent.agent_id] = agent
+        self._agents = list(hosted.values())
+        if identities != before:
+            await self._wire.run(self._session.reintroduce(identities))
+
     @property
     def connected(self) -> bool:
         """Whether a router holds the session now."""
@@ -179,12 +213,29 @@ class AgentHost:
             await self._runner.stop()
         if self._children is not None:
             await self._children.close()
+        await self._opened.aclose()
         await wire.release(self._wire)
         await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
 
 
-def run_until_signal(host: AgentHost) -> None:
-    """Runs a host until SIGTERM or Ctrl-C; a second one ends the process at once."""
+def run_until_signal(
+    host: AgentHost, *, beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+) -> None:
+    """Runs a host until SIGTERM or Ctrl-C; a second one ends the process at once.
+
+    Args:
+        host: what to run.
+        beside: runs as long as it does.
+    """
+
+    async def run() -> None:
+        companion = asyncio.create_task(beside()) if beside is not None else None
+        try:
+            await host.run()
+        finally:
+            if companion is not None:
+                companion.cancel()
+
     with asyncio.Runner(loop_factory=wire.new_loop) as runner:
         loop = runner.get_loop()
 
@@ -196,4 +247,4 @@ def run_until_signal(host: AgentHost) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        runner.run(host.run())
+        runner.run(run())

@@ -25,7 +25,7 @@ export function percent(share: number): string {
 /** A span in the unit that reads best: 0.4 ms, 12 ms, 1.3 s, 4 min. */
 export function duration(ms: number): string {
   if (!Number.isFinite(ms)) return "–";
-  if (ms === 0) return "0";
+  if (ms === 0) return "0 ms";
   const size = Math.abs(ms);
   if (size < 10) return `${ms.toFixed(size < 1 ? 2 : 1)} ms`;
   if (size < 1_000) return `${Math.round(ms)} ms`;

@@ -92,8 +92,8 @@ function Door() {
     enter(new FormData(event.currentTarget as HTMLFormElement).get("token") as string);
   };
   return (
-    <form class="banner door" onSubmit={submit} role="alert">
-      <span>The bridge does not let this page in, or is not there. Where callers are checked, it asks for a token:</span>
+    <form class="banner door" onSubmit={submit}>
+      <span role="alert">The bridge does not let this page in, or is not there. Where callers are checked, it asks for a token:</span>
       <input name="token" type="password" required aria-label="Token" autocomplete="off" />
       <button type="submit" class="button">Connect</button>
     </form>

@@ -292,7 +292,7 @@ function Types() {
               <td class="clip"><a href={to("tasks", "", { type })}>{type}</a></td>
               <td class="number">{count(done)}</td>
               <td class={`number ${failed ? "bad-text" : "mute"}`}>{count(failed)}</td>
-              <td class="number">{p95 ? duration(p95) : "–"}</td>
+              <td class="number">{done ? duration(p95) : "–"}</td>
             </tr>
           ))}
         </tbody>

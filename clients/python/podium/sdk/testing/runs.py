@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Unpack
@@ -94,9 +95,11 @@ class Run:
         self._replies = replies
         self._ended = asyncio.Event()
         self._changed = asyncio.Event()
+        self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Run:
-        """Assigns the task."""
+        """Opens the agent and assigns the task."""
+        await self._opened.enter_async_context(self._agent.opened())
         children = Scripted(self._replies, self.record.children.append)
         notebook = _Notebook(self.record)
         self._runner = Runner([self._agent], self._hear, notebook, children)
@@ -112,6 +115,7 @@ class Run:
     ) -> None:
         """Stops the handler if it still runs."""
         await self._runner.stop()
+        await self._opened.aclose()
 
     def cancel(self, reason: str = "CANCELED") -> None:
         """Asks the handler to stop, as CANCELED, EXPIRED, ATTEMPT_TIMEOUT or LEASE_LOST."""

@@ -1,0 +1,166 @@
+"""Runs agents for whoever is writing them: when their source changes, their new code takes over.
+
+The session stays, and with it what is in work: tasks that run go on with the code they began with,
+the next ones get the new. Code that cannot be imported changes nothing until it is mended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from podium.sdk.agent import Agent
+from podium.sdk.host import GRACE_S, AgentHost, run_until_signal
+from podium.sdk.settings import Settings
+
+log = logging.getLogger("podium.sdk.agent")
+
+POLL_S = 0.5
+
+
+class Source:
+    """Agents in a module, as ``MODULE:NAME`` names them: one, or a list of them.
+
+    Its files are those of the module and of all modules beside or below it that are imported.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._module_name, sign, self._name = target.partition(":")
+        if not (self._module_name and sign and self._name):
+            raise ValueError(f"{target!r} is not MODULE:AGENT")
+        self.target = target
+        self._state: Mapping[Path, int] = {}
+
+    def load(self) -> list[Agent]:
+        """Imports the module and returns its agents.
+
+        Raises:
+            ValueError: the module has no agent of this name.
+            Exception: whatever its import raises.
+        """
+        importlib.invalidate_caches()
+        # Compiled files are told apart by seconds and size, which two quick edits may share.
+        writing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        try:
+            module = importlib.import_module(self._module_name)
+            return self._agents(module)
+        finally:
+            sys.dont_write_bytecode = writing
+            self._state = self._now()
+
+    def changed(self) -> bool:
+        """Tells whether a file has changed since `load`."""
+        return self._now() != self._state
+
+    def load_again(self) -> list[Agent]:
+        """Imports the module and its own files anew and returns its agents.
+
+        Raises:
+            ValueError: as `load`; then the modules are as they were.
+            Exception: likewise.
+        """
+        before = {name: sys.modules.pop(name) for name in self._modules()}
+        try:
+            return self.load()
+        except BaseException:
+            for name in self._modules():
+                del sys.modules[name]
+            sys.modules.update(before)
+            raise
+
+    def _agents(self, module: ModuleType) -> list[Agent]:
+        found: Any = getattr(module, self._name, None)
+        agents = list(found) if isinstance(found, list | tuple) else [found]
+        if not agents or not all(isinstance(each, Agent) for each in agents):
+            raise ValueError(f"{self._module_name} has no agent called {self._name!r}")
+        return agents
+
+    def _modules(self) -> dict[str, Path]:
+        """Returns the imported modules whose files are the program's own."""
+        package = self._module_name.rpartition(".")[0]
+        named = {self._module_name}
+        if package:
+            named |= {
+                name for name in sys.modules if name == package or name.startswith(f"{package}.")
+            }
+        main = sys.modules.get(self._module_name)
+        folder = Path(main.__file__).parent if main is not None and main.__file__ else None
+        modules = {}
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file is None or name == "__main__" or name.partition(".")[0] == "podium":
+                continue
+            path = Path(file)
+            beside = folder is not None and "." not in name and path.parent == folder
+            if name in named or beside:
+                modules[name] = path
+        return modules
+
+    def _now(self) -> Mapping[Path, int]:
+        state = dict.fromkeys(self._state, 0)
+        for path in {*self._state, *self._modules().values()}:
+            try:
+                state[path] = path.stat().st_mtime_ns
+            except OSError:
+                state[path] = 0  # gone, or between two saves of an editor
+        return state
+
+
+class Reloader:
+    """Watches sources and gives a host their new agents.
+
+    Args:
+        sources: loaded already.
+        host: which runs their agents.
+        poll_s: how often files are looked at.
+    """
+
+    def __init__(self, sources: Sequence[Source], host: AgentHost, poll_s: float = POLL_S) -> None:
+        self._sources = sources
+        self._host = host
+        self._poll_s = poll_s
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_s)
+            for source in self._sources:
+                if source.changed():
+                    await self._reload(source)
+
+    async def _reload(self, source: Source) -> None:
+        try:
+            agents = source.load_again()
+            await self._host.replace(agents)
+        except Exception:
+            log.exception("%s is not reloaded; the code before goes on", source.target)
+        else:
+            log.info("%s is reloaded", source.target)
+
+
+def run_reloading(
+    targets: Sequence[str], *, settings: Settings | None = None, grace_s: float = GRACE_S
+) -> None:
+    """Runs agents until SIGTERM or Ctrl-C and reloads them when their files change.
+
+    Args:
+        targets: ``MODULE:NAME`` each.
+        settings: where the suite is. Default: the environment.
+        grace_s: as `AgentHost`.
+
+    Raises:
+        ValueError: a target names no agent.
+        Exception: whatever the first import of a module raises.
+    """
+    sources = [Source(target) for target in targets]
+    agents = [agent for source in sources for agent in source.load()]
+    host = AgentHost(agents, settings=settings, grace_s=grace_s)
+    reloader = Reloader(sources, host)
+    log.info("reloading when files change")
+    run_until_signal(host, beside=reloader.run)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from podium.v1 import session_pb2, task_scheduler_pb2
+from services.kernel.auth import ANONYMOUS
+from services.kernel.coalesce import Outbox
+from services.kernel.errors import ResourceExhausted
+from services.kernel.spans import parse_traceparent
+from services.routing.adapters import desk as desk_module
+from services.routing.adapters.dispatch import DispatchLink
+from services.routing.adapters.facts import Facts
+from services.routing.adapters.reports import Reports
+from services.routing.core.effects import Closed, Opened, Outcome, ToScheduler
+from services.routing.servicer.listener import Listener
+from tests.routing.desks import desk
+from tests.routing.floor import Floor
+from tests.routing.test_listener import hello
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def grant(task_id: str, class_id: int) -> task_scheduler_pb2.DispatchOrder:
+    order = task_scheduler_pb2.DispatchOrder()
+    order.grant.task_id, order.grant.lease_epoch, order.grant.attempt = task_id, 5, 1
+    order.grant.class_id = class_id
+    order.grant.spec.type = "echo"
+    order.grant.spec.traceparent = TRACE
+    return order
+
+
+async def test_what_comes_in_one_turn_of_the_loop_is_decided_once() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    turns = []
+    decide = room.router.turn
+    room.router.turn = lambda now: turns.append(now) or decide(now)  # type: ignore[method-assign,func-returns-value]  # counts
+
+    for number in range(10):
+        listener.take([hello(f"a{number}")])
+    await asyncio.sleep(0)
+
+    assert len(turns) == 1
+
+
+async def test_route_and_assign_are_spans_of_the_tasks_trace() -> None:
+    room, clock, tracer = desk()
+    room.dispatch = Outbox[ToScheduler]()
+    room.router.orders.welcome((), (), clock.now())
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    link = DispatchLink("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    listener.take([hello("a1")])
+    kind = room.router.board.fleet.class_of(["echo"])
+
+    link._follow(grant("t1", kind.class_id), ())
+    await asyncio.sleep(0)
+    await clock.advance(0.5)
+    lease = next(iter(room.router.board.leases))
+    frame = session_pb2.AgentFrame(agent_id="a1")
+    frame.ack.lease.task_id, frame.ack.lease.lease_epoch = lease.key
+    listener.take([frame])
+    await asyncio.sleep(0)
+
+    route, assign = tracer.take(10)
+    trace_id, submit_id = parse_traceparent(TRACE) or (0, 0)
+    assert (route[0], route[2], route[3]) == (trace_id, submit_id, "route")
+    assert (assign[0], assign[2], assign[3]) == (trace_id, route[1], "assign")
+    assert parse_traceparent(lease.traceparent) == (trace_id, assign[1])
+    assert dict(route[6])["agent.id"] == "a1"
+    assert dict(route[6])["decision.candidates"] == "a1"
+    assert assign[5] - assign[4] == pytest.approx(0.5e9, rel=0.01)
+    assert route[5] <= assign[4]
+
+
+async def test_a_line_whose_reader_is_far_behind_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(desk_module, "line_len_max", 10)
+    room, _, _ = desk()
+    line = room.open_line()
+    listener = Listener(room, line.number, ANONYMOUS)
+    listener.take([hello("a1")])
+
+    for _ in range(20):
+        listener.take([session_pb2.AgentFrame(agent_id="a1", renew=session_pb2.Renew())])
+        await asyncio.sleep(0)
+
+    with pytest.raises(ResourceExhausted) as refused:
+        async for _ in line.responses():
+            pass
+    assert refused.value.reason == "STREAM_STALLED"
+
+
+def test_facts_that_must_stay_in_order_are_in_different_messages() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    session.body = session_pb2.Hello(instance_id="i1")
+    outcome = Outcome("a1", "t1", "echo", "FAILED", 1.5, 1_700_000_000_000)
+    batch = [Opened(session), outcome, Closed("a1", False), Opened(session), session]
+
+    requests = list(Facts("router-1").requests(batch))
+
+    listed = [(len(r.opened), len(r.closed), len(r.alive), len(r.outcomes)) for r in requests]
+    assert listed == [(1, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 0)]
+    assert {request.router_id for request in requests} == {"router-1"}
+    assert requests[0].outcomes[0].run_duration.ToMilliseconds() == 1_500

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+
+from podium.v1 import session_pb2
+from services.kernel.auth import ANONYMOUS, Principal
+from services.kernel.errors import ResourceExhausted
+from services.routing.core import effects
+from services.routing.servicer.listener import Listener, blame
+from tests.routing.desks import desk
+
+Frame = session_pb2.AgentFrame
+BEAT = Frame(agent_id="a1", heartbeat=session_pb2.Heartbeat(load=1e308))
+
+
+def hello(agent_id: str, capability: str = "echo") -> Frame:
+    frame = Frame(agent_id=agent_id, hello=session_pb2.Hello(instance_id="i1"))
+    frame.hello.capabilities.add(name=capability)
+    return frame
+
+
+async def test_a_calm_agent_is_never_slowed() -> None:
+    room, clock, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    listener.take([hello("a1")])
+
+    for _ in range(100):
+        assert listener.take([BEAT]) == 0.0
+        await clock.advance(0.1)
+
+
+async def test_a_flood_of_heartbeats_is_slowed_and_then_ends_the_stream() -> None:
+    room, clock, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    listener.take([hello("a1")])
+
+    waits = []
+    with pytest.raises(ResourceExhausted) as refused:
+        for _ in range(1_000):
+            waits.append(listener.take([BEAT] * 50))
+            await clock.advance(waits[-1])
+
+    assert refused.value.reason == "FRAME_RATE"
+    assert 4 < len(waits) < 100
+    assert max(waits) > 0.5
+
+
+async def test_many_agents_on_a_stream_may_say_more() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    listener.take([hello(f"a{number}") for number in range(100)])
+    beats = [
+        Frame(agent_id=f"a{number}", heartbeat=session_pb2.Heartbeat()) for number in range(100)
+    ]
+
+    assert [listener.take(beats) for _ in range(50)] == [0.0] * 50
+
+
+HOST = Principal("host", "default", frozenset({"agent"}), frozenset({"echo"}))
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "capability", "reason"),
+    [
+        ("host", "echo", ""),
+        ("host-7", "echo", ""),
+        ("hostile", "echo", "AGENT_NOT_YOURS"),
+        ("other", "echo", "AGENT_NOT_YOURS"),
+        ("host", "root", "CAPABILITY_NOT_GRANTED"),
+    ],
+)
+async def test_a_caller_speaks_for_its_own_agents_with_what_it_was_granted(
+    agent_id: str, capability: str, reason: str
+) -> None:
+    room, _, _ = desk()
+    line = room.open_line()
+    listener = Listener(room, line.number, HOST)
+
+    listener.take([hello(agent_id, capability)])
+
+    done = room.router.turn(room.now())
+    refusals = [each.reason for each in done if isinstance(each, effects.SendRefusal)]
+    assert refusals == ([reason] if reason else [])
+    assert (agent_id in room.router.board.sessions) is not bool(reason)
+
+
+async def test_only_a_bridge_may_say_that_an_agent_is_detached() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, HOST)
+    listener.take([hello("host")])
+
+    listener.take([Frame(agent_id="host", detached=session_pb2.Detached())])
+
+    done = room.router.turn(room.now())
+    assert [e.reason for e in done if isinstance(e, effects.SendRefusal)] == ["ROLE_MISSING"]
+
+
+@pytest.mark.parametrize(
+    ("result", "refused", "kind"),
+    [
+        (session_pb2.Result(success={}), "", "SUCCEEDED"),
+        (session_pb2.Result(failure={"reason": "X_Y", "retryable": True}), "", "FAILED"),
+        (session_pb2.Result(failure={"reason": "BAD_INPUT"}), "", "CANCELED"),
+        (session_pb2.Result(canceled={}), "", "CANCELED"),
+        (session_pb2.Result(success={}), "RESULT_TOO_LARGE", "CANCELED"),
+        (session_pb2.Result(success={}), "RESULT_INVALID", "FAILED"),
+    ],
+)
+def test_an_agent_is_blamed_only_for_what_is_its_fault(
+    result: session_pb2.Result, refused: str, kind: str
+) -> None:
+    assert blame(result, refused) == kind

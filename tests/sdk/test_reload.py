@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podium.sdk.host import AgentHost
+from podium.sdk.reload import Reloader, Source
+from podium.v1.session_pb2 import LeaseRef
+from tests.sdk.fakes import FakeRouter, settings, spec
+from tests.support.waiting import eventually
+
+AGENT = """
+from podium.sdk.agent import Agent
+from podium.sdk.context import Context
+from {package}words import WORD
+
+agent = Agent("worker", agent_id="a1", capacity=2)
+
+@agent.handles("work")
+async def work(payload: str, task: Context) -> str:
+    if payload == "wait":
+        await __import__("asyncio").sleep(0.3)
+    return f"{{WORD}} {version}"
+"""
+
+
+class Program:
+    """A program on disk, with a module of its own beside it."""
+
+    def __init__(self, folder: Path, package: str) -> None:
+        self.folder = folder / package.rstrip(".") if package else folder
+        self.folder.mkdir(exist_ok=True)
+        self.package = package
+        self.main = self.folder / "reloaded_main.py"
+        self.words = self.folder / "reloaded_words.py"
+        self.target = f"{package}reloaded_main:agent"
+        self.write(version=1)
+        self.words.write_text("WORD = 'old'\n")
+
+    def write(self, version: int) -> None:
+        text = AGENT.format(package=f"{self.package}reloaded_", version=version)
+        self.main.write_text(text)
+
+
+@pytest.fixture(params=["", "reloaded_package."])
+def program(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Program]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Program(tmp_path, request.param)
+    for name in [name for name in sys.modules if name.startswith("reloaded_")]:
+        del sys.modules[name]
+
+
+def answer(source: Source, *, again: bool) -> str:
+    (agent,) = source.load_again() if again else source.load()
+    handler = agent.handlers["work"]
+    with contextlib.closing(handler.function("", None)) as coroutine:
+        try:
+            coroutine.send(None)
+        except StopIteration as end:
+            return str(end.value)
+    raise AssertionError("it waits")
+
+
+def test_a_change_of_the_module_or_of_one_beside_it_is_seen_and_loaded(program: Program) -> None:
+    source = Source(program.target)
+    assert answer(source, again=False) == "old 1"
+    assert not source.changed()
+
+    program.write(version=2)
+    assert source.changed()
+    assert answer(source, again=True) == "old 2"
+    assert not source.changed()
+
+    program.words.write_text("WORD = 'newer'\n")
+    assert source.changed()
+    assert answer(source, again=True) == "newer 2"
+
+
+def test_code_that_cannot_be_imported_leaves_the_modules_as_they_were(program: Program) -> None:
+    source = Source(program.target)
+    source.load()
+    module = sys.modules[program.target.partition(":")[0]]
+
+    program.main.write_text("def broken(:\n")
+    with pytest.raises(SyntaxError):
+        source.load_again()
+
+    assert sys.modules[program.target.partition(":")[0]] is module
+    assert not source.changed()
+    program.write(version=3)
+    assert source.changed()
+    assert answer(source, again=True) == "old 3"
+
+
+@pytest.mark.parametrize("target", ["nothing", "a:", ":b"])
+def test_a_target_names_a_module_and_an_agent(target: str) -> None:
+    with pytest.raises(ValueError, match="is not MODULE:AGENT"):
+        Source(target)
+
+
+def test_a_module_without_the_agent_is_told() -> None:
+    with pytest.raises(ValueError, match=r"tests\.sdk\.pooled has no agent called 'nobody'"):
+        Source("tests.sdk.pooled:nobody").load()
+
+
+async def test_new_code_takes_the_next_task_on_the_same_session(
+    router: FakeRouter, program: Program
+) -> None:
+    source = Source(program.target)
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+
+    async with host:
+        watching = asyncio.create_task(Reloader([source], host, poll_s=0.01).run())
+        router.assign("a1", "t1", spec=spec(data=b"wait"))
+        await eventually(lambda: router.frames("ack"))
+        program.write(version=2)
+        await eventually(lambda: not source.changed())
+        router.assign("a1", "t2", spec=spec())
+        await eventually(lambda: len(router.frames("result")) == 2)
+        watching.cancel()
+
+    said = {f.result.lease.task_id: f.result.success.data for f in router.frames("result")}
+    assert said == {"t1": b"old 1", "t2": b"old 2"}
+    assert len(router.streams) == 1
+
+
+async def test_what_it_can_do_now_is_said_without_losing_a_lease(
+    router: FakeRouter, program: Program
+) -> None:
+    source = Source(program.target)
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+
+    async with host:
+        watching = asyncio.create_task(Reloader([source], host, poll_s=0.01).run())
+        router.assign("a1", "t1", spec=spec(data=b"wait"))
+        await eventually(lambda: router.frames("ack"))
+        text = program.main.read_text()
+        program.main.write_text(text.replace('handles("work")', 'handles("more")'))
+        await eventually(lambda: len(router.frames("hello")) == 2)
+        await eventually(lambda: len(router.frames("result")) == 1)
+        watching.cancel()
+
+    first, second = (frame.hello for frame in router.frames("hello"))
+    assert [skill.name for skill in second.capabilities] == ["more"]
+    assert second.instance_id == first.instance_id
+    assert list(second.in_flight) == [LeaseRef(task_id="t1", lease_epoch=1)]
+    assert second.resume_token == "token-1"
+
+
+async def test_broken_code_changes_nothing_and_another_agent_cannot_take_over(
+    router: FakeRouter, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(program.target)
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+
+    async with host:
+        watching = asyncio.create_task(Reloader([source], host, poll_s=0.01).run())
+        for broken in ("def broken(:\n", program.main.read_text().replace('"a1"', '"a2"')):
+            caplog.clear()
+            program.main.write_text(broken)
+            await eventually(lambda: "is not reloaded; the code before goes on" in caplog.text)
+        router.assign("a1", "t1", spec=spec())
+        await eventually(lambda: router.frames("result"))
+        watching.cancel()
+
+    assert "this host has no agent a2: start it anew" in caplog.text
+    assert router.frames("result")[0].result.success.data == b"old 1"
