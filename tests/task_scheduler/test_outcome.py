@@ -108,6 +108,25 @@ def test_a_repeated_failure_is_a_duplicate_while_the_next_attempt_runs() -> None
     assert task.state is State.RUNNING
 
 
+def test_a_zombie_is_fenced_while_its_task_is_granted_anew() -> None:
+    rig = Rig()
+    task = rig.running("a1", terms=Terms(policy=NO_WAIT))
+    dead = rig.lease(task)
+    rig.advance(31.0)
+    assert task.state is State.ASSIGNED
+
+    rig.complete(dead, "a1")
+    assert rig.settlements() == [Settlement.FENCED]
+    assert task.state is State.ASSIGNED
+
+    # Not even the same agent may settle its new lease with the old one.
+    rig.start(task, "a1")
+    rig.complete(dead, "a1")
+    rig.fail(dead, "a1", retryable=False)
+    assert rig.settlements() == [Settlement.FENCED, Settlement.FENCED, Settlement.DUPLICATE]
+    assert task.state is State.RUNNING
+
+
 def test_an_outcome_of_another_agent_is_fenced() -> None:
     rig = Rig()
     task = rig.running("a1")
