@@ -9,22 +9,18 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted
-from services.routing.core.assignment import Lease, Stage
+from services.routing.core.assignment import Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
-    CANCEL,
     KEEP,
-    LOST,
-    Claimed,
     Closed,
-    LeaseKey,
     Opened,
-    Renewed,
     SendDrain,
     SendReady,
     SendRefusal,
     SendSuperseded,
 )
+from services.routing.core.reconcile import reconcile
 from services.routing.core.session import Greeting, Session, Stream
 from services.routing.core.work import Work
 
@@ -84,7 +80,7 @@ class Attendance:
                 self._supersede(known, session, greeting, now)
             board.sessions[greeting.agent_id] = session
         self._attach(session, stream, now)
-        self._reconcile(session, greeting.in_flight, now)
+        reconcile(board, self._work, session, greeting.in_flight, now)
         if not session.claims:
             self.make_ready(session)
         else:
@@ -163,6 +159,9 @@ class Attendance:
         if nonce == session.probe_nonce:
             session.probe_sent_s = None
             session.proved_s = now.mono_s
+            if session.unproved:
+                session.unproved = False
+                self._board.fleet.refresh(session)
 
     def directive(self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool) -> None:
         """Follow what the registry says about an agent."""
@@ -283,7 +282,7 @@ class Attendance:
         session.detached_s = None
         session.heard_s = session.proved_s = now.mono_s
         session.probe_sent_s = None
-        session.silent = session.ready = False
+        session.silent = session.ready = session.unproved = False
         session.stalled = stream.stalled_s is not None
         stream.agents[session.agent_id] = session
         if len(stream.greeted) >= greeted_len_max:
@@ -296,64 +295,14 @@ class Attendance:
         board.demands.joined(session)
         board.effects.append(Opened(session))
 
-    def _reconcile(self, session: Session, in_flight: tuple[LeaseKey, ...], now: Instant) -> None:
-        """Compare what an agent says it has with what is known."""
-        board = self._board
-        listed = dict.fromkeys(in_flight)
-        session.verdicts = []
-        session.claims = set()
-        session.offers = []
-        for key, lease in tuple(session.leases.items()):
-            if key in listed:
-                continue
-            if lease.stage is Stage.OFFERED:
-                session.offers.append(lease)
-            else:
-                self._work.give_up(lease, now)
-        for key in listed:
-            verdict = self._verdict(session, key, now)
-            if verdict:
-                session.verdicts.append((*key, verdict))
-        held = session.leases
-        kept = tuple(key for key in listed if key in held and held[key].stage is Stage.RUNNING)
-        if kept:
-            # Its renewals may have been lost with the stream; that it names them is as good.
-            board.effects.append(Renewed(kept))
-        if session.claims and board.dispatch_up:
-            board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
-        elif session.claims:
-            # Nobody to ask for now: it goes on, and the scheduler hears of it when it is back.
-            session.verdicts.extend((*key, KEEP) for key in session.claims)
-            session.claims = set()
-
-    def _verdict(self, session: Session, key: LeaseKey, now: Instant) -> int:
-        """Return what is to become of a lease an agent came with; 0 when the scheduler must say."""
-        board = self._board
-        lease = session.leases.get(key)
-        if lease is not None:
-            if lease.stage is Stage.OFFERED:
-                self._work.begin(lease, now)
-            return CANCEL if lease.stage is Stage.STOPPING else KEEP
-        ended = board.leases.unsettled.get(key)
-        if ended is not None:
-            mine = ended.agent_id == session.agent_id and not ended.lost
-            return KEEP if mine else LOST
-        if board.leases.get(key) is not None:
-            return LOST
-        lease = Lease(*key)
-        lease.stage = Stage.CLAIMED
-        board.leases.add(lease)
-        board.bind(lease, session)
-        session.claims.add(key)
-        return 0
-
     def make_ready(self, session: Session) -> None:
         """Let an agent begin."""
         session.ready = True
         verdicts = tuple(session.verdicts)
         session.verdicts = []
+        lease_s = self._board.lease_s
         self._board.effects.append(
-            SendReady(session, session.next_seq(), verdicts, session.resumed)
+            SendReady(session, session.next_seq(), verdicts, session.resumed, lease_s)
         )
         self._claiming.discard(session)
         self._board.fleet.refresh(session)

@@ -40,6 +40,8 @@ class Board:
         """Agents with a half-open breaker, and when each is due to be tried."""
         self.dispatch_up = False
         """Whether the scheduler has welcomed this router."""
+        self.lease_s = limits.lease_s
+        """How long a lease lives without renewal, as the scheduler last said."""
         self.draining = False
         self.model: Model | None = None
         self.model_s = -math.inf

@@ -17,7 +17,8 @@ from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind, State
-from services.task_scheduler.loops import Committer, event_batch
+from services.task_scheduler.loops.commit import Committer
+from services.task_scheduler.loops.recovery import event_batch
 from services.task_scheduler.ports import Commit, Group, StorageFailed
 from tests.support.waiting import eventually
 from tests.task_scheduler.rig import created
@@ -83,7 +84,7 @@ class Desk:
 @asynccontextmanager
 async def started(journal: SlowJournal | None = None) -> AsyncIterator[Desk]:
     journal = journal or SlowJournal()
-    journal.open()
+    await journal.open()
     desk = Desk(journal, ManualClock())
     running = asyncio.create_task(desk.committer.run())
     try:
@@ -189,7 +190,7 @@ async def test_an_order_without_an_event_leaves_after_the_commits_before_it() ->
 
 async def test_when_the_journal_fails_nothing_is_promised_any_more() -> None:
     journal = SlowJournal()
-    journal.open()
+    await journal.open()
     desk = Desk(journal, ManualClock())
     running = asyncio.create_task(desk.committer.run())
     await eventually(lambda: not desk.committer.waits_for)
@@ -210,6 +211,27 @@ async def test_when_the_journal_fails_nothing_is_promised_any_more() -> None:
         desk.committer.check()
     assert desk.commits == []
     assert "failed" in desk.committer.waits_for
+
+
+async def test_when_time_stands_still_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = SlowJournal()
+    await journal.open()
+    desk = Desk(journal, ManualClock())
+    running = asyncio.create_task(desk.committer.run())
+    await eventually(lambda: not desk.committer.waits_for)
+
+    def broken(now: object) -> None:
+        raise AssertionError("a fault in the core")
+
+    monkeypatch.setattr(desk.core, "tick", broken)
+    # The tick sleeps on the clock before it does anything.
+    await turns()
+    await desk.clock.advance(1.0)
+
+    with pytest.raises(AssertionError, match="a fault in the core"):
+        await asyncio.wait_for(running, 5)
+    with pytest.raises(Unavailable):
+        desk.committer.check()
 
 
 async def test_until_the_log_is_replayed_nothing_is_answered() -> None:
@@ -284,7 +306,7 @@ async def test_a_listener_hears_where_the_log_stood_before_the_first_commit() ->
         await desk.committer.settled()
         seq = desk.committer.durable_seq
     heard: list[int] = []
-    journal.open()
+    await journal.open()
     desk = Desk(journal, ManualClock())
     desk.committer.listen(lambda commit: heard.append(-1), begin=heard.append)
     running = asyncio.create_task(desk.committer.run())
