@@ -13,6 +13,7 @@ from services.kernel import telemetry
 from services.kernel.clock import Clock
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
+from services.task_scheduler.adapters.calendar import Calendar
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
@@ -42,7 +43,8 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     await journal.open()
     try:
         async with telemetry.started("task_scheduler", settings) as observed:
-            core = Scheduler(limits_of(settings), random.Random().random)
+            calendar = Calendar()
+            core = Scheduler(limits_of(settings), random.Random().random, calendar=calendar)
             codec = ProtoCodec()
             committer = Committer(core, journal, codec, clock, failpoint)
             feed = Feed(settings.tail_bytes_max)
@@ -59,6 +61,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                 clock,
                 observed.tracer,
                 Defaults(settings.max_retries),
+                calendar,
             )
 
             async def drain() -> None:
@@ -112,6 +115,14 @@ def limits_of(settings: Settings) -> Limits:
         lease_ttl_s=settings.lease_ttl_s,
         router_grace_s=settings.router_grace_s,
         ageing_s=settings.ageing_s,
+        tenant_weights=dict(settings.tenant_weights),
+        tenant_open_tasks_max=dict(settings.tenant_open_tasks),
+        tenant_submits_per_s=dict(settings.tenant_submits_per_s),
+        concurrency_limits=dict(settings.concurrency_limits),
+        shared_concurrency_limits=dict(settings.shared_concurrency_limits),
+        lineage_depth_max=settings.lineage_depth_max,
+        lineage_tasks_max=settings.lineage_tasks_max,
+        schedules_len_max=settings.schedules_max,
     )
 
 

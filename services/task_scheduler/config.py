@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.kernel.config import Common, setting
@@ -14,6 +15,23 @@ _FAILPOINT = re.compile(
 )
 
 
+_NAME = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\*?")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+NUMBER_MAX = 1e9
+
+
+class Numbers(tuple[tuple[str, float], ...]):
+    """Numbers by name, as they are written in a setting."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={number:g}" for name, number in self) or "none"
+
+
+NONE = Numbers()
+
+
 def as_failpoints(text: str) -> str:
     """Return the text when it names failpoints."""
     if not all(_FAILPOINT.fullmatch(part.strip()) for part in text.split(",")):
@@ -22,6 +40,23 @@ def as_failpoints(text: str) -> str:
             f"{', '.join(FAILPOINT_ACTIONS)}"
         )
     return text
+
+
+def as_numbers(what: str, low: float) -> Callable[[str], Numbers]:
+    """Return a parser of `name=number` pairs, separated by commas."""
+
+    def parse(text: str) -> Numbers:
+        numbers: dict[str, float] = {}
+        for pair in filter(None, map(str.strip, text.split(","))):
+            name, _, number = pair.rpartition("=")
+            if not _NAME.fullmatch(name) or not _NUMBER.fullmatch(number):
+                raise ValueError(f"must be {what}=number pairs, separated by commas")
+            if not low <= float(number) <= NUMBER_MAX:
+                raise ValueError(f"must have numbers from {low:g} to {NUMBER_MAX:g}")
+            numbers[name] = float(number)
+        return Numbers(numbers.items())
+
+    return parse
 
 
 @dataclass(frozen=True)
@@ -56,6 +91,48 @@ class Settings(Common):
         60.0,
         "wait after which a task gets its share of grants whatever its priority",
         parse=as_seconds,
+    )
+    tenant_weights: Numbers = setting(
+        "PODIUM_TENANT_WEIGHTS",
+        NONE,
+        "tenant=weight,...: agent-seconds tenants may use, relative to each other; others have 1",
+        parse=as_numbers("tenant", 0.001),
+    )
+    tenant_open_tasks: Numbers = setting(
+        "PODIUM_TENANT_OPEN_TASKS",
+        NONE,
+        "tenant=number,...: tasks a tenant may have open; * stands for all that are not named",
+        parse=as_numbers("tenant", 0),
+    )
+    tenant_submits_per_s: Numbers = setting(
+        "PODIUM_TENANT_SUBMITS_PER_S",
+        NONE,
+        "tenant=number,...: tasks a tenant may submit each second; * stands for all not named",
+        parse=as_numbers("tenant", 0.001),
+    )
+    concurrency_limits: Numbers = setting(
+        "PODIUM_CONCURRENCY_LIMITS",
+        NONE,
+        "key=number,...: running tasks of a tenant under a concurrency key; key* is a prefix",
+        parse=as_numbers("key", 1),
+    )
+    shared_concurrency_limits: Numbers = setting(
+        "PODIUM_SHARED_CONCURRENCY_LIMITS",
+        NONE,
+        "key=number,...: the same for keys that all tenants share",
+        parse=as_numbers("key", 1),
+    )
+    lineage_tasks_max: int = setting(
+        "PODIUM_LINEAGE_TASKS_MAX",
+        4_096,
+        "tasks that may descend from one task, all generations together",
+        parse=as_count,
+    )
+    lineage_depth_max: int = setting(
+        "PODIUM_LINEAGE_DEPTH_MAX", 64, "generations of tasks below one", parse=as_count
+    )
+    schedules_max: int = setting(
+        "PODIUM_SCHEDULES_MAX", 10_000, "schedules there may be", parse=as_count
     )
     open_tasks_max: int = setting(
         "PODIUM_OPEN_TASKS_MAX", 2_000_000, "tasks that may wait or run at once", parse=as_count

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from podium.v1.event_pb2 import Event as EventMessage
+from podium.v1.schedule_pb2 import Schedule as ScheduleMessage
 from podium.v1.task_pb2 import TaskSpec
 from services.kernel.instant import Instant
-from services.task_scheduler.core.event import Created, Event
+from services.task_scheduler.core.event import Created, Event, Plan
 from services.task_scheduler.core.orders import Order
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.task import Task
@@ -152,11 +153,16 @@ class Codec(Protocol):
         principal: str = "",
         submitter_id: str = "",
         spec_hash: bytes = b"",
+        root_task_id: str = "",
+        depth: int = 0,
     ) -> Created:
         """Return the facts of a task whose defaults are filled in; `spec` is spoiled by it."""
 
     def order(self, order: Order) -> bytes:
         """Encode an order as field 1 of a message."""
+
+    def fill_plan(self, message: ScheduleMessage, plan: Plan) -> None:
+        """Write what a schedule does, its payload included."""
 
 
 class Commit(NamedTuple):

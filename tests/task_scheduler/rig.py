@@ -7,9 +7,21 @@ from collections.abc import Iterable
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.admission import Draft
-from services.task_scheduler.core.event import Created, Event, Failure, Terms, Usage
+from services.task_scheduler.core.event import (
+    FROM_CLIENT,
+    CatchUp,
+    Created,
+    Event,
+    Failure,
+    Origin,
+    Overlap,
+    Plan,
+    Terms,
+    Usage,
+)
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
+from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import Lease, Task
@@ -30,6 +42,7 @@ def created(
     tenant: str = "default",
     submitter_id: str = "client",
     principal: str = "anonymous",
+    parent: str = "",
 ) -> Created:
     return Created(
         task_type,
@@ -44,7 +57,28 @@ def created(
         submitter_id,
         request_id,
         spec_hash,
+        Origin(parent) if parent else FROM_CLIENT,
     )
+
+
+def every(cron: str, time_zone: str, wall_ms: int) -> int:
+    """A calendar whose expressions are numbers of seconds; 0 = never."""
+    step_ms = int(cron) * 1000
+    return (wall_ms // step_ms + 1) * step_ms if step_ms else 0
+
+
+def plan(schedule_id: str = "nightly", cron: str = "60", **changed: object) -> Plan:
+    task = changed.pop("task", None) or created(terms=Terms(policy=RetryPolicy(0)))
+    base = Plan(
+        schedule_id,
+        cron,
+        "UTC",
+        Overlap.ALLOW,
+        CatchUp.LAST,
+        3_600_000,
+        task._replace(traceparent=""),
+    )
+    return base._replace(**changed)
 
 
 class Rig:
@@ -52,7 +86,7 @@ class Rig:
 
     def __init__(self, limits: Limits | None = None, *, seed: int = 1, router: str = "r1") -> None:
         self.limits = limits or Limits()
-        self.core = Scheduler(self.limits, random.Random(seed).random)
+        self.core = Scheduler(self.limits, random.Random(seed).random, calendar=every)
         self.now = START
         self.events: list[Event] = []
         self.orders: list[tuple[str, Order]] = []
@@ -165,7 +199,7 @@ class Rig:
     def restarted(self, *, down_s: float = 0.0) -> Rig:
         """Return a core that has replayed this one's log, as after a kill."""
         again = Rig(self.limits, router="")
-        again.core = Scheduler(self.limits, random.Random(2).random)
+        again.core = Scheduler(self.limits, random.Random(2).random, calendar=every)
         again.now = Instant(5.0, self.now.wall_ms + round(down_s * 1000))
         again.events = list(self.events)
         again.orders = []
@@ -189,6 +223,14 @@ def facts(core: Scheduler) -> dict[str, object]:
         "requests": book.requests.items(),
         "sticky": dict(book.sticky),
         "waiting": [task.task_id for task in book.queue.waiting()],
+        "shares": book.queue.shares.plain(),
+        "open_by_tenant": {t.name: (t.open_tasks, t.waiting) for t in book.queue.shares},
+        "keys": {
+            key: (found.running, found.waiting) for key, found in sorted(book.queue.keys.items())
+        },
+        "pauses": list(book.queue.pauses),
+        "lineages": book.lineages.plain(),
+        "schedules": book.schedules.plain(),
         "next_id": book.ids.make(0),
         "tasks": {task_id: _task(task) for task_id, task in book.tasks.items()},
     }
@@ -196,14 +238,14 @@ def facts(core: Scheduler) -> dict[str, object]:
 
 _TRANSIENT = {
     # Clocks of one process, or caches: no facts of the log.
-    *("renewed_s", "queued_s", "created_s", "attempt_s", "requirement", "router_id"),
+    *("renewed_s", "queued_s", "created_s", "attempt_s", "lane", "router_id"),
     "attempts",
 }
 
 
 def _task(task: Task) -> dict[str, object]:
     known = {name: getattr(task, name) for name in Task.__slots__ if name not in _TRANSIENT}
-    known["key"] = task.requirement.key
+    known["lane"] = task.lane and task.lane.key
     known["attempts"] = [
         tuple(getattr(attempt, name) for name in attempt.__slots__) for attempt in task.attempts
     ]

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.task_scheduler.core.event import Failure, Progress, Terms
+from services.task_scheduler.core.event import CatchUp, Failure, Overlap, Progress, Terms
 from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.pauses import Scope
 from services.task_scheduler.core.retry import RetryPolicy
-from services.task_scheduler.core.states import Kind, State
-from tests.task_scheduler.rig import Rig, created, facts
+from services.task_scheduler.core.states import PAUSABLE, TASKLESS, TERMINAL, Kind, State
+from tests.task_scheduler.rig import Rig, created, facts, plan
 
 
 def test_sequence_numbers_have_no_gap() -> None:
@@ -82,7 +83,16 @@ def test_what_is_accounted_for_returns_to_nothing() -> None:
     book = rig.book
     assert (book.open_bytes, book.ended_bytes, len(book.tasks), len(book.leases)) == (0, 0, 0, 0)
     assert not any(book.counts)
-    assert list(book.queue.requirements()) == []
+    assert not any(lane.tasks or lane.waiting for lane in book.queue.lanes())
+    assert (len(book.queue.keys), len(book.lineages)) == (0, 0)
+
+
+LIMITS = Limits(
+    ended_len_max=30,
+    router_grace_s=2.0,
+    tenant_weights={"red": 2.0},
+    shared_concurrency_limits={"two": 3},
+)
 
 
 class Life:
@@ -90,7 +100,7 @@ class Life:
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
-        self.rig = Rig(Limits(ended_len_max=30, router_grace_s=2.0), seed=seed)
+        self.rig = Rig(LIMITS, seed=seed)
         self.rig.credit("work", "more", total=10_000)
         self.steps: list[Callable[[], None]] = [
             self.submit,
@@ -111,6 +121,11 @@ class Life:
             self.lose_router,
             self.wait,
             self.wait_long,
+            self.hold,
+            self.resume,
+            self.resume,
+            self.hold_queue,
+            self.schedule,
         ]
 
     def step(self) -> None:
@@ -131,8 +146,12 @@ class Life:
             not_before_ms=self.draw.choice([0, 0, now_ms + 700]),
             skip_on_failed_dependency=self.draw.random() < 0.5,
             sticky_key=self.draw.choice(["", "k1", "k2"]),
+            concurrency_keys=self.draw.choice([(), (), ("one",), ("one", "two")]),
+            concurrency_limit=self.draw.choice([0, 2]),
         )
-        others = list(self.rig.book.tasks)[-5:]
+        parent = self.some(*(set(State) - TERMINAL)) if self.draw.random() < 0.3 else None
+        tenant = parent.tenant if parent else self.draw.choice(["default", "red", "blue"])
+        others = [t.task_id for t in self.rig.book.tasks.values() if t.tenant == tenant][-5:]
         depends_on = self.draw.sample(others, min(len(others), self.draw.choice([0, 0, 1, 2])))
         request_id = self.draw.choice(["", "", f"q{self.draw.randint(0, 5)}"])
         self.rig.submit(
@@ -142,6 +161,8 @@ class Life:
                 depends_on=depends_on,
                 request_id=request_id,
                 payload=bytes(self.draw.randint(1, 40)),
+                tenant=tenant,
+                parent=parent.task_id if parent else "",
             )
         )
 
@@ -182,6 +203,8 @@ class Life:
     def cancel(self) -> None:
         if task := self.some(*State):
             self.rig.core.control.cancel(task, "drawn", self.rig.now)
+            if self.draw.random() < 0.5:
+                self.rig.core.control.cancel_descendants(task, self.rig.now)
 
     def requeue(self) -> None:
         if task := self.some(State.FAILED):
@@ -199,6 +222,35 @@ class Life:
         self.rig.core.dispatch.close("r1", self.rig.now)
         self.rig.core.dispatch.open("r1", [], self.rig.now)
         self.rig.credit("work", "more", total=10_000)
+
+    def hold(self) -> None:
+        if task := self.some(*PAUSABLE):
+            self.rig.core.control.pause(task, "drawn", self.rig.now)
+
+    def resume(self) -> None:
+        if task := self.some(State.PAUSED):
+            self.rig.core.control.resume(task, self.rig.now)
+
+    def hold_queue(self) -> None:
+        scope = self.draw.choice([("", "work"), ("red", ""), ("red", "more")])
+        control = self.rig.core.control
+        if Scope(*scope) in self.rig.book.queue.pauses:
+            control.resume_queue(*scope, self.rig.now)
+        else:
+            control.pause_queue(*scope, "drawn", self.rig.now)
+
+    def schedule(self) -> None:
+        recurrence, now = self.rig.core.recurrence, self.rig.now
+        known = list(self.rig.book.schedules)
+        if known and self.draw.random() < 0.7:
+            schedule = self.draw.choice(known)
+            change = self.draw.choice([recurrence.pause, recurrence.resume, recurrence.delete])
+            change(schedule, "somebody", now)
+        elif len(known) < 3:
+            overlap, catch_up = self.draw.choice(list(Overlap)), self.draw.choice(list(CatchUp))
+            schedule_id = f"s{self.draw.randint(0, 10_000)}"
+            made = plan(schedule_id, "7", overlap=overlap, catch_up=catch_up)
+            recurrence.create(made.task.tenant, made, "somebody", now)
 
     def wait(self) -> None:
         self.rig.advance(0.3)
@@ -235,7 +287,7 @@ def test_whatever_happens_the_log_keeps_its_promises(seed: int) -> None:
     by_task: dict[str, list] = {}
     for event in rig.events:
         by_task.setdefault(event.task_id, []).append(event)
-    by_task.pop("")
+    assert {event.kind for event in by_task.pop("")} <= TASKLESS
     for events in by_task.values():
         live = ended = False
         attempt = 0

@@ -95,14 +95,14 @@ def test_it_says_what_each_task_waits_for() -> None:
     done = rig.running()
     rig.complete(rig.lease(done))
 
-    assert catalog.waiting_for(queued) == "No connected agent has all of: gpu."
+    assert catalog.waiting_for(rig.book, queued) == "No connected agent has all of: gpu."
     assert catalog.unschedulable(queued)
-    assert "not_before" in catalog.waiting_for(delayed)
-    assert "1 of the tasks" in catalog.waiting_for(blocked)
-    assert "works on it" in catalog.waiting_for(running)
-    assert catalog.waiting_for(done) == ""
+    assert "not_before" in catalog.waiting_for(rig.book, delayed)
+    assert "1 of the tasks" in catalog.waiting_for(rig.book, blocked)
+    assert "works on it" in catalog.waiting_for(rig.book, running)
+    assert catalog.waiting_for(rig.book, done) == ""
     rig.credit("gpu", total=0, class_id=7)
-    assert catalog.waiting_for(queued) == "It waits for a free agent."
+    assert catalog.waiting_for(rig.book, queued) == "It waits for a free agent."
     assert catalog.unschedulable(queued) == ""
 
 

@@ -5,13 +5,20 @@ import pytest
 from podium.v1 import event_pb2, task_pb2, task_scheduler_pb2
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.core.event import (
+    CatchUp,
     Completed,
     Event,
     Failed,
     Failure,
+    Firing,
     Input,
+    Origin,
+    Overlap,
+    Plan,
     Progress,
+    QueuePause,
     Retrying,
+    ScheduleChange,
     Started,
     Terms,
     Usage,
@@ -28,7 +35,7 @@ from services.task_scheduler.core.orders import (
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import Lease, Task
-from tests.task_scheduler.rig import START, TRACEPARENT, Rig
+from tests.task_scheduler.rig import START, TRACEPARENT, Rig, plan
 
 codec = ProtoCodec()
 PAYLOAD = task_pb2.Payload(content_type="text/plain", data=b"bytes").SerializeToString()
@@ -88,6 +95,9 @@ DETAILS = [
     (Kind.RETRYING, Retrying(1_700_000_000_123, ("a1", "a2"))),
     (Kind.RETRYING, Retrying(1_700_000_000_000, ())),
     (Kind.INPUT_REQUIRED, Input(PAYLOAD)),
+    (Kind.INPUT_REQUIRED, Input(PAYLOAD, 1_500_000)),
+    (Kind.PAUSED, Failed(Failure("PAUSED", "why"), 5)),
+    (Kind.RESUMED, None),
     (Kind.REQUEUED, Input(PAYLOAD)),
 ]
 
@@ -134,6 +144,64 @@ def test_a_created_event_holds_the_task_as_it_was_handed_over() -> None:
     assert codec.decode(message) == event
     expected.ClearField("payload")
     assert event_of(sealed.lean).created.spec == expected
+
+
+DUE_MS = 1_700_000_060_000
+TASKLESS_DETAILS = [
+    (Kind.EPOCH_BEGUN, None),
+    (Kind.QUEUE_PAUSED, QueuePause("red", "work", "why")),
+    (Kind.QUEUE_RESUMED, QueuePause("", "work")),
+    (Kind.SCHEDULE_PAUSED, ScheduleChange("default", "nightly", principal="me")),
+    (Kind.SCHEDULE_FIRED, ScheduleChange("default", "nightly", None, DUE_MS, Firing.CREATED)),
+    (
+        Kind.SCHEDULE_FIRED,
+        ScheduleChange("default", "nightly", None, DUE_MS, Firing.SKIPPED_MISSED, 7),
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "detail"), TASKLESS_DETAILS)
+def test_an_event_about_no_task_comes_back_as_it_went(kind: Kind, detail: object) -> None:
+    event = Event(300, kind, "", START.wall_ms, detail=detail)
+
+    assert codec.decode(event_of(codec.seal(event, None, 0.0).frame)) == event
+
+
+def test_a_schedule_comes_back_as_it_went_and_lean_without_its_payload() -> None:
+    asked = spec(concurrency_keys=["k", "k", "schedule/nightly"], concurrency_limit=2)
+    asked.ClearField("traceparent")
+    created = codec.created(asked, principal="me")
+    made = Plan("nightly", "@daily", "UTC", Overlap.QUEUE, CatchUp.ALL, 5_000, created)
+    change = ScheduleChange("default", "nightly", made, principal="me")
+    event = Event(300, Kind.SCHEDULE_CREATED, "", START.wall_ms, detail=change)
+
+    sealed = codec.seal(event, None, 0.0)
+
+    assert codec.decode(event_of(sealed.frame)) == event
+    assert created.terms.concurrency_keys == ("k", "schedule/nightly")
+    assert b"bytes" not in sealed.lean
+    assert event_of(sealed.lean).tenant == "default"
+
+
+def test_where_a_task_comes_from_is_told_to_watchers_and_agents() -> None:
+    rig = Rig()
+    parent = rig.submit_one()
+    asked = spec(parent_task_id=parent.task_id)
+    child = rig.task(rig.submit(codec.created(asked, principal="me"))[0])
+    rig.core.recurrence.create("default", plan(), "me", rig.now)
+    rig.advance(60)
+    scheduled = list(rig.book.tasks.values())[-1]
+    for task_of in (child, scheduled):
+        event = next(e for e in rig.events if e.task_id == task_of.task_id)
+        frame = codec.seal(event, task_of, 0.0).frame
+        assert codec.decode(event_of(frame)) == event
+        message = event_of(frame)
+        grant = order_of(codec.order(Grant(task_of, 1, 1, ""))).grant
+        assert grant.spec == message.created.spec
+
+    assert child.origin == Origin(parent.task_id, parent.task_id, 1)
+    assert message.created.spec.schedule_id == "nightly"
+    assert message.created.spec.schedule_time.ToMilliseconds() == scheduled.origin.schedule_ms
 
 
 def test_lean_events_hold_no_payloads() -> None:

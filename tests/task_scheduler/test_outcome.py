@@ -236,7 +236,7 @@ def test_a_spent_budget_ends_the_retries() -> None:
     rig.fail(rig.lease(task), usage=Usage(10, 0, 0.0))
 
     assert task.state is State.FAILED
-    assert task.failure is not None and task.failure.reason == "BUDGET_SPENT"
+    assert task.failure is not None and task.failure.reason == "BUDGET_EXCEEDED"
     assert task.usage == Usage(70, 30, 0.0)
 
 

@@ -12,6 +12,7 @@ from podium.v1 import task_scheduler_pb2
 from podium.v1.task_pb2 import Task
 from services.kernel.auth import ANONYMOUS, acting_as
 from services.kernel.telemetry import Tracer
+from services.task_scheduler.adapters.calendar import Calendar
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.servicer.drafts import Defaults
 from services.task_scheduler.servicer.feed import Feed
@@ -33,6 +34,7 @@ def servicer(desk: Desk) -> TaskScheduler:
         desk.clock,
         Tracer(),
         Defaults(3),
+        Calendar(),
     )
 
 

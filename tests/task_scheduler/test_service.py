@@ -313,7 +313,7 @@ AT_START = {"JOURNAL_DAMAGED", "JOURNAL_IN_USE", "JOURNAL_TOO_NEW", "JOURNAL_UNR
 
 def reasons(tree: ast.AST) -> set[str]:
     """Return the reasons of the errors that a module makes."""
-    kinds = {kind.__name__ for kind in BY_CODE.values()} | {"_wrong_state"}
+    kinds = {kind.__name__ for kind in BY_CODE.values()} | {"wrong_state"}
     return {
         call.args[0].value
         for call in ast.walk(tree)

@@ -55,8 +55,8 @@ def timers(rig: Rig) -> set[tuple[str, str, int]]:
         for due_s, _, task, purpose, token in rig.book.timers._heap
         if in_force(task, purpose, token)
         and not task.ended
-        # One that is over and waits for other tasks may come again: it changes nothing.
-        and not (task.shown_state == SHOWN_BLOCKED and due_s <= rig.now.mono_s)
+        # One that is over and waits for other tasks or is held may come again: it changes nothing.
+        and not (task.shown_state in (SHOWN_BLOCKED, State.PAUSED) and due_s <= rig.now.mono_s)
     }
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
-from podium.v1 import event_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from podium.v1 import event_pb2, schedule_pb2, session_pb2, task_pb2, task_scheduler_pb2
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
 from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
-from services.task_scheduler.core.event import Created, Event, Terms
+from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Origin, Terms
 from services.task_scheduler.core.orders import (
     Grant,
     Order,
@@ -35,6 +35,8 @@ _FRAME = tag(1)
 _REQUEST_ID = tag(8)
 _TRACEPARENT = tag(17)
 _PAYLOAD = tag(2)
+_SCHEDULE_ID = tag(23)
+_SCHEDULE_TIME = tag(24)
 _KINDS = {int(kind): kind for kind in Kind}
 
 SHAPES_LEN_MAX = 4_096
@@ -49,6 +51,7 @@ class _Shape(NamedTuple):
     terms: Terms
     depends_on: tuple[str, ...]
     head: bytes
+    origin: Origin
 
 
 class ProtoCodec:
@@ -77,6 +80,8 @@ class ProtoCodec:
             common += b"\x1a" + varint(len(task.task_id)) + task.task_id.encode()
             common += self._kinship(task.task_type, task.tenant)
             common += b"\x52" + varint(len(task.traceparent)) + task.traceparent.encode()
+        elif type(detail) is facts.ScheduleChange:
+            common += field(tag(18), detail.tenant.encode())
         if epoch:
             common += b"\x30" + varint(epoch)
         if attempt:
@@ -134,13 +139,24 @@ class ProtoCodec:
         principal: str = "",
         submitter_id: str = "",
         spec_hash: bytes = b"",
+        root_task_id: str = "",
+        depth: int = 0,
     ) -> Created:
         """Return the facts of a task whose defaults are filled in; `spec` is spoiled by it."""
         payload = spec.payload.SerializeToString()
+        schedule_id, schedule_ms = spec.schedule_id, 0
+        if schedule_id:
+            schedule_ms = spec.schedule_time.ToMilliseconds()
+            spec.ClearField("schedule_id")
+            spec.ClearField("schedule_time")
         traceparent, request_id = spec.traceparent, spec.request_id
         for name in ("payload", "traceparent", "request_id"):
             spec.ClearField(name)
         shape = self._shape(spec, spec.SerializeToString(deterministic=True))
+        origin = shape.origin
+        if schedule_id or root_task_id:
+            parent_id = origin.parent_task_id
+            origin = Origin(parent_id, root_task_id, depth, schedule_id, schedule_ms)
         return Created(
             shape.task_type,
             shape.tenant,
@@ -154,6 +170,7 @@ class ProtoCodec:
             submitter_id,
             request_id,
             spec_hash,
+            origin,
         )
 
     def pack(self, part: dict[str, Any]) -> bytes:
@@ -177,6 +194,7 @@ class ProtoCodec:
                 self._read_terms(spec),
                 tuple(spec.depends_on),
                 head,
+                Origin(spec.parent_task_id) if spec.parent_task_id else FROM_CLIENT,
             )
             if len(self._shapes) >= SHAPES_LEN_MAX:
                 self._shapes.clear()
@@ -193,6 +211,10 @@ class ProtoCodec:
             return field(_FRAME, field(b"\x1a", body))
         return field(_FRAME, _rare(order).SerializeToString())
 
+    def fill_plan(self, message: schedule_pb2.Schedule, plan: facts.Plan) -> None:
+        """Write what a schedule does, its payload included."""
+        messages.fill_plan(message, plan)
+
     def _read_terms(self, spec: task_pb2.TaskSpec) -> Terms:
         budget = spec.budget
         return self._terms(
@@ -205,6 +227,8 @@ class ProtoCodec:
             budget.max_cost,
             budget.max_tokens,
             spec.sticky_key,
+            tuple(dict.fromkeys(spec.concurrency_keys)),
+            spec.concurrency_limit,
         )
 
 
@@ -224,9 +248,12 @@ def _kinship(task_type: str, tenant: str) -> bytes:
     return field(b"\x22", task_type.encode()) + field(tag(18), tenant.encode())
 
 
-def _spec(head: bytes, request_id: str, traceparent: str, payload: bytes) -> bytes:
+def _spec(one: Created | Task, payload: bytes) -> bytes:
     """Return a TaskSpec put together again."""
-    spec = head
+    spec, request_id, traceparent, origin = one.head, one.request_id, one.traceparent, one.origin
+    if origin.schedule_id:
+        spec += field(_SCHEDULE_ID, origin.schedule_id.encode())
+        spec += field(_SCHEDULE_TIME, timestamp(origin.schedule_ms))
     if request_id:
         spec += field(_REQUEST_ID, request_id.encode())
     if traceparent:
@@ -242,7 +269,10 @@ def _created(created: Created) -> tuple[bytes, bytes]:
         + field(b"\x1a", created.submitter_id.encode())
         + field(b"\x22", created.spec_hash)
     )
-    spec = _spec(created.head, created.request_id, created.traceparent, b"")
+    if created.origin.root_task_id:
+        rest += field(b"\x2a", created.origin.root_task_id.encode())
+        rest += b"\x30" + varint(created.origin.depth)
+    spec = _spec(created, b"")
     lean = field(b"\x5a", field(b"\x0a", spec) + rest)
     if not created.payload:
         return lean, lean
@@ -286,6 +316,8 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     facts.Failed: _message,
     facts.Retrying: _message,
     facts.Input: _message,
+    facts.QueuePause: _message,
+    facts.ScheduleChange: _message,
 }
 
 
@@ -301,7 +333,7 @@ def _grant(grant: Grant) -> bytes:
         varint(grant.lease_epoch),
         b"\x18",
         varint(task.attempt + 1),
-        field(b"\x22", _spec(task.head, task.request_id, task.traceparent, task.payload)),
+        field(b"\x22", _spec(task, task.payload)),
         b"\x28",
         varint(grant.class_id),
     ]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from google.protobuf.duration_pb2 import Duration
 
-from podium.v1 import event_pb2, task_pb2
+from podium.v1 import event_pb2, schedule_pb2, task_pb2
 from services.task_scheduler.core.event import (
+    CatchUp,
     Completed,
     Created,
     Detail,
     Failed,
     Failure,
+    Firing,
     Input,
+    Overlap,
+    Plan,
     Progress,
+    QueuePause,
     Retrying,
+    ScheduleChange,
     Started,
     Usage,
 )
@@ -32,6 +38,8 @@ class Specs(Protocol):
         principal: str = "",
         submitter_id: str = "",
         spec_hash: bytes = b"",
+        root_task_id: str = "",
+        depth: int = 0,
     ) -> Created:
         """Return the facts of a task."""
 
@@ -44,30 +52,19 @@ def usage_bytes(usage: Usage) -> bytes:
 def rare_detail(detail: Detail) -> tuple[event_pb2.Event, event_pb2.Event]:
     """Return a message with nothing but the detail, and the same without payloads."""
     whole = event_pb2.Event()
+    _FILL[type(detail)](whole, detail)
+    if not isinstance(detail, Progress | Input | ScheduleChange):
+        return whole, whole
+    lean = event_pb2.Event()
+    lean.CopyFrom(whole)
     if isinstance(detail, Progress):
-        whole.progress.fraction = detail.fraction
-        whole.progress.message = detail.message
-        whole.progress.checkpoint = detail.checkpoint
-        whole.progress.report_seq = detail.report_seq
-        if detail.usage is not None:
-            whole.progress.usage.CopyFrom(_usage(detail.usage))
-        lean = event_pb2.Event()
-        lean.CopyFrom(whole)
         lean.progress.ClearField("checkpoint")
-        if detail.partial:
-            whole.progress.partial.ParseFromString(detail.partial)
-        return whole, lean
-    if isinstance(detail, Failed):
-        _fill_failed(whole.failed, detail)
-    elif isinstance(detail, Retrying):
-        whole.retrying.retry_time.FromMilliseconds(detail.retry_ms)
-        whole.retrying.excluded_agent_ids.extend(detail.excluded)
+        lean.progress.ClearField("partial")
     elif isinstance(detail, Input):
-        whole.input.payload.ParseFromString(detail.payload)
-        lean = event_pb2.Event()
-        lean.input.SetInParent()
-        return whole, lean
-    return whole, whole
+        lean.input.ClearField("payload")
+    elif detail.plan is not None:
+        lean.schedule.schedule.spec.ClearField("payload")
+    return whole, lean
 
 
 def detail(message: event_pb2.Event, specs: Specs) -> Detail | None:
@@ -82,7 +79,11 @@ def detail(message: event_pb2.Event, specs: Specs) -> Detail | None:
             principal=created.principal,
             submitter_id=created.submitter_id,
             spec_hash=created.spec_hash,
+            root_task_id=created.root_task_id,
+            depth=created.depth,
         )
+    if which == "schedule":
+        return _read_change(message, specs)
     return _READ[which](message)
 
 
@@ -134,7 +135,54 @@ def _read_retrying(message: event_pb2.Event) -> Detail:
 
 
 def _read_input(message: event_pb2.Event) -> Detail:
-    return Input(message.input.payload.SerializeToString())
+    run = message.input
+    run_us = _us(run.run_duration) if run.HasField("run_duration") else -1
+    return Input(message.input.payload.SerializeToString(), run_us)
+
+
+def _read_pause(message: event_pb2.Event) -> Detail:
+    pause = message.queue_pause
+    return QueuePause(pause.tenant, pause.type, pause.reason)
+
+
+def _read_change(message: event_pb2.Event, specs: Specs) -> Detail:
+    change = message.schedule
+    plan = None
+    if change.HasField("schedule"):
+        task = specs.created(change.schedule.spec, principal=change.principal)
+        plan = read_plan(change.schedule, task)
+    return ScheduleChange(
+        message.tenant,
+        change.schedule_id,
+        plan,
+        change.due_time.ToMilliseconds(),
+        Firing(change.firing) if change.firing else None,
+        change.missed_count,
+        change.principal,
+    )
+
+
+def read_plan(message: schedule_pb2.Schedule, task: Created) -> Plan:
+    """Return what a schedule does."""
+    return Plan(
+        message.schedule_id,
+        message.cron,
+        message.time_zone,
+        Overlap(message.overlap),
+        CatchUp(message.catch_up),
+        message.catch_up_window.ToMilliseconds(),
+        task,
+    )
+
+
+def fill_plan(message: schedule_pb2.Schedule, plan: Plan) -> None:
+    """Write what a schedule does, its payload included."""
+    message.schedule_id, message.cron, message.time_zone = plan[:3]
+    message.overlap = cast("schedule_pb2.Schedule.Overlap", int(plan.overlap))
+    message.catch_up = cast("schedule_pb2.Schedule.CatchUp", int(plan.catch_up))
+    message.catch_up_window.FromMilliseconds(plan.window_ms)
+    message.spec.ParseFromString(plan.task.head)
+    message.spec.payload.ParseFromString(plan.task.payload)
 
 
 _READ: dict[str, Callable[[event_pb2.Event], Detail]] = {
@@ -144,18 +192,72 @@ _READ: dict[str, Callable[[event_pb2.Event], Detail]] = {
     "failed": _read_failed,
     "retrying": _read_retrying,
     "input": _read_input,
+    "queue_pause": _read_pause,
 }
 
 
-def _fill_failed(message: event_pb2.TaskFailed, failed: Failed) -> None:
-    message.failure.reason, message.failure.message, message.failure.retryable = failed.failure
-    message.agent_fault = failed.agent_fault
-    if failed.run_us >= 0:
-        message.run_duration.FromMicroseconds(failed.run_us)
-    if failed.total_us >= 0:
-        message.total_duration.FromMicroseconds(failed.total_us)
-    if failed.usage is not None:
-        message.usage.CopyFrom(_usage(failed.usage))
+def _fill_progress(message: event_pb2.Event, detail: Progress) -> None:
+    progress = message.progress
+    progress.fraction = detail.fraction
+    progress.message = detail.message
+    progress.checkpoint = detail.checkpoint
+    progress.report_seq = detail.report_seq
+    if detail.usage is not None:
+        progress.usage.CopyFrom(_usage(detail.usage))
+    if detail.partial:
+        progress.partial.ParseFromString(detail.partial)
+
+
+def _fill_failed(message: event_pb2.Event, detail: Failed) -> None:
+    failed = message.failed
+    failed.failure.reason, failed.failure.message, failed.failure.retryable = detail.failure
+    failed.agent_fault = detail.agent_fault
+    if detail.run_us >= 0:
+        failed.run_duration.FromMicroseconds(detail.run_us)
+    if detail.total_us >= 0:
+        failed.total_duration.FromMicroseconds(detail.total_us)
+    if detail.usage is not None:
+        failed.usage.CopyFrom(_usage(detail.usage))
+
+
+def _fill_retrying(message: event_pb2.Event, detail: Retrying) -> None:
+    message.retrying.retry_time.FromMilliseconds(detail.retry_ms)
+    message.retrying.excluded_agent_ids.extend(detail.excluded)
+
+
+def _fill_input(message: event_pb2.Event, detail: Input) -> None:
+    message.input.payload.ParseFromString(detail.payload)
+    if detail.run_us >= 0:
+        message.input.run_duration.FromMicroseconds(detail.run_us)
+
+
+def _fill_pause(message: event_pb2.Event, detail: QueuePause) -> None:
+    message.queue_pause.SetInParent()
+    pause = message.queue_pause
+    pause.tenant, pause.type, pause.reason = detail
+
+
+def _fill_change(message: event_pb2.Event, detail: ScheduleChange) -> None:
+    change = message.schedule
+    change.schedule_id = detail.schedule_id
+    change.principal = detail.principal
+    change.missed_count = detail.missed
+    if detail.plan is not None:
+        fill_plan(change.schedule, detail.plan)
+    if detail.due_ms:
+        change.due_time.FromMilliseconds(detail.due_ms)
+    if detail.firing is not None:
+        change.firing = cast("event_pb2.ScheduleChange.Firing", int(detail.firing))
+
+
+_FILL: dict[type, Callable[[event_pb2.Event, Any], None]] = {
+    Progress: _fill_progress,
+    Failed: _fill_failed,
+    Retrying: _fill_retrying,
+    Input: _fill_input,
+    QueuePause: _fill_pause,
+    ScheduleChange: _fill_change,
+}
 
 
 def _usage(usage: Usage) -> task_pb2.Usage:

@@ -15,8 +15,9 @@ from services.kernel.errors import (
 )
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import Created
+from services.task_scheduler.core.event import Created, Origin
 from services.task_scheduler.core.outcome import Outcomes
+from services.task_scheduler.core.quotas import Quotas
 from services.task_scheduler.core.states import Kind, State
 
 RETRY_AFTER_S = 1.0
@@ -42,23 +43,29 @@ class Admission:
     def __init__(self, book: Book, outcomes: Outcomes) -> None:
         self._book = book
         self._outcomes = outcomes
+        self._quotas = Quotas(book.limits, book.queue.shares)
 
     def submit(self, drafts: Sequence[Draft], now: Instant) -> list[Admitted]:
         """Take in all of `drafts`, or raise and take none.
 
         Raises:
             AlreadyExists: REQUEST_ID_REUSED.
-            FailedPrecondition: UNSCHEDULABLE.
+            FailedPrecondition: UNSCHEDULABLE or PARENT_ENDED.
             InvalidArgument: INVALID_FIELD, a deadline that has passed.
-            NotFound: DEPENDENCY_NOT_FOUND.
-            ResourceExhausted: BACKLOG_FULL.
+            NotFound: DEPENDENCY_NOT_FOUND or PARENT_NOT_FOUND.
+            ResourceExhausted: BACKLOG_FULL, TENANT_BACKLOG_FULL, TENANT_RATE or LINEAGE_BUDGET.
         """
         within: dict[str, bytes] = {}
         known = [self._known(index, draft, within, now) for index, draft in enumerate(drafts)]
         new = [(i, draft) for i, draft in enumerate(drafts) if known[i] is None]
         self._check_room([draft for _, draft in new])
+        kin: dict[str, int] = {}
         for index, draft in new:
             self._check(index, draft, now)
+            if draft.created.origin.parent_task_id:
+                self._check_kin(index, draft.created, kin)
+        # Last, since it takes from what the tenant may do.
+        self._quotas.check((draft.created.tenant for _, draft in new), now.mono_s)
         # Only where an id comes twice may a task become known while its batch is taken in.
         twice = len(within) < sum(1 for draft in drafts if draft.created.request_id)
         return [
@@ -110,7 +117,8 @@ class Admission:
                 violations=[Violation(f"tasks[{index}].deadline", "must lie ahead")],
             )
         for dependency_id in created.depends_on:
-            if dependency_id not in self._book.tasks:
+            dependency = self._book.tasks.get(dependency_id)
+            if dependency is None or dependency.tenant != created.tenant:
                 raise NotFound(
                     "DEPENDENCY_NOT_FOUND",
                     f"tasks[{index}] waits for task {dependency_id}, which is not there.",
@@ -123,12 +131,49 @@ class Admission:
                 metadata={"index": str(index), "capabilities": ",".join(created.capabilities)},
             )
 
+    def _check_kin(self, index: int, created: Created, kin: dict[str, int]) -> None:
+        """Check that a child may be born; `kin` counts those of the batch by lineage."""
+        book, limits = self._book, self._book.limits
+        parent_id = created.origin.parent_task_id
+        parent = book.tasks.get(parent_id)
+        if parent is None or parent.tenant != created.tenant:
+            raise NotFound(
+                "PARENT_NOT_FOUND",
+                f"tasks[{index}] names task {parent_id} as its parent, which is not there.",
+                metadata={"index": str(index), "task_id": parent_id},
+            )
+        if parent.ended:
+            raise FailedPrecondition(
+                "PARENT_ENDED",
+                f"tasks[{index}] names task {parent_id} as its parent, which has ended: it is "
+                f"{parent.state.name}.",
+                metadata={"index": str(index), "task_id": parent_id, "state": parent.state.name},
+            )
+        root_id = parent.origin.root_task_id or parent_id
+        kin[root_id] = kin.get(root_id, 0) + 1
+        depth, total = parent.origin.depth + 1, book.lineages.total(root_id) + kin[root_id]
+        if depth > limits.lineage_depth_max or total > limits.lineage_tasks_max:
+            raise ResourceExhausted(
+                "LINEAGE_BUDGET",
+                f"tasks[{index}] would be number {total} of at most {limits.lineage_tasks_max} "
+                f"tasks that descend from {root_id}, in generation {depth} of at most "
+                f"{limits.lineage_depth_max}.",
+                metadata={
+                    "index": str(index),
+                    "root_task_id": root_id,
+                    "tasks_max": str(limits.lineage_tasks_max),
+                    "depth_max": str(limits.lineage_depth_max),
+                },
+            )
+
     def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
         book, created = self._book, draft.created
         if twice and created.request_id:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)
             if seen is not None:
                 return Admitted(seen.task_id, True)
+        if created.origin.parent_task_id:
+            created = created._replace(origin=self._descent(created.origin))
         task = book.create(created, now)
         if not task.open_dependencies:
             if not task.next_ms:
@@ -141,6 +186,20 @@ class Admission:
                 self._outcomes.follow_up(now)
                 break
         return Admitted(task.task_id, False)
+
+    def _descent(self, origin: Origin) -> Origin:
+        parent = self._book.tasks[origin.parent_task_id]
+        root_id = parent.origin.root_task_id or parent.task_id
+        return origin._replace(root_task_id=root_id, depth=parent.origin.depth + 1)
+
+    def room_for(self, created: Created) -> bool:
+        """Whether one more task has room, without regard to how fast its tenant submits."""
+        try:
+            self._check_room([Draft(created)])
+            self._quotas.check_open(created.tenant, 1)
+        except ResourceExhausted:
+            return False
+        return True
 
 
 def _reused(index: int, request_id: str, task_id: str) -> AlreadyExists:

@@ -11,35 +11,35 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from services.kernel.instant import Instant
+from services.task_scheduler.core.changes import CHANGES
 from services.task_scheduler.core.event import (
+    FROM_CLIENT,
     Completed,
     Created,
     Detail,
     Event,
     Failed,
     Input,
-    Progress,
-    Retrying,
-    Started,
-    Usage,
+    QueuePause,
+    ScheduleChange,
 )
 from services.task_scheduler.core.ids import Ids
 from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.lineage import Lineages
+from services.task_scheduler.core.pauses import Pause, Scope
 from services.task_scheduler.core.queue import ReadyQueue
-from services.task_scheduler.core.requests import RequestIds, Seen
+from services.task_scheduler.core.requests import RequestIds
+from services.task_scheduler.core.schedule import Schedules
 from services.task_scheduler.core.states import (
     LEASED,
+    TASKLESS,
     TERMINAL_KINDS,
     Kind,
     State,
     next_state,
 )
-from services.task_scheduler.core.task import ATTEMPTS_LEN_MAX, Attempt, Task
-from services.task_scheduler.core.timers import Purpose, Timers, in_force
-
-FAILURE_HASH = b"failure"
-"""Stands for the hash of any failure: a repeated failure is a repeat whatever its words."""
-
+from services.task_scheduler.core.task import Task
+from services.task_scheduler.core.timers import Timers, in_force
 
 Recorded = tuple[Event, Task | None, float]
 """An event, its task, and when it happened on the monotonic clock."""
@@ -54,7 +54,7 @@ class Book:
         self.tasks: dict[str, Task] = {}
         self.catalog: list[str] = []
         """Ids of tasks in order; a few of them may be gone."""
-        self.queue = ReadyQueue(limits.ageing_s)
+        self.queue = ReadyQueue(limits)
         self.timers = Timers(in_force)
         self.requests = RequestIds(limits.request_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
@@ -68,6 +68,8 @@ class Book:
         self.ended_bytes = 0
         self.dead: OrderedDict[str, Task] = OrderedDict()
         self.sticky: OrderedDict[str, str] = OrderedDict()
+        self.lineages = Lineages()
+        self.schedules = Schedules()
         self.seq = 0
         self.lease_epoch = 0
         self.before_change: Callable[[Task], None] | None = None
@@ -119,8 +121,12 @@ class Book:
 
     def begin_epoch(self, now: Instant) -> None:
         """Write that this process owns the log from here on."""
-        self.seq += 1
-        event = Event(self.seq, Kind.EPOCH_BEGUN, "", now.wall_ms)
+        self.declare(Kind.EPOCH_BEGUN, None, now)
+
+    def declare(self, kind: Kind, detail: Detail | None, now: Instant) -> None:
+        """Write an event that is about no task and apply it."""
+        event = Event(self.seq + 1, kind, "", now.wall_ms, detail=detail)
+        self._declared(event)
         self.outbox.append((event, None, now.mono_s))
 
     def apply(self, event: Event, mono_s: float) -> None:
@@ -131,8 +137,8 @@ class Book:
             mono_s: The event's time on the monotonic clock of this process.
         """
         assert event.seq == self.seq + 1, f"event {event.seq} follows {self.seq}"
-        if event.kind is Kind.EPOCH_BEGUN:
-            self.skip(event.seq)
+        if event.kind in TASKLESS:
+            self._declared(event)
             return
         if event.kind is Kind.CREATED:
             assert isinstance(event.detail, Created)
@@ -144,8 +150,21 @@ class Book:
         self._change(task, event, mono_s)
 
     def skip(self, seq: int) -> None:
-        """Pass over an event of the log that is about no task."""
+        """Pass over an event of the log that changes nothing."""
         self.seq = seq
+
+    def _declared(self, event: Event) -> None:
+        self.seq = event.seq
+        detail = event.detail
+        if isinstance(detail, ScheduleChange):
+            self.schedules.apply(event.kind, detail, event.wall_ms)
+        elif isinstance(detail, QueuePause):
+            scope = Scope(detail.tenant, detail.task_type)
+            if event.kind is Kind.QUEUE_PAUSED:
+                self.queue.pauses.add(Pause(scope, detail.reason, event.wall_ms))
+            else:
+                self.queue.pauses.remove(scope)
+            self.queue.review_pauses()
 
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
         if self.before_change is not None:
@@ -160,43 +179,33 @@ class Book:
             if before is State.QUEUED and task.place:
                 self.queue.remove(task)
             elif before in LEASED and state not in LEASED:
-                self._end_lease(task)
+                self._end_lease(task, event)
             task.state = state
-        apply = _APPLY.get(kind)
-        if apply is not None:
-            apply(self, task, event, mono_s)
+        change = CHANGES.get(kind)
+        if change is not None:
+            change(self, task, event, mono_s)
         if state is State.QUEUED:
             self.queue.push(task)
         elif kind in TERMINAL_KINDS:
             self._end(task, event)
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
-        requirement = self.queue.require(created.capabilities)
-        task = Task(
-            event.task_id,
-            created,
-            requirement,
-            seq=event.seq,
-            wall_ms=event.wall_ms,
-            mono_s=mono_s,
-        )
+        task = Task(event.task_id, created, seq=event.seq, wall_ms=event.wall_ms, mono_s=mono_s)
         self.tasks[task.task_id] = task
         self.catalog.append(task.task_id)
         self.counts[State.NEW] += 1
         self.open_bytes += task.size_bytes
+        self.open(task, new=True)
         return task
 
-    def _created(self, task: Task, event: Event, mono_s: float) -> None:
-        created = event.detail
-        assert isinstance(created, Created)
-        if created.request_id:
-            seen = Seen(task.task_id, created.spec_hash)
-            self.requests.add(created.principal, created.request_id, seen)
-        terms = task.terms
-        self._set_deadline(task, event, mono_s)
-        if terms.not_before_ms > event.wall_ms:
-            self._wait_until(task, terms.not_before_ms, event, mono_s)
-        self.wait_for_others(task)
+    def open(self, task: Task, *, new: bool) -> None:
+        """Take an open task into the indexes of open tasks."""
+        task.lane = self.queue.enter(task.lane_key)
+        if task.origin is not FROM_CLIENT:
+            if task.origin.parent_task_id:
+                self.lineages.add(task, new=new)
+            if task.origin.schedule_id:
+                self.schedules.made(task)
 
     def wait_for_others(self, task: Task) -> None:
         """Count the tasks that a task has to wait for, and let them know of it."""
@@ -207,131 +216,22 @@ class Book:
                 self.dependents.setdefault(other_id, []).append(task)
                 task.open_dependencies += 1
 
-    def _set_deadline(self, task: Task, event: Event, mono_s: float) -> None:
-        deadline_ms = task.terms.deadline_ms
-        if deadline_ms:
-            due_s = mono_s + (deadline_ms - event.wall_ms) / 1000
-            self.timers.set(due_s, task, Purpose.DEADLINE, deadline_ms)
-
-    def _wait_until(self, task: Task, wall_ms: int, event: Event, mono_s: float) -> None:
-        task.next_ms = wall_ms
-        due_s = mono_s + (wall_ms - event.wall_ms) / 1000
-        self.timers.set(due_s, task, Purpose.QUEUE, wall_ms)
-
-    def _queued(self, task: Task, event: Event, mono_s: float) -> None:
-        task.next_ms = 0
-        task.queued_seq = event.seq
-        task.queued_ms = event.wall_ms
-        task.queued_s = mono_s
-
-    def _assigned(self, task: Task, event: Event, mono_s: float) -> None:
-        self.lease_epoch = task.lease_epoch = event.lease_epoch
-        task.router_id = event.router_id
-        task.renewed_s = mono_s
-        self.leases[event.lease_epoch] = task
-
-    def _started(self, task: Task, event: Event, mono_s: float) -> None:
-        assert isinstance(event.detail, Started)
-        task.attempt = event.attempt
-        task.attempt_s = mono_s
-        task.agent_id = event.agent_id
-        task.handbacks = 0
-        task.fraction, task.message, task.report_seq = 0.0, "", 0
-        task.start_ms = task.start_ms or event.wall_ms
-        attempt = Attempt(
-            event.attempt, event.lease_epoch, event.agent_id, event.wall_ms, event.detail.decision
-        )
-        if not task.attempts:
-            task.attempts = [attempt]
-        else:
-            task.attempts = [*task.attempts[1 - ATTEMPTS_LEN_MAX :], attempt]
-        if task.terms.attempt_timeout_ms:
-            due_s = mono_s + task.terms.attempt_timeout_ms / 1000
-            self.timers.set(due_s, task, Purpose.ATTEMPT, event.lease_epoch)
-
-    def _progressed(self, task: Task, event: Event, mono_s: float) -> None:
-        progress = event.detail
-        assert isinstance(progress, Progress)
-        task.fraction = progress.fraction
-        task.message = progress.message
-        task.report_seq = progress.report_seq
-        if progress.checkpoint:
-            self.open_bytes += len(progress.checkpoint) - len(task.checkpoint)
-            task.checkpoint = progress.checkpoint
-
-    def _asked(self, task: Task, event: Event, mono_s: float) -> None:
-        assert isinstance(event.detail, Input)
-        task.input_request = event.detail.payload
-        task.last_attempt.end_ms = event.wall_ms
-
-    def _answered(self, task: Task, event: Event, mono_s: float) -> None:
-        assert isinstance(event.detail, Input)
-        task.input = event.detail.payload
-        task.input_request = b""
-        self._queued(task, event, mono_s)
-
-    def _handed_back(self, task: Task, event: Event, mono_s: float) -> None:
-        # It keeps its place in the queue: nobody has worked on it.
-        if event.agent_id:
-            task.excluded = task.exclude(event.agent_id)
-            task.handbacks += 1
-
-    def _attempt_failed(self, task: Task, event: Event, mono_s: float) -> None:
-        assert isinstance(event.detail, Failed)
-        task.failures += 1
-        task.failure = event.detail.failure
-        self._settle(task, event, event.detail.usage, FAILURE_HASH)
-        task.last_attempt.failure = event.detail.failure
-        task.excluded = task.exclude(event.agent_id)
-
-    def _retrying(self, task: Task, event: Event, mono_s: float) -> None:
-        assert isinstance(event.detail, Retrying)
-        self._wait_until(task, event.detail.retry_ms, event, mono_s)
-
-    def _completed(self, task: Task, event: Event, mono_s: float) -> None:
-        completed = event.detail
-        assert isinstance(completed, Completed)
-        task.result = completed.result
-        task.failure = None
-        task.fraction = 1.0
-        self._settle(task, event, completed.usage, completed.result_hash)
-        key = task.terms.sticky_key
-        if key:
-            self.sticky[key] = event.agent_id
-            self.sticky.move_to_end(key)
-            if len(self.sticky) > self.limits.ended_len_max:
-                self.sticky.popitem(last=False)
-
-    def _settle(self, task: Task, event: Event, usage: Usage | None, result_hash: bytes) -> None:
-        task.settled_epoch = event.lease_epoch
-        task.settled_hash = result_hash
-        attempt = task.last_attempt
-        attempt.end_ms = event.wall_ms
-        if usage is not None:
-            attempt.usage = usage
-            task.usage = usage if task.usage is None else task.usage.plus(usage)
-
-    def _ended_without_result(self, task: Task, event: Event, mono_s: float) -> None:
-        assert isinstance(event.detail, Failed)
-        task.failure = event.detail.failure
-        if task.attempts and not task.last_attempt.end_ms:
-            task.last_attempt.end_ms = event.wall_ms
-
-    def _requeued(self, task: Task, event: Event, mono_s: float) -> None:
-        self.dead.pop(task.task_id, None)
-        task.revive()
-        if event.detail is not None:
-            assert isinstance(event.detail, Input)
-            task.payload = event.detail.payload
-        self.open_bytes += task.size_bytes
-        self._queued(task, event, mono_s)
-        self._set_deadline(task, event, mono_s)
-
-    def _end_lease(self, task: Task) -> None:
+    def _end_lease(self, task: Task, event: Event) -> None:
         self.leases.pop(task.lease_epoch, None)
         task.lease_epoch = 0
         if task.state is State.RUNNING and task.terms.attempt_timeout_ms:
             self.timers.dropped()
+        lane, detail = task.lane, event.detail
+        assert lane is not None
+        run_us = detail.run_us if isinstance(detail, Completed | Failed | Input) else -1
+        used_s = max(run_us, 0) / 1e6
+        share = lane.share
+        share.settle(task.charged_s, used_s)
+        task.charged_s = 0.0
+        if event.kind is Kind.COMPLETED or event.kind is Kind.ATTEMPT_FAILED:
+            self.queue.shares.learn(share.tenant, task.task_type, used_s)
+        if lane.bounds:
+            self.queue.free(lane)
 
     def _end(self, task: Task, event: Event) -> None:
         size_bytes = task.size_bytes
@@ -347,12 +247,31 @@ class Book:
         else:
             self.ended.append(task)
             self.ended_bytes += size_bytes
+        self._close(task)
         waiting = self.dependents.pop(task.task_id, None) if self.dependents else None
         if waiting:
             if task.state is State.COMPLETED:
                 for dependent in waiting:
-                    dependent.open_dependencies -= 1
+                    if self.before_change is not None:
+                        self.before_change(dependent)
+                    if dependent.open_dependencies:
+                        dependent.open_dependencies -= 1
             self.resolved.append((task, waiting))
+
+    def _close(self, task: Task) -> None:
+        """Take a task that has ended out of the indexes of open tasks."""
+        assert task.lane is not None
+        self.queue.leave(task.lane)
+        task.lane = None
+        origin = task.origin
+        if origin is not FROM_CLIENT:
+            if origin.parent_task_id:
+                root = self.tasks.get(origin.root_task_id)
+                self.lineages.end(task, root_open=root is not None and not root.ended)
+            if origin.schedule_id:
+                self.schedules.ended(task)
+        if len(self.lineages) and not origin.parent_task_id:
+            self.lineages.end_root(task.task_id)
 
     def evict(self, *, dead: bool = True) -> None:
         """Forget the tasks that ended longest ago, beyond the limits.
@@ -375,24 +294,3 @@ class Book:
     def _forget(self, task: Task) -> None:
         del self.tasks[task.task_id]
         self.counts[task.state] -= 1
-        self.queue.release(task.requirement)
-
-
-_APPLY = {
-    Kind.CREATED: Book._created,
-    Kind.QUEUED: Book._queued,
-    Kind.ASSIGNED: Book._assigned,
-    Kind.STARTED: Book._started,
-    Kind.PROGRESS: Book._progressed,
-    Kind.INPUT_REQUIRED: Book._asked,
-    Kind.INPUT_PROVIDED: Book._answered,
-    Kind.HANDED_BACK: Book._handed_back,
-    Kind.ATTEMPT_FAILED: Book._attempt_failed,
-    Kind.RETRYING: Book._retrying,
-    Kind.COMPLETED: Book._completed,
-    Kind.FAILED: Book._ended_without_result,
-    Kind.CANCELED: Book._ended_without_result,
-    Kind.EXPIRED: Book._ended_without_result,
-    Kind.REJECTED: Book._ended_without_result,
-    Kind.REQUEUED: Book._requeued,
-}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from heapq import nsmallest
 from typing import NamedTuple
 
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.queue import PRIORITIES
+from services.task_scheduler.core.lane import ConcurrencyKey
+from services.task_scheduler.core.shares import Tenant
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
 
@@ -112,18 +114,30 @@ def matching(book: Book, wanted: Filter, limit: int) -> list[Task]:
 
 def unschedulable(task: Task) -> str:
     """Return why no connected agent can run a queued task; empty when one can."""
-    if task.state is not State.QUEUED or any(p.members for p in task.requirement.pools):
+    lane = task.lane
+    if task.state is not State.QUEUED or lane is None:
         return ""
-    return f"No connected agent has all of: {', '.join(task.requirement.key)}."
+    if any(pool.members for pool in lane.requirement.pools):
+        return ""
+    return f"No connected agent has all of: {', '.join(task.needs)}."
 
 
-def waiting_for(task: Task) -> str:
+def waiting_for(book: Book, task: Task) -> str:
     """Return in a sentence what a task waits for; empty when it has ended."""
     if task.shown_state == SHOWN_BLOCKED:
         return f"It waits for {task.open_dependencies} of the tasks it depends on."
-    if task.state is State.QUEUED:
-        return unschedulable(task) or "It waits for a free agent."
-    return _WAITING.get(task.state, "")
+    lane = task.lane
+    if task.state is not State.QUEUED or lane is None:
+        return _WAITING.get(task.state, "")
+    pause = book.queue.pauses.find(task.tenant, task.task_type)
+    if pause is not None:
+        named = [f"type {pause.scope.task_type}", f"tenant {pause.scope.tenant}"]
+        what = " of ".join(name for name in named if not name.endswith(" "))
+        return f"It is held by a pause of {what}. {pause.reason}".rstrip()
+    key = lane.full()
+    if key is not None:
+        return f"It waits for one of the {key.running} tasks that run under the key {key.name}."
+    return unschedulable(task) or "It waits for a free agent."
 
 
 _WAITING = {
@@ -132,6 +146,7 @@ _WAITING = {
     State.RUNNING: "An agent works on it.",
     State.INPUT_REQUIRED: "It waits for an answer to its question.",
     State.RETRY_WAIT: "Its last attempt failed; it waits for the next.",
+    State.PAUSED: "It is paused.",
 }
 
 
@@ -153,21 +168,28 @@ def _blocked(task: Task) -> bool:
 
 def priorities(book: Book, now_s: float) -> list[PriorityDepth]:
     """Return what waits, by priority, most urgent first."""
-    depths = []
-    for priority in reversed(range(PRIORITIES)):
-        count = sum(r.waiting[priority] for r in book.queue.requirements())
-        if count:
-            age_s = book.queue.oldest_age(priority, now_s)
-            depths.append(PriorityDepth(priority, count, age_s))
-    return depths
+    found = book.queue.ages(now_s)
+    return [PriorityDepth(priority, *found[priority]) for priority in sorted(found, reverse=True)]
 
 
 def requirements(book: Book, limit: int) -> list[RequirementDepth]:
     """Return what waits, by required capabilities, most first."""
     depths = [
-        RequirementDepth(r.key, sum(r.waiting), any(pool.members for pool in r.pools))
-        for r in book.queue.requirements()
-        if any(r.waiting)
+        RequirementDepth(need.key, waiting, any(pool.members for pool in need.pools))
+        for need in book.queue.requirements()
+        if (waiting := need.waiting)
     ]
     depths.sort(key=lambda need: (-need.depth, need.capabilities))
     return depths[:limit]
+
+
+def tenants(book: Book, limit: int) -> list[Tenant]:
+    """Return the tenants, those with most open tasks first."""
+    return nsmallest(limit, book.queue.shares, key=lambda tenant: (-tenant.open_tasks, tenant.name))
+
+
+def concurrency_keys(book: Book, limit: int) -> list[ConcurrencyKey]:
+    """Return the concurrency keys of open tasks, those with most waiting first."""
+    return nsmallest(
+        limit, book.queue.keys.values(), key=lambda key: (-key.waiting, key.tenant, key.name)
+    )

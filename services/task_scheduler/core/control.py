@@ -1,15 +1,17 @@
-"""What people and clocks do to tasks: cancel, expire, requeue, answer."""
+"""What people and clocks do to tasks: cancel, expire, pause, requeue, answer."""
 
 from __future__ import annotations
 
 from services.kernel.errors import FailedPrecondition, NotFound
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import Failed, Failure, Input
+from services.task_scheduler.core.event import Failed, Failure, Input, QueuePause
 from services.task_scheduler.core.orders import Orders, Revoke
 from services.task_scheduler.core.outcome import Outcomes
-from services.task_scheduler.core.states import LEASED, Kind, State
+from services.task_scheduler.core.pauses import Scope
+from services.task_scheduler.core.states import LEASED, PAUSABLE, Kind, State
 from services.task_scheduler.core.task import Lease, Task
+from services.task_scheduler.core.timers import Purpose
 
 
 class Control:
@@ -34,6 +36,12 @@ class Control:
     def cancel(self, task: Task, reason: str, now: Instant) -> bool:
         """Cancel a task; return False when it had ended. The order of the log settles races."""
         return self._end(task, Kind.CANCELED, Failure("CANCELED", reason), now)
+
+    def cancel_descendants(self, task: Task, now: Instant) -> int:
+        """Cancel the open tasks that descend from one; return how many."""
+        descendants = self._book.lineages.descendants(task.task_id)
+        reason = f"Task {task.task_id}, from which it descends, was canceled."
+        return sum(self.cancel(descendant, reason, now) for descendant in descendants)
 
     def expire(self, task: Task, now: Instant) -> None:
         """End a task whose deadline has passed."""
@@ -61,16 +69,65 @@ class Control:
             )
         self._book.record(Kind.INPUT_PROVIDED, task, now, Input(answer))
 
+    def pause(self, task: Task, reason: str, now: Instant) -> bool:
+        """Hold a task until it is resumed; return False when that is not possible.
+
+        What an agent does is stopped; no attempt has failed by that.
+        """
+        if task.state not in PAUSABLE:
+            return False
+        self._stop(task, Kind.PAUSED, Failure("PAUSED", reason), now)
+        return True
+
+    def resume(self, task: Task, now: Instant) -> bool:
+        """Let a paused task go on; return False when it is none."""
+        if task.state is not State.PAUSED:
+            return False
+        book = self._book
+        book.record(Kind.RESUMED, task, now)
+        if task.next_ms > now.wall_ms:
+            # Set again, since its timer may have gone off while it was paused.
+            due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
+            book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
+        elif not task.open_dependencies:
+            book.record(Kind.QUEUED, task, now)
+        return True
+
+    def pause_queue(self, tenant: str, task_type: str, reason: str, now: Instant) -> None:
+        """Grant no more tasks of a tenant, a type or both; a repeat renews the reason."""
+        self._book.declare(Kind.QUEUE_PAUSED, QueuePause(tenant, task_type, reason), now)
+
+    def resume_queue(self, tenant: str, task_type: str, now: Instant) -> None:
+        """End such a pause.
+
+        Raises:
+            NotFound: PAUSE_NOT_FOUND.
+        """
+        if Scope(tenant, task_type) not in self._book.queue.pauses:
+            raise NotFound(
+                "PAUSE_NOT_FOUND",
+                "Nothing is paused by exactly this tenant and type.",
+                metadata={"tenant": tenant, "type": task_type},
+            )
+        self._book.declare(Kind.QUEUE_RESUMED, QueuePause(tenant, task_type), now)
+
     def _end(self, task: Task, kind: Kind, failure: Failure, now: Instant) -> bool:
         if task.ended:
             return False
+        self._stop(task, kind, failure, now)
+        self._outcomes.follow_up(now)
+        return True
+
+    def _stop(self, task: Task, kind: Kind, failure: Failure, now: Instant) -> None:
+        """Record what stops a task, and revoke its lease if it has one."""
         live = task.state in LEASED
         lease = Lease(task.task_id, task.lease_epoch)
         running = task.state is State.RUNNING
+        total_us = max(0, round((now.mono_s - task.created_s) * 1e6))
         detail = Failed(
             failure,
             max(0, round((now.mono_s - task.attempt_s) * 1e6)) if running else -1,
-            total_us=max(0, round((now.mono_s - task.created_s) * 1e6)),
+            total_us=-1 if kind is Kind.PAUSED else total_us,
         )
         self._book.record(
             kind,
@@ -84,8 +141,6 @@ class Control:
         )
         if live:
             self._orders.send(task.router_id, Revoke(lease, kind.name))
-        self._outcomes.follow_up(now)
-        return True
 
 
 def not_found(task_id: str) -> NotFound:

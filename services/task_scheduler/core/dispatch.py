@@ -12,7 +12,7 @@ from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Failed, Failure
 from services.task_scheduler.core.orders import Grant, Orders, Verdict, Verdicts, Welcome
-from services.task_scheduler.core.queue import Pool
+from services.task_scheduler.core.pool import Pool
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
 

@@ -5,6 +5,7 @@ Payloads, results and decisions are bytes that the core passes on and never open
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple
 
 from services.task_scheduler.core.retry import RetryPolicy
@@ -17,6 +18,11 @@ class Usage(NamedTuple):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in and out."""
+        return self.input_tokens + self.output_tokens
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum."""
@@ -52,6 +58,33 @@ class Terms(NamedTuple):
     max_tokens: int = 0
     """0 = no limit."""
     sticky_key: str = ""
+    concurrency_keys: tuple[str, ...] = ()
+    concurrency_limit: int = 0
+    """Tasks that may run under each key, where the settings do not say; 0 = 1."""
+
+    def spent(self, usage: Usage) -> bool:
+        """Whether nothing of the budget is left."""
+        return 0 < self.max_cost <= usage.cost or 0 < self.max_tokens <= usage.tokens
+
+    def exceeded(self, usage: Usage) -> bool:
+        """Whether more than the budget was used."""
+        return 0 < self.max_cost < usage.cost or 0 < self.max_tokens < usage.tokens
+
+
+class Origin(NamedTuple):
+    """Where a task comes from, when not from a client that submitted it for itself."""
+
+    parent_task_id: str = ""
+    root_task_id: str = ""
+    """The first task of its lineage; empty when it has no parent."""
+    depth: int = 0
+    """Generations between it and the first task of its lineage."""
+    schedule_id: str = ""
+    schedule_ms: int = 0
+    """The time for which its schedule made it; 0 = no schedule did."""
+
+
+FROM_CLIENT = Origin()
 
 
 class Created(NamedTuple):
@@ -72,6 +105,7 @@ class Created(NamedTuple):
     request_id: str
     spec_hash: bytes
     """Of the task as received, when it has a request id: tells a repeat from a reuse."""
+    origin: Origin = FROM_CLIENT
 
 
 class Started(NamedTuple):
@@ -127,9 +161,82 @@ class Input(NamedTuple):
     """A question, an answer, or the payload that replaces a dead letter's."""
 
     payload: bytes
+    run_us: int = -1
+    """For a question: from start until it was asked."""
 
 
-Detail = Created | Started | Progress | Completed | Failed | Retrying | Input
+class QueuePause(NamedTuple):
+    """A part of the queue is paused, or goes on."""
+
+    tenant: str
+    """Empty = all."""
+    task_type: str
+    """Empty = all."""
+    reason: str = ""
+
+
+class Overlap(IntEnum):
+    """What happens when the task before has not ended; the numbers are those of the wire."""
+
+    SKIP = 1
+    QUEUE = 2
+    CANCEL_RUNNING = 3
+    ALLOW = 4
+
+
+class CatchUp(IntEnum):
+    """What becomes of times that passed by; the numbers are those of the wire."""
+
+    NONE = 1
+    LAST = 2
+    ALL = 3
+
+
+class Firing(IntEnum):
+    """What was done at a time a schedule was due; the numbers are those of the wire."""
+
+    CREATED = 1
+    SKIPPED_OVERLAP = 2
+    SKIPPED_MISSED = 3
+    SKIPPED_LIMIT = 4
+
+
+class Plan(NamedTuple):
+    """What a schedule does."""
+
+    schedule_id: str
+    cron: str
+    time_zone: str
+    overlap: Overlap
+    catch_up: CatchUp
+    window_ms: int
+    task: Created
+    """The task to make; its principal is who asked for the schedule."""
+
+
+class ScheduleChange(NamedTuple):
+    """Something happened to a schedule."""
+
+    tenant: str
+    schedule_id: str
+    plan: Plan | None = None
+    due_ms: int = 0
+    firing: Firing | None = None
+    missed: int = 0
+    principal: str = ""
+
+
+Detail = (
+    Created
+    | Started
+    | Progress
+    | Completed
+    | Failed
+    | Retrying
+    | Input
+    | QueuePause
+    | ScheduleChange
+)
 
 
 class Event(NamedTuple):

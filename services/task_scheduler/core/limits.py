@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+def _none() -> Mapping[str, float]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of what is kept in memory, and the times that rule leases and the queue."""
+    """Bounds of what is kept in memory, and the rules of leases and of the queue.
+
+    A mapping by tenant may hold `*`, for tenants that it does not name. A mapping by concurrency
+    key may hold `prefix*`: the longest that fits counts, and a name goes before all of them.
+    """
 
     open_tasks_max: int = 2_000_000
     open_bytes_max: int = 4 << 30
@@ -19,3 +28,36 @@ class Limits:
     router_grace_s: float = 5.0
     """How long grants that no agent has taken stay with a router that is gone."""
     ageing_s: float = 60.0
+    tenant_weights: Mapping[str, float] = field(default_factory=_none)
+    """What tenants may use of the agents, relative to each other; 1 for those not named."""
+    tenant_open_tasks_max: Mapping[str, float] = field(default_factory=_none)
+    tenant_submits_per_s: Mapping[str, float] = field(default_factory=_none)
+    concurrency_limits: Mapping[str, float] = field(default_factory=_none)
+    """Running tasks of one tenant, by concurrency key."""
+    shared_concurrency_limits: Mapping[str, float] = field(default_factory=_none)
+    """Running tasks of all tenants, by concurrency key: these keys belong to nobody."""
+    lineage_depth_max: int = 64
+    lineage_tasks_max: int = 4_096
+    """Tasks that may descend from one, over all generations, while any of them is open."""
+    schedules_len_max: int = 10_000
+
+    def of_tenant(self, values: Mapping[str, float], tenant: str) -> float | None:
+        """Return what a mapping says of a tenant."""
+        return values.get(tenant, values.get("*"))
+
+    def concurrency_limit(self, key: str) -> int:
+        """Return how many tasks of one tenant may run under a key; 0 when nothing is said."""
+        return _matching(self.concurrency_limits, key)
+
+    def shared_limit(self, key: str) -> int:
+        """Return how many tasks of all tenants may run under a key; 0 when nothing is said."""
+        return _matching(self.shared_concurrency_limits, key)
+
+
+def _matching(values: Mapping[str, float], key: str) -> int:
+    if not values:
+        return 0
+    if key in values:
+        return int(values[key])
+    fitting = [name for name in values if name.endswith("*") and key.startswith(name[:-1])]
+    return int(values[max(fitting, key=len)]) if fitting else 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 
 from services.kernel.instant import Instant
-from services.task_scheduler.core.book import FAILURE_HASH, Book
+from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.changes import FAILURE_HASH
 from services.task_scheduler.core.dispatch import Dispatch
 from services.task_scheduler.core.event import (
     Completed,
@@ -35,6 +36,7 @@ AGENT_LOST = Failure("AGENT_LOST", "The agent did not come back in time.", True)
 LEASE_EXPIRED = Failure("LEASE_EXPIRED", "The agent did not renew its lease in time.", True)
 ATTEMPT_TIMEOUT = Failure("ATTEMPT_TIMEOUT", "The attempt ran longer than it may.", True)
 AGENT_CANCELED = Failure("AGENT_CANCELED", "The agent stopped without being asked to.", True)
+BUDGET_EXCEEDED = Failure("BUDGET_EXCEEDED", "The task has consumed its budget.", False)
 RESULT_TOO_LARGE = Failure("RESULT_TOO_LARGE", "The result is larger than 256 KiB.", False)
 
 
@@ -66,6 +68,9 @@ class Outcomes:
         task = self._held(router_id, lease, agent_id, now)
         if task is None or progress.report_seq <= task.report_seq:
             return
+        used = progress.usage
+        if used is not None and task.usage is not None:
+            used = task.usage.plus(used)
         self._book.record(
             Kind.PROGRESS,
             task,
@@ -76,6 +81,10 @@ class Outcomes:
             agent_id=agent_id,
             router_id=task.router_id,
         )
+        if used is not None and task.terms.exceeded(used):
+            # Not to be waited for: what an agent goes on consuming is lost.
+            self.fail(task, BUDGET_EXCEEDED, progress.usage, now, agent_fault=False)
+            self._orders.send(router_id, Revoke(lease, "BUDGET_EXCEEDED"))
 
     def asked(
         self, router_id: str, lease: Lease, agent_id: str, question: bytes, now: Instant
@@ -87,7 +96,7 @@ class Outcomes:
                 Kind.INPUT_REQUIRED,
                 task,
                 now,
-                Input(question),
+                Input(question, _us(now.mono_s - task.attempt_s)),
                 lease_epoch=lease.epoch,
                 attempt=task.attempt,
                 agent_id=agent_id,
@@ -241,11 +250,11 @@ class Outcomes:
         while book.resolved:
             ended, waiting = book.resolved.pop()
             for task in waiting:
-                if task.state is not State.CREATED:
+                if task.state is not State.CREATED and task.state is not State.PAUSED:
                     continue
                 if ended.state is not State.COMPLETED:
                     self.fail_dependent(task, ended.task_id, now)
-                elif task.open_dependencies:
+                elif task.open_dependencies or task.state is State.PAUSED:
                     continue
                 elif task.next_ms > now.wall_ms:
                     # Set again, since its timer may have gone off while it was blocked.
@@ -313,12 +322,8 @@ class Outcomes:
         """Return why there is no other attempt, or None when there is."""
         if not failure.retryable or task.failures > task.terms.policy.max_retries:
             return failure
-        used, terms = task.usage, task.terms
-        if used is not None and (
-            (terms.max_cost and used.cost >= terms.max_cost)
-            or (terms.max_tokens and used.input_tokens + used.output_tokens >= terms.max_tokens)
-        ):
-            return Failure("BUDGET_SPENT", f"The budget is spent; last: {failure.message}")
+        if task.usage is not None and task.terms.spent(task.usage):
+            return Failure("BUDGET_EXCEEDED", f"The budget is spent; last: {failure.message}")
         return None
 
     def _retry_later(self, task: Task, failures: int, now: Instant) -> None:

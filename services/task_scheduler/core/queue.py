@@ -1,112 +1,340 @@
-"""The one ready queue: the most urgent task that a pool of agents can do, at any depth.
+"""The one ready queue: what a pool of agents should work on next, at any depth.
 
-Tasks wait in lanes, one for each set of required capabilities and priority, in the order of the
-events that queued them. A pool is one distinct set of capabilities that connected agents have; per
-priority it keeps a heap of the lanes it can serve, ordered by their heads, so that a grant costs
-the same for ten waiting tasks as for a million, and for one requirement as for a thousand.
+A pool is one distinct set of capabilities that connected agents have. It serves, in this order: the
+highest priority; of that, the tenant that has used least (see `shares`); of that tenant's tasks,
+the earliest deadline, then the one queued first. A pool keeps heaps of lanes and of tenants and
+none of tasks, so that a grant costs the same for ten waiting tasks as for a million.
 
-Ageing: a task that has waited longer than `ageing_s` gets every fourth grant of its pool, the
-oldest first, whatever its priority. So three grants of four follow priority under any load, and
-the wait of the lowest priority is at most `ageing_s` plus four grants for each task that became
-overdue before it.
+Ageing: every fourth grant of a pool goes to the priority whose turn has waited longest, if that
+is more than `ageing_s`, and there to the oldest task of the tenant whose turn it is. So three
+grants of four follow the order above under any load, and a task waits at most `ageing_s`, then four
+grants for each task that was queued before it in a priority below the highest; where several
+tenants wait in its priority, each gets these grants by its share.
+
+A lane that may not run (paused, or under a full concurrency key) is taken out of a pool's heaps
+when it surfaces, and offered again when what held it up is over.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, heapreplace
 
+from services.task_scheduler.core.lane import ConcurrencyKey, Lane, LaneKey, Rank, Requirement
+from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.pauses import Pauses
+from services.task_scheduler.core.pool import Line, Pool
+from services.task_scheduler.core.shares import Shares
 from services.task_scheduler.core.task import Task
 
-PRIORITIES = 10
 AGEING_SHARE = 4
 """One grant in this many goes to the oldest overdue task."""
-STALE_LEN_MIN = 64
-
-Entry = tuple[int, Task]
-Lane = deque[Entry]
-
-
-class Requirement:
-    """A set of capabilities that some tasks need, with the tasks that wait for it."""
-
-    __slots__ = ("capabilities", "key", "lanes", "number", "pools", "stale", "tasks", "waiting")
-
-    def __init__(self, number: int, key: tuple[str, ...]) -> None:
-        self.number = number
-        self.key = key
-        self.capabilities = frozenset(key)
-        self.lanes: list[Lane | None] = [None] * PRIORITIES
-        self.waiting = [0] * PRIORITIES
-        self.stale = 0
-        self.pools: list[Pool] = []
-        self.tasks = 0
-        """Tasks in memory that refer to it."""
-
-
-class Pool:
-    """A distinct set of capabilities that connected agents have."""
-
-    __slots__ = ("capabilities", "classes", "grants", "heads", "listed", "mask", "members")
-
-    def __init__(self, capabilities: frozenset[str]) -> None:
-        self.capabilities = capabilities
-        self.classes = 0
-        """Capability classes of routers that share it."""
-        self.members = 0
-        """Agents that have it."""
-        self.grants = 0
-        self.mask = 0
-        """Bit p says that a lane of priority p may have a task."""
-        # (number of the head, number of the requirement, requirement); corrected when it surfaces.
-        self.heads: list[list[tuple[int, int, Requirement]]] = [[] for _ in range(PRIORITIES)]
-        self.listed: list[set[int]] = [set() for _ in range(PRIORITIES)]
-
-    def offer(self, priority: int, place: int, requirement: Requirement, *, first: bool) -> None:
-        """List a lane; again when it got a new first task."""
-        listed = self.listed[priority]
-        if first or requirement.number not in listed:
-            listed.add(requirement.number)
-            heappush(self.heads[priority], (place, requirement.number, requirement))
-            self.mask |= 1 << priority
+IDLE_LEN_MAX = 1_024
+"""Lanes beyond which one without tasks is forgotten at once."""
 
 
 class ReadyQueue:
-    """All tasks in state QUEUED."""
+    """All tasks in state QUEUED, and what holds some of them up."""
 
-    __slots__ = ("_ageing_s", "_pools", "_requirements", "_serial")
+    __slots__ = (
+        "_lanes",
+        "_limits",
+        "_pools",
+        "_requirements",
+        "_serial",
+        "keys",
+        "pauses",
+        "shares",
+    )
 
-    def __init__(self, ageing_s: float = 60.0) -> None:
-        self._ageing_s = ageing_s
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lanes: dict[LaneKey, Lane] = {}
         self._requirements: dict[tuple[str, ...], Requirement] = {}
         self._pools: dict[frozenset[str], Pool] = {}
         self._serial = 0
+        self.keys: dict[tuple[str, str], ConcurrencyKey] = {}
+        """Concurrency keys of open tasks, by tenant and name."""
+        self.shares = Shares(limits.tenant_weights)
+        self.pauses = Pauses()
 
     def __len__(self) -> int:
-        return sum(sum(requirement.waiting) for requirement in self._requirements.values())
+        return sum(lane.waiting for lane in self._lanes.values())
 
-    def require(self, capabilities: tuple[str, ...]) -> Requirement:
-        """Return the record of a requirement, sorted and without repeats, for one more task."""
-        requirement = self._requirements.get(capabilities)
-        if requirement is None:
-            self._serial += 1
-            requirement = Requirement(self._serial, capabilities)
-            self._requirements[capabilities] = requirement
-            needed = requirement.capabilities
-            requirement.pools = [p for p in self._pools.values() if needed <= p.capabilities]
-        requirement.tasks += 1
-        return requirement
+    # --- Lanes -----------------------------------------------------------------------------
 
-    def release(self, requirement: Requirement) -> None:
-        """Forget one task of a requirement, and the requirement with the last."""
-        requirement.tasks -= 1
-        if not requirement.tasks:
-            del self._requirements[requirement.key]
+    def enter(self, key: LaneKey) -> Lane:
+        """Return the lane for one more open task."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = self._new_lane(key)
+        lane.tasks += 1
+        lane.share.tenant.open_tasks += 1
+        return lane
+
+    def leave(self, lane: Lane) -> None:
+        """Let an open task of a lane end."""
+        lane.tasks -= 1
+        lane.share.tenant.open_tasks -= 1
+        if not lane.tasks and (lane.bounds or len(self._lanes) > IDLE_LEN_MAX):
+            self._forget(lane)
+
+    def lanes(self) -> Iterable[Lane]:
+        """Return all lanes."""
+        return self._lanes.values()
 
     def requirements(self) -> Iterable[Requirement]:
-        """Return what tasks in memory need."""
+        """Return what open tasks need, or needed a short while ago."""
         return self._requirements.values()
+
+    def _new_lane(self, key: LaneKey) -> Lane:
+        requirement = self._requirements.get(key.needs)
+        if requirement is None:
+            requirement = self._new_requirement(key.needs)
+        tenant = self.shares.tenant(key.tenant)
+        for name in self.shares.take_forgotten():
+            for idle in [lane for lane in self._lanes.values() if lane.key.tenant == name]:
+                self._forget(idle)
+        self._serial += 1
+        bounds = tuple(
+            (self._key(name, key.tenant), self._limit(name, key.concurrency_limit))
+            for name in key.concurrency_keys
+        )
+        share = self.shares.share(tenant, key.priority)
+        lane = Lane(self._serial, key, requirement, share, bounds)
+        lane.paused = self.pauses.hold(key.tenant, key.task_type)
+        for concurrency_key, limit in bounds:
+            concurrency_key.lanes += 1
+            concurrency_key.limit = limit
+        requirement.lanes[lane.number] = lane
+        return lane
+
+    def _new_requirement(self, needs: tuple[str, ...]) -> Requirement:
+        self._serial += 1
+        requirement = self._requirements[needs] = Requirement(self._serial, needs)
+        requirement.pools = [
+            pool for pool in self._pools.values() if requirement.capabilities <= pool.capabilities
+        ]
+        return requirement
+
+    def _forget(self, lane: Lane) -> None:
+        del self._lanes[lane.key]
+        requirement = lane.requirement
+        del requirement.lanes[lane.number]
+        if not requirement.lanes:
+            del self._requirements[requirement.key]
+        for key, _ in lane.bounds:
+            key.lanes -= 1
+            if not key.lanes:
+                del self.keys[key.tenant, key.name]
+
+    def _key(self, name: str, tenant: str) -> ConcurrencyKey:
+        owner = "" if self._limits.shared_limit(name) else tenant
+        key = self.keys.get((owner, name))
+        if key is None:
+            key = self.keys[owner, name] = ConcurrencyKey(name, owner)
+        return key
+
+    def _limit(self, name: str, asked: int) -> int:
+        limits = self._limits
+        return limits.shared_limit(name) or limits.concurrency_limit(name) or asked or 1
+
+    # --- What waits ------------------------------------------------------------------------
+
+    def push(self, task: Task) -> None:
+        """Let a task wait at the place of the event that queued it."""
+        lane = task.lane
+        assert lane is not None
+        lane.share.arrive()
+        first = lane.push(task)
+        for key, _ in lane.bounds:
+            key.waiting += 1
+        if first:
+            for pool in lane.requirement.pools:
+                pool.offer(lane, first=True)
+
+    def remove(self, task: Task) -> None:
+        """Take a task out that was not popped."""
+        lane = task.lane
+        assert lane is not None
+        lane.remove(task)
+        self._left(lane)
+
+    def pop(self, pool: Pool, now_s: float) -> Task | None:
+        """Take the task that the pool should work on next."""
+        if not pool.mask:
+            return None
+        pool.grants += 1
+        task = None
+        if pool.grants % AGEING_SHARE == 0:
+            task = self._overdue(pool, now_s)
+        while task is None:
+            if not pool.mask:
+                return None
+            turn = self._turn(pool, pool.mask.bit_length() - 1)
+            task = turn[1] if turn is not None else None
+        lane = task.lane
+        assert lane is not None
+        lane.take(task)
+        self._left(lane)
+        return task
+
+    def _left(self, lane: Lane) -> None:
+        lane.share.waiting -= 1
+        for key, _ in lane.bounds:
+            key.waiting -= 1
+
+    def _turn(self, pool: Pool, priority: int) -> tuple[Line, Task] | None:
+        """Return the tenant whose turn it is, with the first of its tasks that may run."""
+        turns = pool.turns[priority]
+        while turns:
+            passed_s, name, line = turns[0]
+            share = line.share
+            if passed_s < share.passed_s:
+                # Somebody else may have passed less by now.
+                heapreplace(turns, (share.passed_s, name, line))
+                continue
+            task = self._first_of(line)
+            if task is not None:
+                return line, task
+            heappop(turns)
+            line.listed = False
+            if len(pool.lines) > IDLE_LEN_MAX:
+                del pool.lines[share]
+        pool.mask &= ~(1 << priority)
+        return None
+
+    def _first_of(self, line: Line) -> Task | None:
+        heads = line.heads
+        while heads:
+            deadline_ms, place, number, lane = heads[0]
+            head = lane.head()
+            if head is None or self._held_up(lane):
+                heappop(heads)
+                line.lanes.discard(number)
+                self._pass_on(lane)
+            elif head[0] != deadline_ms or head[1] != place:
+                heapreplace(heads, (head[0], head[1], number, lane))
+            else:
+                return head[2]
+        return None
+
+    def _oldest_of(self, line: Line) -> Task | None:
+        elders = line.elders
+        while elders:
+            place, number, lane = elders[0]
+            oldest = lane.oldest()
+            if oldest is None or self._held_up(lane):
+                heappop(elders)
+                line.aged.discard(number)
+                self._pass_on(lane)
+            elif oldest[0] != place:
+                heapreplace(elders, (oldest[0], number, lane))
+            else:
+                return oldest[1]
+        return None
+
+    def _overdue(self, pool: Pool, now_s: float) -> Task | None:
+        """Return the task that has waited longest of those whose turn it is, if that is too long.
+
+        Whose turn it is counts, not who is oldest: in a queue in which all wait too long, a tenant
+        with the oldest tasks would get more than its share.
+        """
+        overdue: Task | None = None
+        for priority in range(pool.mask.bit_length()):
+            turn = self._turn(pool, priority) if pool.mask >> priority & 1 else None
+            task = self._oldest_of(turn[0]) if turn is not None else None
+            if task is not None and (overdue is None or task.place < overdue.place):
+                overdue = task
+        if overdue is None or now_s - overdue.queued_s <= self._limits.ageing_s:
+            return None
+        return overdue
+
+    # --- What may not run ------------------------------------------------------------------
+
+    def review_pauses(self) -> None:
+        """Hold up the lanes that are paused now, and let the others go on."""
+        for lane in self._lanes.values():
+            paused = self.pauses.hold(lane.key.tenant, lane.key.task_type)
+            if lane.paused and not paused:
+                lane.paused = False
+                self._offer(lane)
+            lane.paused = paused
+
+    def hold(self, lane: Lane) -> None:
+        """Count a task of the lane as running under its keys."""
+        for key, _ in lane.bounds:
+            key.running += 1
+
+    def free(self, lane: Lane) -> None:
+        """Count it no more, and let others have its place."""
+        for key, _ in lane.bounds:
+            key.running -= 1
+        for key, _ in lane.bounds:
+            self._release(key)
+
+    def _held_up(self, lane: Lane) -> bool:
+        """Whether a lane may not run; one that waits for a key is noted there."""
+        if lane.paused:
+            return True
+        if not lane.bounds:
+            return False
+        key = lane.full()
+        if key is None:
+            return False
+        self._block(lane, key)
+        return True
+
+    def _block(self, lane: Lane, key: ConcurrencyKey) -> None:
+        head = lane.head()
+        if head is not None:
+            lane.blocked_on = key
+            limit = next(limit for bound, limit in lane.bounds if bound is key)
+            heap = key.blocked.setdefault((limit, lane.requirement.number), [])
+            heappush(heap, (lane.rank(head), lane))
+
+    def _pass_on(self, lane: Lane) -> None:
+        """Offer free places that a lane does not take to those that wait for them."""
+        for key, limit in lane.bounds:
+            if key.blocked and key.running < limit:
+                self._release(key)
+
+    def _release(self, key: ConcurrencyKey) -> None:
+        """Let one lane go on for each set of needs: whose agents are free is not known here."""
+        for (limit, number), heap in list(key.blocked.items()):
+            if key.running < limit:
+                lane = self._best(key, heap)
+                if lane is not None:
+                    lane.blocked_on = None
+                    self._offer(lane)
+            if not heap:
+                del key.blocked[limit, number]
+
+    def _best(self, key: ConcurrencyKey, heap: list[tuple[Rank, Lane]]) -> Lane | None:
+        while heap:
+            rank, lane = heap[0]
+            head = lane.head()
+            if lane.blocked_on is not key or head is None or lane.paused:
+                heappop(heap)
+                if lane.blocked_on is key:
+                    lane.blocked_on = None
+                continue
+            other = lane.full()
+            if other is not None:
+                heappop(heap)
+                self._block(lane, other)
+            elif rank < lane.rank(head):
+                heapreplace(heap, (lane.rank(head), lane))
+            else:
+                heappop(heap)
+                return lane
+        return None
+
+    def _offer(self, lane: Lane) -> None:
+        for pool in lane.requirement.pools:
+            pool.offer(lane, first=False)
+
+    # --- Pools -----------------------------------------------------------------------------
 
     def pool(self, capabilities: frozenset[str]) -> Pool:
         """Return the pool with exactly these capabilities, made when it is new."""
@@ -116,7 +344,8 @@ class ReadyQueue:
             for requirement in self._requirements.values():
                 if requirement.capabilities <= capabilities:
                     requirement.pools.append(pool)
-                    self._offer_all(pool, requirement)
+                    for lane in requirement.lanes.values():
+                        pool.offer(lane, first=False)
         return pool
 
     def drop(self, pool: Pool) -> None:
@@ -130,121 +359,20 @@ class ReadyQueue:
         """Whether some connected agent has all of these capabilities."""
         return any(p.members and capabilities <= p.capabilities for p in self._pools.values())
 
-    def push(self, task: Task) -> None:
-        """Let a task wait at the place of the event that queued it."""
-        place, priority = task.queued_seq, task.terms.priority
-        requirement = task.requirement
-        lane = requirement.lanes[priority]
-        if lane is None:
-            lane = requirement.lanes[priority] = deque()
-        first = not lane or place < lane[0][0]
-        if not lane or place > lane[-1][0]:
-            lane.append((place, task))
-        elif first:
-            lane.appendleft((place, task))
-        else:
-            # A hand-back: its place is near the front, behind others that came back before it.
-            index = next(i for i, entry in enumerate(lane) if entry[0] >= place)
-            lane.insert(index, (place, task))
-        task.place = place
-        requirement.waiting[priority] += 1
-        if first:
-            for pool in requirement.pools:
-                pool.offer(priority, place, requirement, first=len(lane) > 1)
-
-    def remove(self, task: Task) -> None:
-        """Take a task out that was not popped; its entry goes when it surfaces."""
-        requirement, priority = task.requirement, task.terms.priority
-        task.place = 0
-        requirement.waiting[priority] -= 1
-        requirement.stale += 1
-        if requirement.stale > STALE_LEN_MIN and requirement.stale > sum(requirement.waiting):
-            for band, lane in enumerate(requirement.lanes):
-                if lane:
-                    kept = deque(entry for entry in lane if entry[1].place == entry[0])
-                    requirement.lanes[band] = kept
-            requirement.stale = 0
-
-    def pop(self, pool: Pool, now_s: float) -> Task | None:
-        """Take the task that the pool should work on next."""
-        if not pool.mask:
-            return None
-        pool.grants += 1
-        if pool.grants % AGEING_SHARE == 0:
-            oldest = self._oldest(pool)
-            if oldest is not None and now_s - oldest[1] > self._ageing_s:
-                return self._take(pool, oldest[2])
-        while pool.mask:
-            band = pool.mask.bit_length() - 1
-            if self._head(pool, band) is not None:
-                return self._take(pool, band)
-        return None
-
-    def oldest_age(self, priority: int, now_s: float) -> float:
-        """Return how long the oldest task of a priority has waited; 0 when none waits."""
-        starts = [
-            entry[1].queued_s
-            for requirement in self._requirements.values()
-            if requirement.waiting[priority]
-            for entry in _valid(requirement.lanes[priority] or ())
-        ]
-        return max(0.0, now_s - min(starts)) if starts else 0.0
+    # --- For people and checks -------------------------------------------------------------
 
     def waiting(self) -> Iterator[Task]:
-        """Return what waits, by priority, requirement and order; for tests and checks."""
-        for priority in reversed(range(PRIORITIES)):
-            for requirement in self._requirements.values():
-                for place, task in requirement.lanes[priority] or ():
-                    if task.place == place:
-                        yield task
+        """Return what waits, by priority and lane, in the order in which it goes."""
+        for lane in sorted(self._lanes.values(), key=lambda lane: (-lane.key.priority, lane.key)):
+            yield from lane
 
-    def _oldest(self, pool: Pool) -> tuple[int, float, int] | None:
-        """Return (place, since, band) of the task that has waited longest."""
-        best: tuple[int, float, int] | None = None
-        for band in range(PRIORITIES):
-            if pool.mask >> band & 1:
-                entry = self._head(pool, band)
-                if entry is not None and (best is None or entry[0] < best[0]):
-                    best = (entry[0], entry[1].queued_s, band)
-        return best
-
-    def _head(self, pool: Pool, band: int) -> Entry | None:
-        """Return the first task of a band, correcting its heap on the way."""
-        heap = pool.heads[band]
-        while heap:
-            place, number, requirement = heap[0]
-            lane = requirement.lanes[band]
-            while lane and lane[0][1].place != lane[0][0]:
-                lane.popleft()
-                requirement.stale -= 1
-            if not lane:
-                heappop(heap)
-                pool.listed[band].discard(number)
-            elif lane[0][0] != place:
-                heapreplace(heap, (lane[0][0], number, requirement))
-            else:
-                return lane[0]
-        pool.mask &= ~(1 << band)
-        return None
-
-    def _take(self, pool: Pool, band: int) -> Task:
-        requirement = pool.heads[band][0][2]
-        lane = requirement.lanes[band]
-        assert lane
-        _, task = lane.popleft()
-        task.place = 0
-        requirement.waiting[band] -= 1
-        return task
-
-    def _offer_all(self, pool: Pool, requirement: Requirement) -> None:
-        for priority, lane in enumerate(requirement.lanes):
-            if lane:
-                pool.offer(priority, lane[0][0], requirement, first=False)
-
-
-def _valid(lane: Iterable[Entry]) -> Iterator[Entry]:
-    """Return the first entry of a lane that still waits."""
-    for entry in lane:
-        if entry[1].place == entry[0]:
-            yield entry
-            return
+    def ages(self, now_s: float) -> dict[int, tuple[int, float]]:
+        """Return, by priority, how many wait and how long the oldest of them has waited."""
+        found: dict[int, tuple[int, float]] = {}
+        for lane in self._lanes.values():
+            oldest = lane.oldest()
+            if oldest is not None:
+                count, age_s = found.get(lane.key.priority, (0, 0.0))
+                age_s = max(age_s, now_s - oldest[1].queued_s)
+                found[lane.key.priority] = (count + lane.waiting, age_s)
+        return found

@@ -17,6 +17,7 @@ from services.task_scheduler.core.event import Event
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Order, Orders
 from services.task_scheduler.core.outcome import Outcomes
+from services.task_scheduler.core.recurrence import Calendar, Recurrence
 from services.task_scheduler.core.retry import Draw
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Task
@@ -35,13 +36,21 @@ class Step(NamedTuple):
 class Scheduler:
     """All decisions about tasks of one partition."""
 
-    def __init__(self, limits: Limits, draw: Draw, partition: int = 0) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        draw: Draw,
+        partition: int = 0,
+        *,
+        calendar: Calendar = lambda cron, zone, wall_ms: 0,
+    ) -> None:
         self.book = Book(limits, partition)
         self.orders = Orders()
         self.dispatch = Dispatch(self.book, self.orders)
         self.outcomes = Outcomes(self.book, self.orders, self.dispatch, draw)
         self.control = Control(self.book, self.orders, self.outcomes)
         self.admission = Admission(self.book, self.outcomes)
+        self.recurrence = Recurrence(self.book, self.admission, self.control, calendar, draw)
         self.more = False
         """Whether the last step had no room for every grant that was possible."""
 
@@ -57,6 +66,7 @@ class Scheduler:
         self.book.begin_epoch(now)
         self.dispatch.restart(now)
         self.outcomes.follow_up(now)
+        self.recurrence.start()
 
     def tick(self, now: Instant) -> None:
         """Do what time demands: retries, delayed starts, deadlines, timeouts, run-out leases."""
@@ -69,6 +79,7 @@ class Scheduler:
                 self.outcomes.time_out(task, now)
             else:
                 self._due(task, now)
+        self.recurrence.tick(now)
         self.book.requests.forget(now.wall_ms)
         self.book.evict()
 
@@ -79,7 +90,8 @@ class Scheduler:
         return Step(events, self.orders.take())
 
     def _due(self, task: Task, now: Instant) -> None:
-        if task.state is State.CREATED and task.open_dependencies:
-            # Its time has come, the tasks it depends on have not: `follow_up` queues it.
+        if task.state is State.PAUSED or task.open_dependencies:
+            # Its time has come, the tasks it depends on have not, or it is held: it is queued when
+            # that is over.
             return
         self.book.record(Kind.QUEUED, task, now)

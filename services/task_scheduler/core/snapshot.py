@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
@@ -16,8 +17,18 @@ from typing import Any
 from services.kernel.errors import FailedPrecondition
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import Created, Failure, Terms, Usage
-from services.task_scheduler.core.queue import Requirement
+from services.task_scheduler.core.event import (
+    FROM_CLIENT,
+    CatchUp,
+    Created,
+    Failure,
+    Origin,
+    Overlap,
+    Plan,
+    Terms,
+    Usage,
+)
+from services.task_scheduler.core.pauses import Pause, Scope
 from services.task_scheduler.core.requests import Seen
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import LEASED, State
@@ -37,15 +48,13 @@ Row = tuple[Any, ...]
 _DERIVED = frozenset(
     {
         *("attempt_s", "created_s", "queued_s", "renewed_s"),  # this process's clock
-        *("open_dependencies", "place", "requirement"),
+        *("lane", "place"),
     }
 )
 _STORED = tuple(name for name in Task.__slots__ if name not in _DERIVED)
-_NAMES = (*_STORED, "needs")
-_read = attrgetter(*_STORED, "requirement.key")
+_read = attrgetter(*_STORED)
 _read_attempt = attrgetter(*Attempt.__slots__)
-_PLACE = {name: place for place, name in enumerate(_NAMES)}
-_ATTEMPTS = _PLACE["attempts"]
+_ATTEMPTS = _STORED.index("attempts")
 
 
 class Picture:
@@ -61,6 +70,10 @@ class Picture:
             "lease_epoch": book.lease_epoch,
             "last_id": book.ids.last,
             "sticky": dict(book.sticky),
+            "shares": book.queue.shares.plain(),
+            "pauses": [_plain(pause) for pause in book.queue.pauses],
+            "lineages": book.lineages.plain(),
+            "schedules": [{**row, "plan": _plain(row["plan"])} for row in book.schedules.plain()],
             "tasks": len(book.tasks),
             "attempt": Attempt.__slots__,
         }
@@ -112,10 +125,10 @@ def _columns(rows: Sequence[Row]) -> Plain:
     same: Plain = {}
     each: Plain = {}
     tables: Plain = {}
-    for name, column in zip(_NAMES, zip(*rows, strict=True), strict=True):
+    for name, column in zip(_STORED, zip(*rows, strict=True), strict=True):
         if column.count(column[0]) == len(column):
             same[name] = _plain(column[0])
-        elif name in ("terms", "needs"):
+        elif name in _SHARED:
             # Few different ones, and hard to copy: stored once each.
             numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
             tables[name] = [_plain(value) for value in numbers]
@@ -127,9 +140,16 @@ def _columns(rows: Sequence[Row]) -> Plain:
     return {"same": same, "each": each, "tables": tables, "len": len(rows)}
 
 
+_SHARED = frozenset({"terms", "needs", "origin"})
+"""Columns with few different values."""
 _RICH = frozenset({"state", "failure", "usage", "attempts"})
 """Columns whose values may hold other types than plain ones."""
 _FIELDS: dict[type, tuple[str, ...]] = {
+    Created: Created._fields,
+    Origin: Origin._fields,
+    Pause: Pause._fields,
+    Plan: Plan._fields,
+    Scope: Scope._fields,
     Terms: Terms._fields,
     RetryPolicy: RetryPolicy._fields,
     Failure: Failure._fields,
@@ -142,7 +162,7 @@ def _plain(value: Any) -> Any:
     fields = _FIELDS.get(type(value))
     if fields is not None:
         return {name: _plain(part) for name, part in zip(fields, value, strict=True)}
-    if isinstance(value, State):
+    if isinstance(value, IntEnum):
         return int(value)
     return tuple(map(_plain, value)) if type(value) is tuple else value
 
@@ -161,6 +181,9 @@ class Restoring:
         self._attempt_new: list[str] = []
         self._tasks: list[Task] = []
         self._expected = 0
+        self._needs: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shares: Plain | None = None
+        self._lineages: dict[str, int] = {}
 
     def add(self, part: Plain) -> None:
         """Take the next part.
@@ -187,12 +210,20 @@ class Restoring:
         self._ended([task for task in tasks if task.ended])
         live = [task for task in tasks if not task.ended]
         book.open_bytes = sum(task.size_bytes for task in live)
+        for task in live:
+            task.lane = book.queue.enter(task.lane_key)
         for task in sorted((t for t in live if t.state in LEASED), key=attrgetter("lease_epoch")):
             book.leases[task.lease_epoch] = task
+            assert task.lane is not None
+            book.queue.hold(task.lane)
         for task in sorted((t for t in live if t.state is State.QUEUED), key=_queued_seq):
             book.queue.push(task)
+        if self._shares is not None:
+            book.queue.shares.restore(self._shares)
         for task in live:
             self._wait(task)
+        children = (task for task in live if task.origin.parent_task_id)
+        book.lineages.restore(self._lineages, children)
 
     def _begin(self, head: Plain) -> None:
         if head["version"] > VERSION:
@@ -206,6 +237,16 @@ class Restoring:
         book.lease_epoch = head["lease_epoch"]
         book.ids.seen(head["last_id"])
         book.sticky.update(head["sticky"])
+        if "shares" in head:
+            self._shares = head["shares"]
+            book.queue.shares.restore(head["shares"])
+            for pause in head["pauses"]:
+                scope = _record(Scope, pause["scope"])
+                book.queue.pauses.add(_record(Pause, {**pause, "scope": scope}))
+            self._lineages = head["lineages"]
+            book.schedules.restore(
+                {**row, "plan": self._load_plan(row["plan"])} for row in head["schedules"]
+            )
         self._expected = head["tasks"]
         self._attempt_setters = [_SET_ATTEMPT.get(name, _ignore) for name in head["attempt"]]
         self._attempt_new = [name for name in Attempt.__slots__ if name not in head["attempt"]]
@@ -213,12 +254,8 @@ class Restoring:
     def _add_tasks(self, part: Plain) -> None:
         count = part["len"]
         tasks = list(map(Task.__new__, repeat(Task, count)))
-        for name in (*_STORED, "needs"):
-            values = self._values(name, part)
-            if name == "needs":
-                self._require(tasks, values)
-            else:
-                _each(_SET[name], tasks, values)
+        for name in _STORED:
+            _each(_SET[name], tasks, self._values(name, part))
         for name, value in _FRESH.items():
             _each(_SET[name], tasks, repeat(value))
         for name, source in (("created_s", "created_ms"), ("queued_s", "queued_ms")):
@@ -246,7 +283,21 @@ class Restoring:
         return State(value)
 
     def _load_needs(self, value: Sequence[str]) -> tuple[str, ...]:
-        return tuple(value)
+        needs = tuple(value)
+        return self._needs.setdefault(needs, needs)
+
+    def _load_origin(self, value: Plain) -> Origin:
+        origin: Origin = _record(Origin, value)
+        return FROM_CLIENT if origin == FROM_CLIENT else origin
+
+    def _load_plan(self, value: Plain) -> Plan:
+        task = dict(value["task"])
+        task["terms"] = self._load_terms(task["terms"])
+        task["origin"] = self._load_origin(task["origin"])
+        overlap, catch_up = Overlap(value["overlap"]), CatchUp(value["catch_up"])
+        changed = {"task": _record(Created, task), "overlap": overlap, "catch_up": catch_up}
+        plan: Plan = _record(Plan, {**value, **changed})
+        return plan
 
     def _load_failure(self, value: Plain | None) -> Failure | None:
         return None if value is None else _record(Failure, value)
@@ -277,16 +328,6 @@ class Restoring:
             found = self._terms[key] = _record(Terms, value)
         return found
 
-    def _require(self, tasks: Sequence[Task], needs: Iterable[tuple[str, ...]]) -> None:
-        requirements: dict[tuple[str, ...], Requirement] = {}
-        for task, key in zip(tasks, needs, strict=False):
-            known = requirements.get(key)
-            if known is None:
-                known = requirements[key] = self._book.queue.require(key)
-            else:
-                known.tasks += 1
-            task.requirement = known
-
     def _time(self, wall_ms: int) -> float:
         return self._zero_s + wall_ms / 1000
 
@@ -311,7 +352,8 @@ class Restoring:
         if task.state is State.RUNNING and terms.attempt_timeout_ms:
             due_s = task.attempt_s + terms.attempt_timeout_ms / 1000
             book.timers.set(due_s, task, Purpose.ATTEMPT, task.lease_epoch)
-        if task.depends_on and task.state is State.CREATED:
+        if task.open_dependencies:
+            task.open_dependencies = 0
             book.wait_for_others(task)
 
 
@@ -339,13 +381,10 @@ _first_attempt = Attempt(0, 0, "", 0, b"")
 _blank = Task(
     "",
     Created("", "", (), Terms(), (), b"", b"", "", "", "", "", b""),
-    Requirement(0, ()),
     seq=0,
     wall_ms=0,
     mono_s=0.0,
 )
-_FIRST: Plain = {**{name: getattr(_blank, name) for name in _STORED}, "needs": ()}
+_FIRST: Plain = {name: getattr(_blank, name) for name in _STORED}
 """What a field has that a snapshot does not know."""
-_FRESH: Plain = {
-    name: getattr(_blank, name) for name in _DERIVED - {"created_s", "queued_s", "requirement"}
-}
+_FRESH: Plain = {name: getattr(_blank, name) for name in _DERIVED - {"created_s", "queued_s"}}

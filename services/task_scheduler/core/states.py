@@ -14,7 +14,7 @@ class State(IntEnum):
 
     NEW = 0
     CREATED = 1
-    """Accepted; waits for its time (shown as DELAYED) or for other tasks (shown as BLOCKED)."""
+    """Waits for its time (shown as DELAYED) or for other tasks (shown as BLOCKED)."""
     QUEUED = 3
     ASSIGNED = 4
     RUNNING = 5
@@ -25,6 +25,7 @@ class State(IntEnum):
     CANCELED = 10
     EXPIRED = 11
     REJECTED = 12
+    PAUSED = 13
 
 
 class Kind(IntEnum):
@@ -47,7 +48,15 @@ class Kind(IntEnum):
     REJECTED = 15
     REQUEUED = 16
     EPOCH_BEGUN = 17
-    """A fact about the log, not about a task: no state has it."""
+    PAUSED = 18
+    RESUMED = 19
+    QUEUE_PAUSED = 20
+    QUEUE_RESUMED = 21
+    SCHEDULE_CREATED = 22
+    SCHEDULE_DELETED = 23
+    SCHEDULE_PAUSED = 24
+    SCHEDULE_RESUMED = 25
+    SCHEDULE_FIRED = 26
 
 
 TABLE: dict[tuple[State, Kind], State] = {
@@ -80,7 +89,19 @@ TABLE: dict[tuple[State, Kind], State] = {
     (State.RETRY_WAIT, Kind.CANCELED): State.CANCELED,
     (State.RETRY_WAIT, Kind.EXPIRED): State.EXPIRED,
     (State.FAILED, Kind.REQUEUED): State.QUEUED,
+    (State.CREATED, Kind.PAUSED): State.PAUSED,
+    (State.QUEUED, Kind.PAUSED): State.PAUSED,
+    (State.ASSIGNED, Kind.PAUSED): State.PAUSED,
+    (State.RUNNING, Kind.PAUSED): State.PAUSED,
+    (State.RETRY_WAIT, Kind.PAUSED): State.PAUSED,
+    (State.PAUSED, Kind.RESUMED): State.CREATED,
+    (State.PAUSED, Kind.FAILED): State.FAILED,
+    (State.PAUSED, Kind.CANCELED): State.CANCELED,
+    (State.PAUSED, Kind.EXPIRED): State.EXPIRED,
 }
+
+PAUSABLE = frozenset(state for state, kind in TABLE if kind is Kind.PAUSED)
+"""States in which a task can be paused: all in which it waits for no answer and has not ended."""
 
 TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.EXPIRED, State.REJECTED})
 """States without a future, but for a dead letter that is revived."""
@@ -89,6 +110,20 @@ TERMINAL_KINDS = frozenset(
     {Kind.COMPLETED, Kind.FAILED, Kind.CANCELED, Kind.EXPIRED, Kind.REJECTED}
 )
 """Events that end a task."""
+
+TASKLESS = frozenset(
+    {
+        Kind.EPOCH_BEGUN,
+        Kind.QUEUE_PAUSED,
+        Kind.QUEUE_RESUMED,
+        Kind.SCHEDULE_CREATED,
+        Kind.SCHEDULE_DELETED,
+        Kind.SCHEDULE_PAUSED,
+        Kind.SCHEDULE_RESUMED,
+        Kind.SCHEDULE_FIRED,
+    }
+)
+"""Events about the log, the queue or a schedule: no state has them."""
 
 LEASED = frozenset({State.ASSIGNED, State.RUNNING})
 """States in which a lease is live."""

@@ -5,13 +5,11 @@ A million of them wait at once, so it has slots, shares what is equal and keeps 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from services.task_scheduler.core.event import Created, Failure, Terms, Usage
+from services.task_scheduler.core.lane import Lane, LaneKey
 from services.task_scheduler.core.states import LEASED, TERMINAL, State
-
-if TYPE_CHECKING:
-    from services.task_scheduler.core.queue import Requirement
 
 ATTEMPTS_LEN_MAX = 128
 """Attempts kept for explanation; a policy allows 101, so only revived dead letters lose any."""
@@ -69,6 +67,7 @@ class Task:
         "attempt",
         "attempt_s",
         "attempts",
+        "charged_s",
         "checkpoint",
         "created_ms",
         "created_s",
@@ -83,11 +82,14 @@ class Task:
         "head",
         "input",
         "input_request",
+        "lane",
         "last_seq",
         "lease_epoch",
         "message",
+        "needs",
         "next_ms",
         "open_dependencies",
+        "origin",
         "payload",
         "place",
         "principal",
@@ -97,7 +99,6 @@ class Task:
         "renewed_s",
         "report_seq",
         "request_id",
-        "requirement",
         "result",
         "router_id",
         "settled_epoch",
@@ -117,7 +118,6 @@ class Task:
         self,
         task_id: str,
         created: Created,
-        requirement: Requirement,
         *,
         seq: int,
         wall_ms: int,
@@ -129,12 +129,15 @@ class Task:
         self.principal = created.principal
         self.submitter_id = created.submitter_id
         self.traceparent = created.traceparent
-        self.requirement = requirement
+        self.needs = created.capabilities
+        self.lane: Lane | None = None
+        """Where it waits when it is ready; until it ends."""
         self.terms: Terms = created.terms
         self.depends_on = created.depends_on
         self.head = created.head
         self.payload = created.payload
         self.request_id = created.request_id
+        self.origin = created.origin
         self.state = State.NEW
         self.created_ms = wall_ms
         self.created_s = mono_s
@@ -159,6 +162,8 @@ class Task:
         self.queued_seq = 0
         self.queued_ms = 0
         self.queued_s = 0.0
+        self.charged_s = 0.0
+        """Agent-seconds its tenant was charged with for its lease."""
 
     def _reset_attempts(self) -> None:
         self.attempt = 0
@@ -185,6 +190,19 @@ class Task:
     def ended(self) -> bool:
         """Whether it has a terminal state."""
         return self.state in TERMINAL
+
+    @property
+    def lane_key(self) -> LaneKey:
+        """What it has in common with the tasks of its lane."""
+        terms = self.terms
+        return LaneKey(
+            self.needs,
+            terms.priority,
+            self.tenant,
+            self.task_type,
+            terms.concurrency_keys,
+            terms.concurrency_limit,
+        )
 
     @property
     def shown_state(self) -> int:

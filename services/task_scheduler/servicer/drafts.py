@@ -25,6 +25,7 @@ from services.task_scheduler.ports import Codec
 
 KEY_LEN_MAX = 128
 CONCURRENCY_KEYS_LEN_MAX = 4
+CONCURRENCY_LIMIT_MAX = 1_000_000
 MAX_RETRIES_MAX = 100
 NOT_BEFORE_S_MAX = 366 * 24 * 3600.0
 PRIORITY = 5
@@ -107,6 +108,31 @@ class Drafter:
         checker.done()
         return Drafts(drafts, roots)
 
+    def recurring(self, spec: TaskSpec, own_key: str, principal: Principal, now_ms: int) -> Draft:
+        """Return the draft of a schedule's task, which is spoiled by it.
+
+        Args:
+            spec: The task.
+            own_key: A concurrency key that it gets beside its own; empty = none.
+            principal: Who asks for it.
+            now_ms: The time.
+
+        Raises:
+            InvalidArgument: As `drafts`, as if it were the only one of a batch.
+            PermissionDenied: As `drafts`.
+        """
+        asked = TaskSpec()
+        asked.CopyFrom(spec)
+        drafts = self.drafts([asked], "", principal, now_ms).drafts
+        if own_key:
+            asked.CopyFrom(spec)
+            asked.tenant = drafts[0].created.tenant
+            asked.concurrency_keys.append(own_key)
+            self._fill(asked)
+            created = self._codec.created(asked, principal=principal.subject)
+            return Draft(created)
+        return Draft(drafts[0].created)
+
     def _draft(
         self,
         checker: Checker,
@@ -157,6 +183,7 @@ class Drafter:
             submitter_id,
             request_id,
             spec_hash,
+            made.origin,
         )
         return Draft(created, shape.fail_fast)
 
@@ -185,6 +212,8 @@ class Drafter:
                 metadata={"role": OPERATOR},
             )
         timed = spec.HasField("deadline") or spec.HasField("not_before")
+        for output_only in ("schedule_id", "schedule_time"):
+            spec.ClearField(output_only)
         self._fill(spec)
         shape = _Shape(self._codec.created(spec), spec.fail_fast)
         if not timed and len(shape_bytes) <= SHAPE_BYTES_MAX:
@@ -282,6 +311,7 @@ def _check_rare(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
         )
         for place, key in enumerate(spec.concurrency_keys):
             checker.key(f"{at}concurrency_keys[{place}]", key)
+    checker.integer(at + "concurrency_limit", spec.concurrency_limit, 0, CONCURRENCY_LIMIT_MAX)
 
 
 def _check_policy(checker: Checker, at: str, policy: RetryPolicy) -> None:

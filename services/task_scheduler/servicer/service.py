@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from podium.v1 import task_pb2, task_scheduler_pb2, task_scheduler_pb2_grpc
+from podium.v1 import task_pb2, task_scheduler_pb2
 from services.kernel import limits
-from services.kernel.auth import Policy, Principal, current_principal
+from services.kernel.auth import Policy, current_principal
 from services.kernel.clock import Clock
-from services.kernel.errors import FailedPrecondition, InvalidArgument, PodiumError
+from services.kernel.errors import InvalidArgument, PodiumError
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 from services.kernel.telemetry import Tracer
 from services.task_scheduler.core import catalog
-from services.task_scheduler.core.catalog import Filter
-from services.task_scheduler.core.control import not_found
 from services.task_scheduler.core.states import State
-from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Codec, Desk
-from services.task_scheduler.servicer.drafts import OPERATOR, Defaults, Drafter
+from services.task_scheduler.servicer.choice import Choice, in_state, only_tenant, open_ones
+from services.task_scheduler.servicer.drafts import Defaults, Drafter
 from services.task_scheduler.servicer.feed import Feed
+from services.task_scheduler.servicer.holds import REASON_LEN_MAX, Holding, wrong_state
 from services.task_scheduler.servicer.links import Links
+from services.task_scheduler.servicer.plans import Cron, Planner
 from services.task_scheduler.servicer.roots import Roots
-from services.task_scheduler.servicer.views import decisions, state_message, task_message
+from services.task_scheduler.servicer.schedules import Scheduling
+from services.task_scheduler.servicer.stats import queue_stats
+from services.task_scheduler.servicer.views import decisions, task_message
 from services.task_scheduler.servicer.watch import (
     Cursors,
     Watches,
@@ -50,15 +52,22 @@ POLICY: Policy = {
         "ExplainTask": "reader",
         "GetQueueStats": "reader",
         "OpenDispatch": "service",
+        "PauseTasks": "submitter",
+        "ResumeTasks": "submitter",
+        "PauseQueue": "operator",
+        "ResumeQueue": "operator",
+        "CreateSchedule": "submitter",
+        "GetSchedule": "reader",
+        "ListSchedules": "reader",
+        "DeleteSchedule": "submitter",
+        "PauseSchedule": "submitter",
+        "ResumeSchedule": "submitter",
     }.items()
 }
-SERVICE = "service"
 WAIT_S_MAX = 60.0
-REQUIREMENTS_LEN_MAX = 1_000
-REASON_LEN_MAX = 1_024
 
 
-class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
+class TaskScheduler(Holding, Scheduling):
     """Messages to the core, and what is durable back."""
 
     def __init__(
@@ -70,14 +79,18 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         clock: Clock,
         tracer: Tracer,
         defaults: Defaults,
+        cron: Cron,
     ) -> None:
         self._desk = desk
+        self._codec = codec
         self._feed = feed
         self._links = links
         self._cursors = Cursors()
         self._watches = Watches(desk, feed, self._cursors, clock)
         self._drafter = Drafter(codec, defaults)
+        self._planner = Planner(self._drafter, cron)
         self._roots = Roots(tracer, clock)
+        self._choice = Choice(desk)
         self._key = secrets.token_bytes(32)
 
     async def SubmitTasks(
@@ -122,7 +135,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         checker = Checker()
         checker.duration("wait", request.wait, 0.0, WAIT_S_MAX)
         checker.done()
-        task = self._visible(request.task_id)
+        task = self._choice.visible(request.task_id)
         wait_s = request.wait.seconds + request.wait.nanos / 1e9
         if wait_s and not task.ended:
             try:
@@ -144,7 +157,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         arguments = request.filter.SerializeToString(deterministic=True)
         arguments += current_principal().subject.encode()
         before = decode_token(request.page_token, arguments, self._key)
-        page = catalog.page(self._desk.core.book, self._filter(request.filter), before, size)
+        page = catalog.page(self._desk.core.book, self._choice.filter(request.filter), before, size)
         token = encode_token(page.before, arguments, self._key) if page.before else ""
         response = task_scheduler_pb2.ListTasksResponse(
             tasks=[task_message(task, payloads=False) for task in page.tasks],
@@ -161,19 +174,27 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         checker = Checker()
         checker.text("reason", request.reason, REASON_LEN_MAX)
         checker.done()
-        tasks = self._chosen(request, _open)
+        tasks = self._choice.chosen(request, request.HasField("filter"), open_ones)
         now = self._desk.now()
         reason = request.reason or "Canceled by request."
         control = self._desk.core.control
-        canceled = [task.task_id for task in tasks if control.cancel(task, reason, now)]
+        descendants = 0
+        canceled = []
+        for task in tasks:
+            if control.cancel(task, reason, now):
+                canceled.append(task.task_id)
+            if not request.keep_children:
+                descendants += control.cancel_descendants(task, now)
         refused = None
         if not canceled and len(request.task_ids) == 1:
-            refused = _wrong_state("TASK_ENDED", tasks[0], "has ended")
+            refused = wrong_state("TASK_ENDED", tasks[0], "has ended")
         self._desk.wake()
         await self._desk.settled()
         if refused is not None:
             raise refused
-        return task_scheduler_pb2.CancelTasksResponse(task_ids=canceled)
+        return task_scheduler_pb2.CancelTasksResponse(
+            task_ids=canceled, descendant_count=descendants
+        )
 
     async def RequeueTasks(
         self, request: task_scheduler_pb2.RequeueTasksRequest, context: Context
@@ -187,13 +208,13 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                 checker = Checker()
                 checker.fault("payload", "is allowed with exactly one id")
                 checker.done()
-        tasks = self._chosen(request, _dead)
+        tasks = self._choice.chosen(request, request.HasField("filter"), in_state(State.FAILED))
         now = self._desk.now()
         control = self._desk.core.control
         requeued = [task.task_id for task in tasks if control.requeue(task, payload, now)]
         refused = None
         if not requeued and len(request.task_ids) == 1:
-            refused = _wrong_state("TASK_NOT_DEAD", tasks[0], "is no dead letter")
+            refused = wrong_state("TASK_NOT_DEAD", tasks[0], "is no dead letter")
         self._desk.wake()
         await self._desk.settled()
         if refused is not None:
@@ -206,7 +227,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Answer a task's question."""
         self._desk.check(submitting=True)
         answer = _payload(request.input)
-        task = self._visible(request.task_id)
+        task = self._choice.visible(request.task_id)
         try:
             self._desk.core.control.answer(task, answer, self._desk.now())
         except PodiumError:
@@ -221,7 +242,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     ) -> AsyncGenerator[bytes, None]:
         """Follow some tasks."""
         self._desk.check()
-        async with aclosing(self._watches.tasks(request, _tenant())) as messages:
+        async with aclosing(self._watches.tasks(request, only_tenant())) as messages:
             async for message in messages:
                 yield message
 
@@ -230,7 +251,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     ) -> AsyncGenerator[bytes, None]:
         """Follow the log."""
         self._desk.check()
-        async with aclosing(self._watches.events(request, _tenant())) as messages:
+        async with aclosing(self._watches.events(request, only_tenant())) as messages:
             async for message in messages:
                 yield message
 
@@ -239,12 +260,12 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     ) -> task_scheduler_pb2.ExplainTaskResponse:
         """Explain a task."""
         self._desk.check()
-        task = self._visible(request.task_id)
+        task = self._choice.visible(request.task_id)
         last_seq = task.last_seq
         response = task_scheduler_pb2.ExplainTaskResponse(
             task=task_message(task, payloads=False),
             decisions=decisions(task),
-            waiting_for=catalog.waiting_for(task),
+            waiting_for=catalog.waiting_for(self._desk.core.book, task),
         )
         await self._desk.settled()
         groups = await self._desk.search(task.task_id.encode(), task.created_seq, last_seq)
@@ -261,21 +282,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Count what waits and runs."""
         desk = self._desk
         desk.check()
-        book = desk.core.book
-        response = task_scheduler_pb2.GetQueueStatsResponse(
-            router_count=desk.core.dispatch.router_count
-        )
-        for state, count in catalog.counts(book):
-            response.states.add(state=state_message(state), count=count)
-        for depth in catalog.priorities(book, desk.now().mono_s):
-            row = response.priorities.add(priority=depth.priority, count=depth.depth)
-            row.oldest_age.FromMilliseconds(round(depth.oldest_age_s * 1000))
-        for need in catalog.requirements(book, REQUIREMENTS_LEN_MAX):
-            response.requirements.add(
-                required_capabilities=need.capabilities,
-                count=need.depth,
-                schedulable=need.schedulable,
-            )
+        response = queue_stats(desk.core, desk.now().mono_s, only_tenant())
         await desk.settled()
         response.durable_seq = desk.durable_seq
         response.event_count = desk.durable_seq - desk.first_seq
@@ -293,84 +300,6 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             async for message in messages:
                 yield message
 
-    def _visible(self, task_id: str) -> Task:
-        """Return a task that the caller may know of."""
-        checker = Checker()
-        checker.identifier("task_id", task_id)
-        checker.done()
-        task = self._desk.core.control.find(task_id)
-        tenant = _tenant()
-        if tenant is not None and task.tenant != tenant:
-            raise not_found(task_id)
-        return task
-
-    def _chosen(
-        self,
-        request: task_scheduler_pb2.CancelTasksRequest | task_scheduler_pb2.RequeueTasksRequest,
-        narrow: Callable[[Filter], Filter],
-    ) -> list[Task]:
-        """Return the tasks that a request names by ids or by a filter."""
-        checker = Checker()
-        checker.length("task_ids", len(request.task_ids), limits.batch_len_max)
-        either = bool(request.task_ids) != request.HasField("filter")
-        checker.require("task_ids", either, "or filter must be given, and not both")
-        checker.done()
-        if request.task_ids:
-            return [self._visible(task_id) for task_id in dict.fromkeys(request.task_ids)]
-        wanted = narrow(self._filter(request.filter))
-        return catalog.matching(self._desk.core.book, wanted, limits.batch_len_max)
-
-    def _filter(self, message: task_pb2.TaskFilter) -> Filter:
-        checker = Checker()
-        for index, state in enumerate(message.states):
-            known = state in task_pb2.Task.State.values() and state != 0
-            checker.require(f"filter.states[{index}]", known, "must be a state")
-        checker.key("filter.type", message.type, optional=True)
-        checker.key("filter.tenant", message.tenant, optional=True)
-        checker.labels("filter.labels", message.labels)
-        checker.identifier("filter.agent_id", message.agent_id, optional=True)
-        checker.text("filter.failure_text", message.failure_text)
-        checker.done()
-        tenant = _tenant()
-        labels = dict(message.labels)
-
-        def also(task: Task) -> bool:
-            return (tenant is None or task.tenant == tenant) and _has_labels(task, labels)
-
-        return Filter(
-            frozenset(message.states),
-            message.type,
-            message.tenant,
-            message.agent_id,
-            message.failure_text,
-            also if labels or tenant is not None else None,
-        )
-
-
-def _tenant() -> str | None:
-    """Return the only tenant that the caller may see, or None when it may see all."""
-    principal: Principal = current_principal()
-    if principal.may(OPERATOR) or principal.may(SERVICE):
-        return None
-    return principal.tenant
-
-
-def _open(wanted: Filter) -> Filter:
-    also = wanted.also
-    return wanted._replace(also=lambda task: not task.ended and (also is None or also(task)))
-
-
-def _dead(wanted: Filter) -> Filter:
-    states = wanted.states or {State.FAILED}
-    return wanted._replace(states=frozenset(states & {State.FAILED}) or frozenset({-1}))
-
-
-def _has_labels(task: Task, labels: dict[str, str]) -> bool:
-    if not labels:
-        return True
-    actual = task_pb2.TaskSpec.FromString(task.head).labels
-    return all(actual.get(key) == value for key, value in labels.items())
-
 
 def _payload(message: task_pb2.Payload) -> bytes:
     if len(message.data) > limits.payload_bytes_max:
@@ -384,11 +313,3 @@ def _payload(message: task_pb2.Payload) -> bytes:
     checker.text("content_type", message.content_type, limits.name_len_max)
     checker.done()
     return message.SerializeToString()
-
-
-def _wrong_state(reason: str, task: Task, what: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        reason,
-        f"Task {task.task_id} {what}: it is {task.state.name}.",
-        metadata={"task_id": task.task_id, "state": task.state.name},
-    )

@@ -28,6 +28,7 @@ def task_message(task: Task, *, payloads: bool) -> task_pb2.Task:
     message.spec.MergeFromString(task.head)
     message.spec.traceparent = task.traceparent
     message.spec.request_id = task.request_id
+    _origin(message, task)
     if payloads:
         message.spec.payload.MergeFromString(task.payload)
         if task.result:
@@ -45,6 +46,15 @@ def task_message(task: Task, *, payloads: bool) -> task_pb2.Task:
     for attempt in task.attempts:
         _attempt(message.attempts.add(), attempt)
     return message
+
+
+def _origin(message: task_pb2.Task, task: Task) -> None:
+    origin = task.origin
+    message.root_task_id = origin.root_task_id or task.task_id
+    message.depth = origin.depth
+    if origin.schedule_id:
+        message.spec.schedule_id = origin.schedule_id
+        _time(message.spec.schedule_time, origin.schedule_ms)
 
 
 def state_message(shown_state: int) -> task_pb2.Task.State:

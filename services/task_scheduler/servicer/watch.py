@@ -14,6 +14,7 @@ from podium.v1 import event_pb2, task_scheduler_pb2
 from services.kernel.clock import Clock
 from services.kernel.errors import InvalidArgument, OutOfRange, ResourceExhausted, Unavailable
 from services.kernel.rules import Checker
+from services.task_scheduler.core.event import ScheduleChange
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.ports import Desk, Group, Sealed
 from services.task_scheduler.servicer.feed import Feed, Subscription
@@ -281,12 +282,15 @@ def leave_payloads_out(message: event_pb2.Event) -> None:
         message.progress.ClearField("checkpoint")
     elif message.HasField("input"):
         message.input.ClearField("payload")
+    elif message.schedule.HasField("schedule"):
+        message.schedule.schedule.spec.ClearField("payload")
 
 
 def _facts(one: Sealed) -> Facts:
     event, task = one.event, one.task
     if task is None:
-        return Facts(event.kind, event.task_id, "", "")
+        tenant = event.detail.tenant if isinstance(event.detail, ScheduleChange) else ""
+        return Facts(event.kind, event.task_id, tenant, "")
     return Facts(event.kind, event.task_id, task.tenant, task.submitter_id)
 
 

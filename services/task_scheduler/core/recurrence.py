@@ -1,0 +1,210 @@
+"""Schedules and the clock: when they are due, and what is done then.
+
+A time counts as missed when nobody looked for `ON_TIME_MS` after it, as while the scheduler was
+down. What was due is settled by an event with the time it was due, in the same commit as the task
+that was made for it: so no time makes two tasks, and none is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from services.kernel.errors import AlreadyExists, NotFound, ResourceExhausted
+from services.kernel.instant import Instant
+from services.task_scheduler.core.admission import Admission
+from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.control import Control
+from services.task_scheduler.core.event import (
+    CatchUp,
+    Firing,
+    Origin,
+    Overlap,
+    Plan,
+    ScheduleChange,
+)
+from services.task_scheduler.core.retry import Draw
+from services.task_scheduler.core.schedule import Schedule
+from services.task_scheduler.core.states import Kind
+
+ON_TIME_MS = 60_000
+CATCH_UP_LEN_MAX = 100
+"""Tasks made at once for times that passed by."""
+LOOKED_AT_LEN_MAX = 1_000
+"""Times looked at for one schedule in one turn."""
+OPEN_LEN_MAX = 100
+"""Tasks of one schedule that may be open at once."""
+
+Calendar = Callable[[str, str, int], int]
+"""Returns the first time a cron expression fires in a zone after a wall time; 0 = never."""
+
+
+class Recurrence:
+    """Makes the tasks of schedules when their time has come."""
+
+    def __init__(
+        self, book: Book, admission: Admission, control: Control, calendar: Calendar, draw: Draw
+    ) -> None:
+        self._book = book
+        self._admission = admission
+        self._control = control
+        self._calendar = calendar
+        self._draw = draw
+        # (when, tenant, id); one that was changed since has another time and is dropped.
+        self._due: list[tuple[int, str, str]] = []
+
+    def start(self) -> None:
+        """Find out when each schedule of the log is due."""
+        for schedule in self._book.schedules:
+            self._wait(schedule)
+
+    def find(self, tenant: str, schedule_id: str) -> Schedule:
+        """Return a schedule.
+
+        Raises:
+            NotFound: SCHEDULE_NOT_FOUND.
+        """
+        schedule = self._book.schedules.find(tenant, schedule_id)
+        if schedule is None:
+            raise NotFound(
+                "SCHEDULE_NOT_FOUND",
+                f"There is no schedule {schedule_id}.",
+                metadata={"schedule_id": schedule_id},
+            )
+        return schedule
+
+    def create(self, tenant: str, plan: Plan, principal: str, now: Instant) -> Schedule:
+        """Make a schedule; the same again returns the first.
+
+        Raises:
+            AlreadyExists: SCHEDULE_EXISTS.
+            ResourceExhausted: SCHEDULES_FULL.
+        """
+        schedules, schedule_id = self._book.schedules, plan.schedule_id
+        known = schedules.find(tenant, schedule_id)
+        if known is not None:
+            if known.plan == plan:
+                return known
+            raise AlreadyExists(
+                "SCHEDULE_EXISTS",
+                f"There is another schedule {schedule_id}: delete it first.",
+                metadata={"schedule_id": schedule_id},
+            )
+        most = self._book.limits.schedules_len_max
+        if len(schedules) >= most:
+            raise ResourceExhausted(
+                "SCHEDULES_FULL",
+                f"There are {len(schedules)} schedules of at most {most}: delete some.",
+                metadata={"schedules_max": str(most)},
+            )
+        change = ScheduleChange(tenant, schedule_id, plan, principal=principal)
+        self._book.declare(Kind.SCHEDULE_CREATED, change, now)
+        schedule = self.find(tenant, schedule_id)
+        self._wait(schedule)
+        return schedule
+
+    def delete(self, schedule: Schedule, principal: str, now: Instant) -> None:
+        """Delete a schedule; its tasks go on."""
+        self._change(Kind.SCHEDULE_DELETED, schedule, principal, now)
+
+    def pause(self, schedule: Schedule, principal: str, now: Instant) -> None:
+        """Let a schedule make no tasks."""
+        if not schedule.paused:
+            self._change(Kind.SCHEDULE_PAUSED, schedule, principal, now)
+            self._wait(schedule)
+
+    def resume(self, schedule: Schedule, principal: str, now: Instant) -> None:
+        """Let a schedule go on; what was due meanwhile is not made up for."""
+        if schedule.paused:
+            self._change(Kind.SCHEDULE_RESUMED, schedule, principal, now)
+            self._wait(schedule)
+
+    def tick(self, now: Instant) -> None:
+        """Do what is due."""
+        due = self._due
+        while due and due[0][0] <= now.wall_ms:
+            when_ms, tenant, schedule_id = heappop(due)
+            schedule = self._book.schedules.find(tenant, schedule_id)
+            if schedule is not None and schedule.next_ms == when_ms:
+                self._settle(schedule, now)
+                self._wait(schedule)
+
+    def _change(self, kind: Kind, schedule: Schedule, principal: str, now: Instant) -> None:
+        tenant, schedule_id = schedule.key
+        self._book.declare(kind, ScheduleChange(tenant, schedule_id, principal=principal), now)
+
+    def _wait(self, schedule: Schedule) -> None:
+        schedule.next_ms = 0 if schedule.paused else self._after(schedule, schedule.seen_ms)
+        if schedule.next_ms:
+            heappush(self._due, (schedule.next_ms, *schedule.key))
+
+    def _after(self, schedule: Schedule, wall_ms: int) -> int:
+        return self._calendar(schedule.plan.cron, schedule.plan.time_zone, wall_ms)
+
+    def _settle(self, schedule: Schedule, now: Instant) -> None:
+        """Make up for what was due, as the schedule wants it."""
+        plan = schedule.plan
+        times: list[int] = []
+        lost = 0
+        at_ms = schedule.next_ms
+        oldest_ms = now.wall_ms - max(plan.window_ms, ON_TIME_MS)
+        if at_ms < oldest_ms:
+            lost = 1
+            self._skip(schedule, at_ms, 1, now)
+            at_ms = self._after(schedule, oldest_ms)
+        while at_ms and at_ms <= now.wall_ms and len(times) < LOOKED_AT_LEN_MAX:
+            times.append(at_ms)
+            at_ms = self._after(schedule, at_ms)
+        if not times:
+            assert lost, "a schedule that was due has no time"
+            return
+        wanted = _wanted(plan.catch_up, times, now.wall_ms)
+        passed = times[: len(times) - len(wanted)]
+        if passed:
+            self._skip(schedule, passed[-1], len(passed), now)
+        for due_ms in wanted:
+            self._fire(schedule, due_ms, now)
+
+    def _skip(self, schedule: Schedule, due_ms: int, count: int, now: Instant) -> None:
+        self._tell(schedule, due_ms, Firing.SKIPPED_MISSED, now, missed=count)
+
+    def _fire(self, schedule: Schedule, due_ms: int, now: Instant) -> None:
+        plan = schedule.plan
+        if schedule.open and plan.overlap is Overlap.SKIP:
+            self._tell(schedule, due_ms, Firing.SKIPPED_OVERLAP, now)
+            return
+        if schedule.open and plan.overlap is Overlap.CANCEL_RUNNING:
+            reason = f"Schedule {plan.schedule_id} makes its next task."
+            for task_id in list(schedule.open):
+                self._control.cancel(self._book.tasks[task_id], reason, now)
+        if len(schedule.open) >= OPEN_LEN_MAX or not self._admission.room_for(plan.task):
+            self._tell(schedule, due_ms, Firing.SKIPPED_LIMIT, now)
+            return
+        self._tell(schedule, due_ms, Firing.CREATED, now)
+        created = plan.task._replace(
+            traceparent=f"00-{self._hex(4)}-{self._hex(2)}-01",
+            origin=Origin(schedule_id=plan.schedule_id, schedule_ms=due_ms),
+        )
+        task = self._book.create(created, now)
+        self._book.record(Kind.QUEUED, task, now)
+
+    def _tell(
+        self, schedule: Schedule, due_ms: int, firing: Firing, now: Instant, *, missed: int = 0
+    ) -> None:
+        tenant, schedule_id = schedule.key
+        change = ScheduleChange(tenant, schedule_id, None, due_ms, firing, missed)
+        self._book.declare(Kind.SCHEDULE_FIRED, change, now)
+
+    def _hex(self, words: int) -> str:
+        # The last bit is set: ids of zeros alone are not valid.
+        return "".join(f"{int(self._draw() * 0xFFFFFFFF) | 1:08x}" for _ in range(words))
+
+
+def _wanted(catch_up: CatchUp, times: list[int], now_ms: int) -> list[int]:
+    """Return the times, the last ones, for which tasks are made."""
+    on_time = int(now_ms - times[-1] <= ON_TIME_MS)
+    if catch_up is CatchUp.ALL:
+        return times[-CATCH_UP_LEN_MAX:]
+    if catch_up is CatchUp.LAST or on_time:
+        return times[-1:]
+    return []

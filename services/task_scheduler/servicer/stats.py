@@ -1,0 +1,51 @@
+"""What GetQueueStats tells."""
+
+from __future__ import annotations
+
+from podium.v1 import task_scheduler_pb2
+from services.task_scheduler.core import catalog
+from services.task_scheduler.core.scheduler import Scheduler
+from services.task_scheduler.servicer.views import state_message
+
+ROWS_LEN_MAX = 1_000
+
+Response = task_scheduler_pb2.GetQueueStatsResponse
+
+
+def queue_stats(core: Scheduler, now_s: float, tenant: str | None) -> Response:
+    """Return what waits and runs; of tenants and their keys, only what `tenant` may see."""
+    book = core.book
+    response = Response(router_count=core.dispatch.router_count)
+    for state, count in catalog.counts(book):
+        response.states.add(state=state_message(state), count=count)
+    for depth in catalog.priorities(book, now_s):
+        row = response.priorities.add(priority=depth.priority, count=depth.depth)
+        row.oldest_age.FromMilliseconds(round(depth.oldest_age_s * 1000))
+    for need in catalog.requirements(book, ROWS_LEN_MAX):
+        response.requirements.add(
+            required_capabilities=need.capabilities, count=need.depth, schedulable=need.schedulable
+        )
+    for one in catalog.tenants(book, ROWS_LEN_MAX):
+        if tenant is None or one.name == tenant:
+            response.tenants.add(
+                tenant=one.name,
+                weight=one.weight,
+                open_count=one.open_tasks,
+                waiting_count=one.waiting,
+                used_agent_seconds=one.used_s,
+            )
+    for key in catalog.concurrency_keys(book, ROWS_LEN_MAX):
+        if tenant is None or key.tenant in ("", tenant):
+            response.concurrency_keys.add(
+                key=key.name,
+                tenant=key.tenant,
+                limit=key.limit,
+                running_count=key.running,
+                waiting_count=key.waiting,
+            )
+    for pause in book.queue.pauses:
+        if tenant is None or pause.scope.tenant in ("", tenant):
+            response.pauses.add(
+                tenant=pause.scope.tenant, type=pause.scope.task_type, reason=pause.reason
+            )
+    return response

@@ -1,0 +1,190 @@
+"""Schedules over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podium.v1 import event_pb2, schedule_pb2, task_pb2, task_scheduler_pb2
+from services.kernel.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+)
+from tests.task_scheduler.serving import Served, refusal, spec, wire
+from tests.task_scheduler.test_tenancy import Act, act
+
+__all__ = ["act"]  # a fixture
+
+Schedule = schedule_pb2.Schedule
+
+
+def schedule(schedule_id: str = "nightly", **parts: Any) -> Schedule:
+    parts.setdefault("cron", "0 3 * * *")
+    parts.setdefault("spec", spec())
+    return Schedule(schedule_id=schedule_id, **parts)
+
+
+async def create(served: Served, message: Schedule) -> Schedule:
+    request = task_scheduler_pb2.CreateScheduleRequest(schedule=message)
+    return (await served.stub.CreateSchedule(request)).schedule
+
+
+async def get(served: Served, schedule_id: str = "nightly", tenant: str = "") -> Schedule:
+    request = task_scheduler_pb2.GetScheduleRequest(schedule_id=schedule_id, tenant=tenant)
+    return (await served.stub.GetSchedule(request)).schedule
+
+
+async def test_a_schedule_tells_what_it_does_and_when(served: Served) -> None:
+    made = await create(served, schedule(time_zone="Asia/Tokyo"))
+
+    assert made == await get(served)
+    assert (made.tenant, made.overlap, made.catch_up) == (
+        "default",
+        Schedule.OVERLAP_SKIP,
+        Schedule.CATCH_UP_LAST,
+    )
+    assert made.catch_up_window.seconds == 3600
+    assert made.next_time.ToDatetime().hour == 18  # 03:00 in Tokyo
+    assert made.spec.payload.data == b"data"
+    assert not made.spec.traceparent
+
+
+async def test_the_same_again_is_the_first_and_another_is_refused(served: Served) -> None:
+    first = await create(served, schedule())
+
+    assert await create(served, schedule()) == first
+    error = await refusal(create(served, schedule(cron="@daily")))
+    assert (type(error), error.reason) == (AlreadyExists, "SCHEDULE_EXISTS")
+
+
+async def test_paused_resumed_and_deleted(served: Served) -> None:
+    await create(served, schedule())
+    stub, name = served.stub, {"schedule_id": "nightly"}
+
+    paused = await stub.PauseSchedule(task_scheduler_pb2.PauseScheduleRequest(**name))
+    assert paused.schedule.paused
+    assert not paused.schedule.HasField("next_time")
+    resumed = await stub.ResumeSchedule(task_scheduler_pb2.ResumeScheduleRequest(**name))
+    assert not resumed.schedule.paused
+    assert resumed.schedule.HasField("next_time")
+    await stub.DeleteSchedule(task_scheduler_pb2.DeleteScheduleRequest(**name))
+
+    error = await refusal(get(served))
+    assert (type(error), error.reason) == (NotFound, "SCHEDULE_NOT_FOUND")
+
+
+async def test_schedules_are_listed_page_by_page(served: Served) -> None:
+    for number in range(5):
+        await create(served, schedule(f"s{number}"))
+    request = task_scheduler_pb2.ListSchedulesRequest(page_size=2)
+    pages = []
+    while True:
+        page = await served.stub.ListSchedules(request)
+        pages.append([one.schedule_id for one in page.schedules])
+        assert not any(one.spec.payload.data for one in page.schedules)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+
+    assert pages == [["s0", "s1"], ["s2", "s3"], ["s4"]]
+
+
+async def test_tenants_do_not_see_each_others_schedules(served: Served, act: Act) -> None:
+    act("red", "submitter", "reader")
+    await create(served, schedule())
+    act("blue", "submitter", "reader")
+    assert (await refusal(get(served))).reason == "SCHEDULE_NOT_FOUND"
+    assert (await refusal(get(served, tenant="red"))).reason == "SCHEDULE_NOT_FOUND"
+    listed = await served.stub.ListSchedules(task_scheduler_pb2.ListSchedulesRequest(tenant="red"))
+    assert not listed.schedules
+    error = await refusal(create(served, schedule("own", spec=spec(tenant="red"))))
+    assert type(error) is PermissionDenied
+
+    act("blue", "operator", "reader")
+    assert (await get(served, tenant="red")).tenant == "red"
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"schedule_id": "No Such"}, "schedule.schedule_id"),
+    ({"cron": "every day"}, "schedule.cron"),
+    ({"cron": "61 * * * *"}, "schedule.cron"),
+    ({"cron": "* " * 200}, "schedule.cron"),
+    ({"time_zone": "Mars/Base"}, "schedule.time_zone"),
+    ({"overlap": 99}, "schedule.overlap"),
+    ({"catch_up": 99}, "schedule.catch_up"),
+    ({"spec": spec("No Type")}, "schedule.spec.type"),
+    ({"spec": spec(priority=10)}, "schedule.spec.priority"),
+    ({"spec": spec(request_id="one")}, "schedule.spec.request_id"),
+    ({"spec": spec(depends_on=["00-1"])}, "schedule.spec.depends_on"),
+    ({"spec": spec(concurrency_keys=["schedule/other"])}, "schedule.spec.concurrency_keys[0]"),
+]
+
+
+@pytest.mark.parametrize(("parts", "field"), BAD)
+async def test_a_wrong_field_is_named(wired: Served, parts: dict[str, Any], field: str) -> None:
+    error = await refusal(create(wired, schedule(**parts)))
+
+    assert (type(error), error.reason) == (InvalidArgument, "INVALID_FIELD")
+    assert field in {violation.field for violation in error.violations}
+
+
+async def test_a_window_of_more_than_a_week_is_too_long(wired: Served) -> None:
+    message = schedule()
+    message.catch_up_window.FromSeconds(8 * 24 * 3600)
+
+    error = await refusal(create(wired, message))
+    assert error.metadata["field"] == "schedule.catch_up_window"
+
+
+async def test_there_may_be_so_many_schedules(tmp_path: Path) -> None:
+    async with wire(tmp_path, schedules_max=1) as served:
+        await create(served, schedule())
+        error = await refusal(create(served, schedule("another")))
+
+    assert (type(error), error.reason) == (ResourceExhausted, "SCHEDULES_FULL")
+
+
+async def test_schedules_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with wire(tmp_path) as served:
+        made = await create(served, schedule(overlap=Schedule.OVERLAP_QUEUE))
+        await create(served, schedule("gone"))
+        request = task_scheduler_pb2.DeleteScheduleRequest(schedule_id="gone")
+        await served.stub.DeleteSchedule(request)
+
+    async with wire(tmp_path) as served:
+        again = await get(served)
+        listed = await served.stub.ListSchedules(task_scheduler_pb2.ListSchedulesRequest())
+
+    assert again == made
+    assert "schedule/nightly" in again.spec.concurrency_keys
+    assert len(listed.schedules) == 1
+
+
+async def test_what_happens_to_schedules_is_in_the_log(served: Served) -> None:
+    await create(served, schedule())
+    watch = served.stub.WatchEvents(task_scheduler_pb2.WatchEventsRequest(omit_payloads=True))
+    events: list[event_pb2.Event] = []
+    while not any(event.HasField("schedule") for event in events):
+        events += (await asyncio.wait_for(watch.read(), 10)).events
+    watch.cancel()
+
+    told = next(event for event in events if event.HasField("schedule"))
+    assert told.type == event_pb2.Event.TYPE_SCHEDULE_CREATED
+    assert told.tenant == "default"
+    assert told.schedule.schedule.spec.type == "work"
+    assert not told.schedule.schedule.spec.HasField("payload")
+
+
+async def test_output_only_fields_of_a_task_are_not_taken_from_a_client(served: Served) -> None:
+    asked = spec(schedule_id="nightly")
+    asked.schedule_time.FromSeconds(1)
+    task_id = (await served.submit(asked))[0]
+
+    kept: task_pb2.TaskSpec = (await served.get(task_id)).spec
+    assert (kept.schedule_id, kept.HasField("schedule_time")) == ("", False)
