@@ -163,6 +163,10 @@ class Wire:
             if response is grpc.aio.EOF:
                 return
             self.frames.extend(response.frames)
+            await self.received(response.frames)
+
+    async def received(self, frames: Any) -> None:
+        """Does what the agents do at once with frames that came; nothing here."""
 
     async def send(self, *frames: session_pb2.AgentFrame) -> None:
         await self.call.write(routing_pb2.OpenSessionRequest(frames=frames))

@@ -1,0 +1,58 @@
+"""An agent for the system tests: `python -m tests.system.worker <agent id> <capacity> <type>...`.
+
+What it does with a task is written in the task: a word and a number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import sys
+import time
+
+from podium.sdk.agent import Agent
+from podium.sdk.context import Context
+from podium.sdk.host import AgentHost, run_until_signal
+
+
+async def work(text: str, task: Context) -> str:
+    print(f"began {task.task_id} {task.attempt}", flush=True)
+    word, _, number = text.partition(" ")
+    amount = float(number or 0)
+    match word:
+        case "sleep":
+            await asyncio.sleep(amount)
+        case "block":
+            time.sleep(amount)  # noqa: ASYNC251 - the fault under test
+        case "crash":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(3)
+        case "fail":
+            raise ValueError("as told")
+        case "first":
+            if task.attempt == 1:
+                await asyncio.sleep(amount)
+        case "large":
+            return "x" * int(amount)
+    print(f"ended {task.task_id} {task.attempt}", flush=True)
+    return f"{task.agent_id} {task.attempt}"
+
+
+def main(agent_id: str, capacity: str, *types: str) -> None:
+    agent = Agent(agent_id, agent_id=agent_id, capacity=int(capacity))
+    for kind in types:
+        agent.handles(kind)(work)
+    host = AgentHost([agent], grace_s=2.0)
+
+    async def tell() -> None:
+        while not host.connected:
+            await asyncio.sleep(0.01)
+        print("accepted", flush=True)
+
+    run_until_signal(host, beside=tell)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
