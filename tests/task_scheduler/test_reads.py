@@ -17,7 +17,7 @@ from services.task_scheduler.servicer.drafts import Defaults
 from services.task_scheduler.servicer.feed import Feed
 from services.task_scheduler.servicer.links import Links
 from services.task_scheduler.servicer.service import TaskScheduler
-from tests.task_scheduler.test_loops import Desk, started, turns
+from tests.task_scheduler.test_commit import Desk, started, turns
 
 Read = Callable[[TaskScheduler, str], Awaitable[Any]]
 

@@ -11,7 +11,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from podium.v1 import event_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
+from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import Created, Event, Terms
@@ -95,9 +97,22 @@ class ProtoCodec:
         slim = b"\x0a" + varint(len(lean_body)) + lean_body
         return Sealed(event, task, mono_s, frame, slim)
 
-    def decode(self, message: event_pb2.Event) -> Event:
-        """Return the core's event."""
-        kind = _KINDS[message.type]
+    def decode(self, message: event_pb2.Event) -> Event | None:
+        """Return the core's event; None when it may be skipped.
+
+        Raises:
+            FailedPrecondition: JOURNAL_TOO_NEW, it is of a type that may not be skipped.
+        """
+        kind = _KINDS.get(message.type)
+        if kind is None:
+            if message.skippable:
+                return None
+            raise FailedPrecondition(
+                "JOURNAL_TOO_NEW",
+                f"event {message.seq} of the journal is of type {message.type}, which a newer "
+                "Podium wrote: run that version",
+                metadata={"seq": str(message.seq), "type": str(message.type)},
+            )
         time = message.event_time
         detail = messages.detail(message, self)
         return Event(
@@ -140,6 +155,15 @@ class ProtoCodec:
             request_id,
             spec_hash,
         )
+
+    def pack(self, part: dict[str, Any]) -> bytes:
+        """Encode a part of a snapshot."""
+        return pack(part)
+
+    def unpack(self, packed: bytes) -> dict[str, Any]:
+        """Return a part of a snapshot."""
+        part: dict[str, Any] = unpack(packed)
+        return part
 
     def _shape(self, spec: task_pb2.TaskSpec, head: bytes) -> _Shape:
         """Return what tasks with this head share, one object for all of them."""

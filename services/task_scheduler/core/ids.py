@@ -29,6 +29,11 @@ class Ids:
                 self._ms, self._counter = self._ms + 1, 0
         return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
 
+    @property
+    def last(self) -> str:
+        """The id made or seen last; going on behind it makes no id twice."""
+        return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
+
     def seen(self, task_id: str) -> None:
         """Go on behind an id that the log holds."""
         ms, counter = created_ms(task_id), int(task_id[16:], 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -52,8 +53,13 @@ class RequestIds:
             del self._seen[self._order.popleft()]
 
     def items(self) -> dict[bytes, Seen]:
-        """Return a copy of the table, for checks."""
+        """Return a copy of the table, oldest first."""
         return dict(self._seen)
+
+    def restore(self, items: Mapping[bytes, Seen]) -> None:
+        """Add what `items` of another table gave."""
+        self._seen.update(items)
+        self._order.extend(items)
 
 
 def _key(principal: str, request_id: str) -> bytes:

@@ -110,7 +110,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             self._roots.record([book.tasks[i] for i in ids if i in book.tasks], now)
         return task_scheduler_pb2.SubmitTasksResponse(
             task_ids=[one.task_id for one in admitted],
-            cursor=self._cursors.format(before_seq),
+            cursor=self._cursors.format(max(before_seq, desk.compacted_seq)),
             duplicate_indexes=duplicates,
         )
 
