@@ -27,6 +27,7 @@ from podium.v1 import (
 from services import suite
 from services.kernel.options import dial
 from tests.routing.peers import Wire
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import eventually
@@ -81,6 +82,7 @@ class Stage:
         )
         self.routing: Any = routing_pb2_grpc.RoutingServiceStub(self.channels["routing"])
         self._wires: list[Caller] = []
+        self._workers: list[Process] = []
         self._own: list[grpc.aio.Channel] = []
 
     # Tasks.
@@ -109,12 +111,21 @@ class Stage:
             request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
             request.wait.FromMilliseconds(round(within_s * 1e3))
             task: Task = (await self.scheduler.GetTask(request)).task
-            assert task.HasField("end_time"), f"not ended within {within_s} s: {task}"
+            assert task.HasField("end_time"), (
+                f"{task_id} has not ended within {within_s} s: {self.of(task_id)}\n"
+                + "\n".join(process.output() for process in self._workers)
+            )
         return task
 
     def of(self, task_id: str) -> list[str]:
         """Returns what happened to a task, in order."""
         return [short(event) for event in self.events if event.task_id == task_id]
+
+    async def story(self, task_id: str) -> list[str]:
+        """Returns all that happened to a task, once it has ended, in order."""
+        ends = {"COMPLETED", "FAILED", "CANCELED", "EXPIRED"}
+        await eventually(lambda: ends & set(self.of(task_id)))
+        return self.of(task_id)
 
     def all_of(self, task_id: str, kind: str) -> list[Event]:
         return [e for e in self.events if e.task_id == task_id and short(e) == kind]
@@ -138,15 +149,19 @@ class Stage:
         """Returns where the registry has an agent; empty for one it does not know."""
         try:
             return agent_pb2.Agent.Status.Name((await self.agent(agent_id)).status)[7:]
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND, error
             return ""
 
     async def until_status(self, agent_id: str, *wanted: str, within_s: float = 10.0) -> str:
+        last = ""
+
         async def found() -> str:
-            status = await self.status(agent_id)
+            nonlocal last
+            last = status = await self.status(agent_id)
             return status if status in wanted else ""
 
-        return await eventually(found, within_s=within_s)
+        return await eventually(found, within_s=within_s, told=lambda: f"({last})")
 
     def wire(self, address: str = "") -> Caller:
         """Opens a stream of its own to the router, or to another address."""
@@ -165,7 +180,9 @@ class Stage:
             "PODIUM_OTLP_ENDPOINT": "off",
         }
         arguments = ("-m", "tests.system.worker", agent_id, str(capacity), *types)
-        return self.processes.python(*arguments, environ=environ)
+        process = self.processes.python(*arguments, environ=environ)
+        self._workers.append(process)
+        return process
 
     async def worked(self, agent_id: str, *types: str, **given: Any) -> Process:
         """Starts a worker and waits until a router has accepted it."""
@@ -186,6 +203,9 @@ class Stage:
         for channel in self._own:
             await channel.close()
         self._own.clear()
+        for process in self._workers:
+            await asyncio.to_thread(process.kill)
+        self._workers.clear()
 
     # Services.
 
@@ -198,6 +218,14 @@ class Stage:
 
     async def restart(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         await self.suite.restart(name, how)
+
+    async def another_router(self) -> tuple[Process, str]:
+        """Starts one more replica of Routing and returns it with its address."""
+        port = free_port()
+        environ = {**self.suite.environ, "PODIUM_ROUTING_PORT": str(port)}
+        process = self.processes.python("-m", "services.routing", environ=environ)
+        await asyncio.to_thread(process.wait_for, "podium routing is ready")
+        return process, f"127.0.0.1:{port}"
 
     async def follow(self) -> None:
         """Notes every event, for ever."""

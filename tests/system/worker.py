@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import sys
 import time
@@ -26,8 +27,10 @@ async def work(text: str, task: Context) -> str:
         case "block":
             time.sleep(amount)  # noqa: ASYNC251 - the fault under test
         case "crash":
+            await asyncio.sleep(0.1)  # its ack is on the way: the attempt has begun
             ctypes.string_at(0)
         case "exit":
+            await asyncio.sleep(0.1)
             os._exit(3)
         case "fail":
             raise ValueError("as told")
@@ -55,4 +58,5 @@ def main(agent_id: str, capacity: str, *types: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     main(*sys.argv[1:])
