@@ -200,6 +200,7 @@ class JsonCodec:
     """The messages of the bridge as JSON, subprotocol `podium.v1.json`."""
 
     subprotocol = "podium.v1.json"
+    binary = False
 
     def __init__(self) -> None:
         request: Any = BridgeRequest.DESCRIPTOR
@@ -207,8 +208,8 @@ class JsonCodec:
         self._read = Reader(request, {})
         self._write = Writer(response, {})
 
-    def decode(self, text: str) -> BridgeRequest:
-        """Return the request that `text` holds.
+    def decode(self, message: str) -> BridgeRequest:
+        """Return the request that `message` holds.
 
         Raises:
             InvalidArgument: INVALID_JSON, DUPLICATE_KEY, JSON_TOO_DEEP, UNKNOWN_FIELD or
@@ -216,7 +217,7 @@ class JsonCodec:
         """
         value: Any = None
         try:
-            value = parse(text)
+            value = parse(message)
             request: BridgeRequest = self._read(value)
             return request
         except Fault as fault:
@@ -227,6 +228,11 @@ class JsonCodec:
     def encode(self, response: BridgeResponse) -> bytes:
         """Return the JSON of `response`."""
         return orjson.dumps(self._write(response))
+
+    def address(self, ref: str, body: bytes) -> bytes:
+        """Return `body` with `ref` as its first field."""
+        head = b'{"ref":' + orjson.dumps(ref)
+        return head + body[1:] if body == b"{}" else head + b"," + body[1:]
 
 
 def _ref(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -14,7 +14,7 @@ from services.edge.core.conduct import Conduct
 from services.edge.core.outbound import Outbound
 from services.edge.ports import Codec
 from services.edge.servicer.handshake import Visitor
-from services.edge.servicer.merging import merge
+from services.edge.servicer.merging import Update
 from services.kernel.clock import Clock
 
 log = logging.getLogger("podium.edge.wire")
@@ -22,8 +22,23 @@ log = logging.getLogger("podium.edge.wire")
 Written = Callable[[], None]
 
 
+class _Addressed(NamedTuple):
+    """An update for the watch `ref` of this connection."""
+
+    ref: str
+    update: Update
+
+
+def _merge(waiting: BridgeResponse | _Addressed, newer: Any) -> BridgeResponse | _Addressed:
+    assert isinstance(waiting, _Addressed)
+    return _Addressed(waiting.ref, waiting.update.taking_in(newer.update))
+
+
 class Wire:
-    """The connection `number`: answers go in by `answer` and `update`, `run` writes them."""
+    """The connection `number`: answers go in by `answer` and `update`.
+
+    What comes while nothing waits is written at once by who brings it; `run` writes the rest.
+    """
 
     def __init__(
         self,
@@ -38,18 +53,20 @@ class Wire:
     ) -> None:
         self.number = number
         self.socket = socket
+        self.codec = codec
         self.conduct = conduct
         self.visitor = visitor
         self.watches: dict[str, asyncio.Task[None]] = {}
         self.asked: set[asyncio.Task[None]] = set()
         self.aborted = False
         self._transport = transport
-        self._codec = codec
+        self._kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
         self._clock = clock
         self._written = written
-        self._outbound: Outbound[BridgeResponse] = Outbound()
+        self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._closing: tuple[int, str] | None = None
         self._writing_since_s: float | None = None
 
@@ -66,16 +83,21 @@ class Wire:
         return True
 
     async def answer(self, response: BridgeResponse) -> None:
-        """Queue an answer, waiting for a place: who asks and does not read gets no more answers."""
+        """Give an answer, waiting for a place: who asks and does not read gets no more answers."""
+        if self._idle():
+            await self._write_now(response)
+            return
         while not self.offer(response) and not self.aborted:
-            self._room.clear()
-            await self._room.wait()
+            await self._has_room()
 
-    async def update(self, ref: str, response: BridgeResponse) -> None:
-        """Queue an update of the watch `ref`, merged with one that waits."""
-        while not self._outbound.update(ref, response, merge) and not self.aborted:
-            self._room.clear()
-            await self._room.wait()
+    async def update(self, ref: str, update: Update) -> None:
+        """Give an update of the watch `ref`, merged with one that waits."""
+        addressed = _Addressed(ref, update)
+        if self._idle():
+            await self._write_now(addressed)
+            return
+        while not self._outbound.update(ref, addressed, _merge) and not self.aborted:
+            await self._has_room()
         self._wake.set()
 
     def forget(self, ref: str) -> None:
@@ -109,9 +131,9 @@ class Wire:
         """Write what is queued until the connection ends."""
         try:
             while not self.aborted:
-                response = self._outbound.take()
-                if response is not None:
-                    await self._write(self._codec.encode(response))
+                message = self._outbound.take()
+                if message is not None:
+                    await self._write(message)
                 elif self._closing is not None:
                     code, reason = self._closing
                     # The peer gets a moment to answer the close; what it does not read is cut off.
@@ -122,17 +144,43 @@ class Wire:
                     self._wake.clear()
                     await self._wake.wait()
         except (ConnectionError, RuntimeError):
-            # The peer is gone; the reading side sees the end and cleans up.
-            log.debug("a connection ended while it was written to")
-            self.abort()
+            self._broken()
 
-    async def _write(self, frame: bytes) -> None:
-        self._writing_since_s = self._clock.now().mono_s
-        await self.socket.send_frame(frame, WSMsgType.TEXT)
-        self._writing_since_s = None
+    def _idle(self) -> bool:
+        return not (
+            self._outbound or self._writing.locked() or self._closing is not None or self.aborted
+        )
+
+    async def _write_now(self, message: BridgeResponse | _Addressed) -> None:
+        try:
+            await self._write(message)
+        except (ConnectionError, RuntimeError):
+            self._broken()
+
+    async def _write(self, message: BridgeResponse | _Addressed) -> None:
+        if isinstance(message, _Addressed):
+            frame = message.update.frame(message.ref, self.codec)
+        else:
+            frame = self.codec.encode(message)
+        async with self._writing:
+            self._writing_since_s = self._clock.now().mono_s
+            try:
+                await self.socket.send_frame(frame, self._kind)
+            finally:
+                # Whoever is stopped while the peer is slow has given the frame away whole.
+                self._writing_since_s = None
         self._written()
         if not self._room.is_set():
             self._room.set()
+
+    async def _has_room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    def _broken(self) -> None:
+        # The peer is gone; the reading side sees the end and cleans up.
+        log.debug("a connection ended while it was written to")
+        self.abort()
 
     async def pong(self, data: Any) -> None:
         """Answer a ping of the peer."""
@@ -140,6 +188,7 @@ class Wire:
             await self.socket.pong(data)
 
 
+MESSAGE_TOO_BIG = WSCloseCode.MESSAGE_TOO_BIG
 POLICY_VIOLATION = WSCloseCode.POLICY_VIOLATION
 UNSUPPORTED_DATA = WSCloseCode.UNSUPPORTED_DATA
 SERVICE_RESTART = WSCloseCode.SERVICE_RESTART
