@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -86,13 +87,13 @@ class Suite:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                f"services.{name}",
+                "services.suite",
+                name,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environ},
                 start_new_session=True,  # Ctrl-C reaches the suite, which stops in order
-                preexec_fn=_die_with_parent,
             )
         self.processes[name] = process
         self._watchers[name] = asyncio.create_task(self._watch(name, process))
@@ -254,7 +255,17 @@ async def _http_ready(address: str) -> bool:
         writer.close()
 
 
-def _die_with_parent() -> None:
-    # A killed supervisor must not leave services behind that hold its ports and files.
+def _become(name: str) -> None:
+    """Run a service in this process, as a child that does not outlive the suite.
+
+    A killed supervisor must not leave services behind that hold its ports and files. The child
+    asks for that itself: code between fork and exec in a parent with gRPC threads can crash.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    sys.argv = [f"services.{name}"]
+    runpy.run_module(f"services.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _become(sys.argv[1])

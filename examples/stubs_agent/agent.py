@@ -28,7 +28,7 @@ class _WordCounter:
     def run(self) -> None:
         threading.Thread(target=self.renew, daemon=True).start()
         while self.leases or not self.stopping:
-            self.outbox = queue.SimpleQueue()  # what the last stream did not take is out of date
+            self.outbox = queue.SimpleQueue[routing_pb2.OpenSessionRequest | None]()
             self.hello.ClearField("in_flight")
             self.hello.in_flight.extend(map(session_pb2.LeaseRef.FromString, self.leases.copy()))
             self.say(hello=self.hello)
@@ -63,7 +63,7 @@ class _WordCounter:
         elif kind in ("renew_ack", "result_ack"):
             self.settle([*frame.renew_ack.lost, frame.result_ack.lease])
         if kind == "superseded" or (self.stopping and not self.leases):
-            self.stopping = not self.leases.clear()
+            self.stopping, self.leases = True, {}
             self.say(goodbye={})
             self.outbox.put(None)
 
@@ -82,11 +82,11 @@ class _WordCounter:
         self.say(credit={"total": self.assigned + CAPACITY - len(self.leases)})  # counts up
 
     def renew(self) -> None:
-        while not time.sleep(self.renew_s):
+        while not threading.Event().wait(self.renew_s):  # for ever, every so often
             self.say(renew={"leases": map(session_pb2.LeaseRef.FromString, self.leases.copy())})
 
     def say(self, **frame: object) -> None:
-        self.outbox.put(routing_pb2.OpenSessionRequest(frames=[{"agent_id": "wordy", **frame}]))
+        self.outbox.put(routing_pb2.OpenSessionRequest(frames=[{"agent_id": "wordy"} | frame]))
 
     def stop(self, *_: object) -> None:
         self.stopping = True

@@ -29,12 +29,8 @@ from services.routing.adapters.reports import Reports
 from services.routing.adapters.traces import Traces
 from services.routing.config import Settings
 from services.routing.core.router import Router
-from services.routing.loops import keep_link, keep_time, tell_alive
+from services.routing.loops import hand_over, keep_link, keep_time, tell_alive
 from services.routing.servicer.sessions import POLICY, SERVICE_NAME, RoutingServicer
-
-drain_poll_s = 0.1
-drain_share = 0.8
-"""Share of the drain time that agents get to move; the rest is for the last reports."""
 
 
 @asynccontextmanager
@@ -92,21 +88,6 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             await asyncio.gather(*loops, return_exceptions=True)
             for link in links:
                 await link.close()
-
-
-async def hand_over(desk: RouterDesk, clock: Clock, drain_s: float) -> None:
-    """Ask all agents to move, wait until they have, then close what is left."""
-    began = clock.now()
-    span_s = drain_s * drain_share
-    desk.router.attendance.drain(began.wall_ms + round(span_s * 1e3), began)
-    desk.touch()
-    board = desk.router.board
-    while clock.now().mono_s - began.mono_s < span_s:
-        attached = any(session.stream is not None for session in board.sessions.values())
-        if not attached and not board.leases.unsettled:
-            break
-        await clock.sleep(drain_poll_s)
-    desk.close_lines()
 
 
 def measure(metrics: Metrics, desk: RouterDesk) -> None:

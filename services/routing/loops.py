@@ -17,6 +17,10 @@ tick_s = 0.1
 alive_s = 1.0
 backoff_s_min = 0.1
 backoff_s_max = 2.0
+move_s_max = 3.0
+"""Seconds that agents get to open a stream to another router."""
+move_share = 0.5
+"""The most that may take of the time for the whole drain."""
 
 
 async def keep_time(desk: Desk, clock: Clock) -> None:
@@ -58,3 +62,20 @@ async def keep_link(link: Link, clock: Clock, draw: Callable[[], float]) -> None
             down = True
         await clock.sleep(max(0.02, backoff_s * draw()))
         backoff_s = min(backoff_s_max, backoff_s * 2)
+
+
+async def hand_over(desk: Desk, clock: Clock, drain_s: float) -> None:
+    """Ask all agents to move, wait until nothing is left to be moved, then close what is left.
+
+    An agent that does not move loses nothing: it keeps its tasks, and the router it finds next
+    claims them. So it gets the time to open another stream, not the time to finish.
+    """
+    began = clock.now()
+    span_s = min(move_s_max, drain_s * move_share)
+    desk.router.attendance.drain(began.wall_ms + round(span_s * 1e3), began)
+    desk.touch()
+    while clock.now().mono_s - began.mono_s < span_s:
+        await clock.sleep(tick_s)
+        if not desk.router.board.in_motion:
+            break
+    desk.close_lines()

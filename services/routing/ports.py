@@ -46,6 +46,10 @@ class Desk(Protocol):
         """Let a stream go that has ended."""
         ...
 
+    def close_lines(self) -> None:
+        """End all streams."""
+        ...
+
     def touch(self) -> None:
         """Let the core decide soon: once for everything that comes in the same turn."""
         ...

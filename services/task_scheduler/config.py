@@ -84,6 +84,24 @@ class Settings(Common):
         "newest events kept in memory for watches; older ones are read from the journal",
         parse=as_size,
     )
+    snapshot_events: int = setting(
+        "PODIUM_SNAPSHOT_EVENTS",
+        50_000,
+        "events after which the state is kept as a snapshot, which recovery starts from",
+        parse=as_count,
+    )
+    log_retention_s: float = setting(
+        "PODIUM_LOG_RETENTION",
+        7 * 86_400.0,
+        "how long events are kept to be watched and exported; tasks are kept in snapshots",
+        parse=as_seconds,
+    )
+    log_bytes_max: int = setting(
+        "PODIUM_LOG_BYTES_MAX",
+        8 << 30,
+        "size of the log beyond which events go before their time is over",
+        parse=as_size,
+    )
     reserve_bytes: int = setting(
         "PODIUM_STORAGE_RESERVE_BYTES",
         64 << 20,

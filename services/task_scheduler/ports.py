@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from podium.v1.event_pb2 import Event as EventMessage
 from podium.v1.task_pb2 import TaskSpec
@@ -13,7 +13,14 @@ from services.task_scheduler.core.orders import Order
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.task import Task
 
-FAILPOINTS = ("before_append", "after_append", "after_sync", "before_reply", "before_dispatch")
+FAILPOINTS = (
+    *("before_append", "after_append", "after_sync", "before_reply", "before_dispatch"),
+    *("before_snapshot_write", "before_snapshot_rename"),
+    *("after_snapshot_rename", "after_snapshot_sync"),
+    *("before_compaction", "after_compaction"),
+)
+"""Every edge. An error at a `before` point comes before the work; at an `after` point the work is
+done and reported as failed."""
 FAILPOINT_ACTIONS = ("crash", "delay", "error", "full")
 
 Failpoint = Callable[[str], None]
@@ -31,16 +38,36 @@ class Group(NamedTuple):
     last_seq: int
     frames: bytes
     """Each event as field 1 of a message: joined, they are a message of repeated events."""
+    wall_ms: int = 0
+    """When they were committed."""
+
+
+class Snapshot(NamedTuple):
+    """The state at an event, packed."""
+
+    seq: int
+    parts: AsyncIterator[bytes]
 
 
 class Journal(Protocol):
-    """The durable log of one partition. One process at a time may have it open."""
+    """The durable log of one partition, written by one process at a time."""
 
-    def open(self) -> None:
-        """Take the log over; raises PodiumError with a sentence when that is not possible."""
+    @property
+    def compacted_seq(self) -> int:
+        """The last event that is no longer kept; 0 when all are."""
 
-    def replay(self) -> AsyncIterator[Sequence[Group]]:
-        """Yield all groups, in order, after checking the chain of their hashes."""
+    async def open(self) -> None:
+        """Get ready; raises PodiumError with a sentence when that is not possible."""
+
+    async def own(self) -> None:
+        """Return when this process, and no other, may write."""
+
+    def replay(self, after_seq: int) -> AsyncIterator[Sequence[Group]]:
+        """Yield all groups behind the event of a snapshot (or 0), checking their chain.
+
+        Raises:
+            FailedPrecondition: JOURNAL_DAMAGED, with the position.
+        """
 
     async def append(self, group: Group) -> None:
         """Return when `group` is durable.
@@ -55,11 +82,35 @@ class Journal(Protocol):
     async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
         """Return the groups within a range of events that contain `needle`."""
 
+    async def compact(self, before_ms: int, size_bytes_max: int) -> None:
+        """Drop groups from before a time, and more while the log is larger than wanted.
+
+        What recovery from any kept snapshot needs stays.
+        """
+
     def short_of_space(self) -> bool:
         """Whether only what was set aside is left: nothing new should be taken in."""
 
     async def close(self) -> None:
         """Finish and let go of the log."""
+
+
+class Snapshots(Protocol):
+    """Where the snapshots of a journal are kept; mostly the journal itself."""
+
+    async def latest(self) -> Snapshot | None:
+        """Return the newest that is whole."""
+
+    async def keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
+        """Return when the snapshot is durable; event `seq` must be, and end a group.
+
+        Raises:
+            StorageFailed: It is not; earlier ones still are.
+        """
+
+
+class Store(Journal, Snapshots, Protocol):
+    """A journal that keeps its snapshots."""
 
 
 class Sealed(NamedTuple):
@@ -81,8 +132,18 @@ class Codec(Protocol):
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
 
-    def decode(self, message: EventMessage) -> Event:
-        """Return the core's event."""
+    def decode(self, message: EventMessage) -> Event | None:
+        """Return the core's event; None when it may be skipped.
+
+        Raises:
+            FailedPrecondition: JOURNAL_TOO_NEW, it is of a type that may not be skipped.
+        """
+
+    def pack(self, part: dict[str, Any]) -> bytes:
+        """Encode a part of a snapshot."""
+
+    def unpack(self, packed: bytes) -> dict[str, Any]:
+        """Return a part of a snapshot."""
 
     def created(
         self,
@@ -124,6 +185,10 @@ class Desk(Protocol):
     """Last event of the log before this process took it over."""
     commits: int
     """Commits since then."""
+
+    @property
+    def compacted_seq(self) -> int:
+        """The last event that is no longer kept."""
 
     def now(self) -> Instant:
         """Return the time."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
 from services.task_scheduler.adapters.sqlite import SqliteJournal
-from services.task_scheduler.ports import Group, Journal, StorageFailed
+from services.task_scheduler.ports import Group, StorageFailed, Store
 
-Make = Callable[[], Journal]
+Make = Callable[[], Awaitable[Store]]
 
 
 def group(first_seq: int, count: int = 1, text: str = "event") -> Group:
@@ -27,8 +25,9 @@ def sqlite(directory: Path, failpoints: str = "", reserve_bytes: int = 4_096) ->
     return SqliteJournal(directory, reserve_bytes=reserve_bytes, failpoint=Failpoints(failpoints))
 
 
-async def replayed(journal: Journal) -> list[Group]:
-    return [one async for groups in journal.replay() for one in groups]
+async def replayed(journal: Store, after_seq: int = 0) -> list[Group]:
+    found = [one async for groups in journal.replay(after_seq) for one in groups]
+    return [one._replace(wall_ms=0) for one in found]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -36,16 +35,16 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Opens the same log again and again, as restarts do."""
     memory = MemoryJournal()
 
-    def made() -> Journal:
+    async def made() -> Store:
         journal = memory if request.param == "memory" else sqlite(tmp_path)
-        journal.open()
+        await journal.open()
         return journal
 
     yield made
 
 
 async def test_a_new_log_is_empty(make: Make) -> None:
-    journal = make()
+    journal = await make()
 
     assert await replayed(journal) == []
     assert await journal.read(0, 1_000) == []
@@ -53,22 +52,22 @@ async def test_a_new_log_is_empty(make: Make) -> None:
 
 
 async def test_what_was_appended_is_there_after_a_restart(make: Make) -> None:
-    journal = make()
+    journal = await make()
     groups = [group(1, 3), group(4), group(5, 2)]
     for one in groups:
         await journal.append(one)
     await journal.close()
 
-    again = make()
+    again = await make()
     assert await replayed(again) == groups
     await again.append(group(7))
     await again.close()
 
-    assert (await replayed(make()))[-1] == group(7)
+    assert (await replayed(await make()))[-1] == group(7)
 
 
 async def test_reading_begins_behind_an_event_and_gives_whole_groups(make: Make) -> None:
-    journal = make()
+    journal = await make()
     groups = [group(1, 3), group(4), group(5, 2)]
     for one in groups:
         await journal.append(one)
@@ -82,7 +81,7 @@ async def test_reading_begins_behind_an_event_and_gives_whole_groups(make: Make)
 
 
 async def test_a_read_is_bounded_but_never_empty_when_there_is_more(make: Make) -> None:
-    journal = make()
+    journal = await make()
     for seq in range(1, 11):
         await journal.append(group(seq))
 
@@ -92,7 +91,7 @@ async def test_a_read_is_bounded_but_never_empty_when_there_is_more(make: Make) 
 
 
 async def test_a_search_finds_the_groups_that_hold_the_text(make: Make) -> None:
-    journal = make()
+    journal = await make()
     for one in (group(1, 2, "a"), group(3, 2, "b"), group(5, 1, "a"), group(6, 1, "a")):
         await journal.append(one)
 
@@ -104,7 +103,7 @@ async def test_a_search_finds_the_groups_that_hold_the_text(make: Make) -> None:
 
 
 async def test_reads_and_appends_may_overlap(make: Make) -> None:
-    journal = make()
+    journal = await make()
 
     async def write() -> None:
         for seq in range(1, 41):
@@ -124,177 +123,87 @@ async def test_reads_and_appends_may_overlap(make: Make) -> None:
 
 
 async def test_there_is_space_at_first(make: Make) -> None:
-    journal = make()
+    journal = await make()
 
     assert not journal.short_of_space()
     await journal.close()
 
 
 async def test_a_closed_log_takes_nothing(make: Make) -> None:
-    journal = make()
+    journal = await make()
     await journal.close()
 
     with pytest.raises((StorageFailed, RuntimeError)):
         await journal.append(group(1))
 
 
-# What only a file can get wrong.
+async def parts(*packed: bytes) -> AsyncIterator[bytes]:
+    for one in packed:
+        yield one
 
 
-async def test_a_second_process_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    first, second = sqlite(tmp_path), sqlite(tmp_path)
-    first.open()
+async def test_at_first_there_is_no_snapshot(make: Make) -> None:
+    journal = await make()
 
-    with pytest.raises(
-        FailedPrecondition, match=r"another scheduler .* PODIUM_DATA_DIR"
-    ) as refused:
-        second.open()
-
-    assert refused.value.reason == "JOURNAL_IN_USE"
-    await second.close()
-    await first.close()
-    third = sqlite(tmp_path)
-    third.open()
-    await third.close()
-
-
-async def test_a_log_of_a_newer_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    journal = sqlite(tmp_path)
-    journal.open()
-    await journal.close()
-    with sqlite3.connect(journal.path) as connection:
-        connection.execute("UPDATE about SET value = '99' WHERE name = 'schema'")
-    connection.close()
-    journal = sqlite(tmp_path)
-
-    with pytest.raises(FailedPrecondition, match=r"newer Podium .schema 99") as refused:
-        journal.open()
-
-    assert refused.value.reason == "JOURNAL_TOO_NEW"
+    assert await journal.latest() is None
     await journal.close()
 
 
-async def test_something_else_in_its_place_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    journal = sqlite(tmp_path)
-    journal.path.write_bytes(b"this is no database" * 100)
-
-    with pytest.raises(FailedPrecondition, match="cannot be opened") as refused:
-        journal.open()
-
-    assert refused.value.reason == "JOURNAL_UNREADABLE"
+async def test_recovery_begins_with_the_newest_snapshot_and_goes_on_behind_it(make: Make) -> None:
+    journal = await make()
+    groups = [group(1, 3), group(4), group(5, 2)]
+    for one in groups[:2]:
+        await journal.append(one)
+    await journal.keep(3, parts(b"old"))
+    await journal.keep(4, parts(b"new", bytes(3_000_000), b"end"))
+    await journal.append(groups[2])
     await journal.close()
 
-
-@pytest.mark.parametrize(
-    ("damage", "position"),
-    [
-        ("UPDATE groups SET frames = x'00' WHERE first_seq = 3", 3),
-        ("DELETE FROM groups WHERE first_seq = 3", 3),
-        ("UPDATE groups SET last_seq = 9 WHERE first_seq = 1", 10),
-        ("UPDATE groups SET hash = zeroblob(32) WHERE first_seq = 5", 5),
-    ],
-)
-async def test_a_damaged_log_is_refused_with_the_position(
-    tmp_path: Path, damage: str, position: int
-) -> None:
-    journal = sqlite(tmp_path)
-    journal.open()
-    for seq in (1, 3, 5):
-        await journal.append(group(seq, 2))
-    await journal.close()
-    with sqlite3.connect(journal.path) as connection:
-        connection.execute(damage)
-    connection.close()
-
-    journal = sqlite(tmp_path)
-    journal.open()
-    with pytest.raises(FailedPrecondition, match="damaged") as refused:
-        await replayed(journal)
-
-    assert refused.value.metadata["seq"] == str(position)
-    await journal.close()
-
-
-async def test_every_commit_is_synced(tmp_path: Path) -> None:
-    # FULL is what makes WAL sync every commit; NORMAL loses acknowledged events with the power.
-    journal = sqlite(tmp_path)
-    journal.open()
-    assert journal._writes is not None
-
-    modes = [
-        journal._writes.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("journal_mode", "synchronous")
-    ]
-
-    assert modes == ["wal", 2]
-    await journal.close()
-
-
-@pytest.mark.parametrize("point", ["before_append", "after_append", "after_sync"])
-async def test_after_a_failure_the_log_promises_nothing_more(tmp_path: Path, point: str) -> None:
-    journal = sqlite(tmp_path, f"{point}=error@2")
-    journal.open()
-    await journal.append(group(1))
-
-    with pytest.raises(StorageFailed):
-        await journal.append(group(2))
-    with pytest.raises(StorageFailed):
-        await journal.append(group(3))
-    await journal.close()
-
-    again = sqlite(tmp_path)
-    again.open()
-    # The one in doubt is there or not; what was promised is there.
-    expected = [group(1), group(2)] if point == "after_sync" else [group(1)]
-    assert await replayed(again) == expected
+    again = await make()
+    snapshot = await again.latest()
+    assert snapshot is not None
+    assert snapshot.seq == 4
+    assert [part async for part in snapshot.parts] == [b"new", bytes(3_000_000), b"end"]
+    assert await replayed(again, after_seq=4) == groups[2:]
+    await again.append(group(7))
+    assert list(await again.read(0, 10_000)) == [*groups, group(7)]
     await again.close()
 
 
-async def test_a_full_disk_takes_from_what_was_set_aside(tmp_path: Path) -> None:
-    journal = sqlite(tmp_path, "before_append=full@2")
-    journal.open()
-    reserve = tmp_path / "task_scheduler.reserve"
-    assert reserve.stat().st_size == 4_096
-    await journal.append(group(1))
+async def test_old_groups_go_when_two_snapshots_hold_them(make: Make) -> None:
+    journal = await make()
+    for seq in range(1, 7):
+        await journal.append(group(seq)._replace(wall_ms=seq * 1_000))
+    await journal.keep(3, parts(b"three"))
+    await journal.compact(9_999, 1 << 40)
+    assert journal.compacted_seq == 0
+    await journal.keep(5, parts(b"five"))
 
-    await journal.append(group(2))
-
-    assert not reserve.exists()
-    # There is space again: it is set aside anew and tasks are taken in again.
-    assert not journal.short_of_space()
-    assert reserve.stat().st_size == 4_096
-    assert [one.first_seq for one in await journal.read(0, 1_000)] == [1, 2]
+    await journal.compact(3_000, 1 << 40)
+    assert journal.compacted_seq == 2
+    # Age would let more go, but the older of both snapshots needs what is behind it.
+    await journal.compact(9_999, 1 << 40)
+    assert journal.compacted_seq == 3
+    assert [one.first_seq for one in await journal.read(3, 10_000)] == [4, 5, 6]
     await journal.close()
 
-
-async def test_while_the_disk_is_full_it_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = sqlite(tmp_path, "before_append=full")
-    journal.open()
-    await journal.append(group(1))
-
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.posix_fallocate", no_space)
-    assert journal.short_of_space()
-    monkeypatch.undo()
-    assert not journal.short_of_space()
-    await journal.close()
+    again = await make()
+    assert (await again.latest()).seq == 5  # type: ignore[union-attr]  # it is there
+    assert [one.first_seq for one in await replayed(again, after_seq=5)] == [6]
+    assert again.compacted_seq == 3
+    await again.close()
 
 
-async def test_a_real_sqlite_full_is_recognised(tmp_path: Path) -> None:
-    journal = sqlite(tmp_path)
-    journal.open()
-    assert journal._writes is not None
-    await journal.append(group(1))
-    pages = journal._writes.execute("PRAGMA page_count").fetchone()[0]
-    journal._writes.execute(f"PRAGMA max_page_count = {pages}")
+async def test_a_log_that_is_too_large_gives_up_its_oldest_groups(make: Make) -> None:
+    journal = await make()
+    for seq in range(1, 7):
+        await journal.append(Group(seq, seq, bytes(100_000), wall_ms=seq))
+    await journal.keep(4, parts(b"four"))
+    await journal.keep(6, parts(b"six"))
 
-    # The reserve is given up, the limit of this test stays: the second try fails for good.
-    with pytest.raises(StorageFailed, match="full"):
-        await journal.append(Group(2, 2, bytes(100_000)))
+    await journal.compact(0, 1 << 40)
+    assert journal.compacted_seq == 0
+    await journal.compact(0, 1)
 
-    assert not (tmp_path / "task_scheduler.reserve").exists()
+    assert journal.compacted_seq == 4
     await journal.close()

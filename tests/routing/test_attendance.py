@@ -5,7 +5,7 @@ import pytest
 from services.kernel.errors import FailedPrecondition, ResourceExhausted
 from services.routing.core import effects
 from services.routing.core.assignment import Stage
-from services.routing.core.effects import CANCEL, KEEP, LOST
+from services.routing.core.effects import KEEP
 from tests.routing.floor import Floor
 
 
@@ -127,90 +127,6 @@ def test_a_detached_agent_gets_no_work() -> None:
     assert lease.session is None
 
 
-def test_an_offer_that_was_lost_with_the_stream_is_sent_again() -> None:
-    floor = Floor()
-    session = floor.agent("a1")
-    lease = floor.granted("t1")
-    floor.attendance.close_stream(1, floor.time)
-    floor.attendance.open_stream(2)
-
-    floor.agent("a1", stream=2, token=session.resume_token)
-
-    assigns = floor.of(effects.SendAssign)
-    assert [assign.lease for assign in assigns] == [lease, lease]
-    assert assigns[1].body == "grant of t1"
-    ready = floor.last(effects.SendReady)
-    assert ready.seq < assigns[1].seq
-
-
-def test_an_offer_whose_ack_was_lost_goes_on() -> None:
-    floor = Floor()
-    session = floor.agent("a1")
-    lease = floor.granted("t1")
-    floor.attendance.close_stream(1, floor.time)
-    floor.attendance.open_stream(2)
-
-    floor.agent("a1", stream=2, in_flight=(lease.key,), token=session.resume_token)
-
-    assert floor.last(effects.Started).lease is lease
-    assert floor.last(effects.SendReady).verdicts == ((*lease.key, KEEP),)
-
-
-def test_a_task_that_an_agent_came_back_without_is_lost_at_once() -> None:
-    floor = Floor()
-    session = floor.agent("a1")
-    lease = floor.running("t1")
-    floor.attendance.close_stream(1, floor.time)
-    floor.attendance.open_stream(2)
-
-    floor.agent("a1", stream=2, token=session.resume_token)
-
-    assert floor.last(effects.Ended).lease is lease and lease.lost
-    assert session.load == 0
-
-
-def test_leases_of_an_earlier_router_are_claimed_before_ready() -> None:
-    floor = Floor()
-
-    session = floor.agent("a1", slots=4, in_flight=(("t1", 11), ("t2", 12), ("t3", 13)))
-
-    assert floor.of(effects.SendReady) == []
-    assert set(floor.last(effects.Claimed).leases) == {("t1", 11), ("t2", 12), ("t3", 13)}
-    floor.orders.verdicts((("t1", 11, KEEP), ("t2", 12, LOST), ("t3", 13, CANCEL)), floor.time)
-    floor.turn()
-    ready = floor.last(effects.SendReady)
-    assert set(ready.verdicts) == {("t1", 11, KEEP), ("t2", 12, LOST), ("t3", 13, CANCEL)}
-    assert list(session.leases) == [("t1", 11)]
-    assert session.load == 1
-    lease = session.leases[("t1", 11)]
-    floor.finish(lease)
-    assert floor.last(effects.Ended).lease is lease
-
-
-def test_ready_does_not_wait_for_ever_for_the_scheduler() -> None:
-    floor = Floor(claim_s=1.0)
-    floor.agent("a1", in_flight=(("t1", 11),))
-
-    floor.sleep(1.2)
-
-    assert floor.last(effects.SendReady).verdicts == (("t1", 11, KEEP),)
-    floor.orders.verdicts((("t1", 11, LOST),), floor.time)
-    floor.turn()
-    assert floor.last(effects.SendCancel).reason == "LEASE_LOST"
-
-
-def test_without_a_scheduler_agents_go_on_and_their_leases_are_claimed_later() -> None:
-    floor = Floor(up=False)
-
-    floor.agent("a1", in_flight=(("t1", 11),))
-    assert floor.last(effects.SendReady).verdicts == (("t1", 11, KEEP),)
-    assert floor.of(effects.Claimed) == []
-    floor.orders.welcome((), (), floor.time)
-    floor.turn()
-
-    assert floor.last(effects.Claimed) == effects.Claimed("a1", (("t1", 11),))
-
-
 def test_dup_agent_id_a_newer_instance_supersedes_the_older() -> None:
     floor = Floor()
     floor.agent("a1", slots=2)
@@ -319,6 +235,17 @@ def test_a_router_that_drains_gives_back_what_no_agent_has_and_asks_agents_to_mo
     assert running.stage is Stage.RUNNING
     total, _ = floor.credit()
     assert total == floor.board.fleet.class_of(["echo"]).granted
+
+
+def test_a_router_that_drains_takes_no_more_agents() -> None:
+    floor = Floor()
+    floor.attendance.drain(floor.time.wall_ms + 5_000, floor.time)
+
+    with pytest.raises(KeyError):
+        floor.agent("late")
+
+    refusal = floor.last(effects.SendRefusal)
+    assert refusal.reason == "DRAINING" and refusal.closing
 
 
 def test_agents_that_move_away_from_a_draining_router_lose_nothing() -> None:

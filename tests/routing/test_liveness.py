@@ -91,3 +91,17 @@ def test_agents_of_a_stream_that_is_not_read_get_nothing_and_in_the_end_it_is_cl
         floor.turn()
 
     assert [each.reason for each in floor.of(effects.CloseStream)] == ["STREAM_STALLED"]
+
+
+def test_an_agent_that_leaves_a_probe_unanswered_gets_no_work_before_it_is_given_up() -> None:
+    floor = Floor(probe_s=10.0, ack_s=2.0, heartbeat_s=60.0)
+    session = floor.agent("a1")
+    floor.sleep(13.0)
+    assert floor.of(effects.SendProbe)
+
+    floor.granted("t1")
+    assert floor.assigned() == []
+    floor.attendance.probe_reply(session, session.probe_nonce, floor.time)
+    floor.granted("t2")
+
+    assert floor.assigned()[-1] == ("t2", "a1")

@@ -213,6 +213,25 @@ def test_a_half_open_agent_gets_one_task_at_a_time() -> None:
     assert second.session is None
 
 
+def test_a_half_open_agent_is_tried_though_others_are_better() -> None:
+    floor = Floor()
+    for number in range(20):
+        floor.agent(f"a{number}", slots=100)
+    floor.agent("bad", slots=100)
+    agents = [*(f"a{number}" for number in range(20)), "bad"]
+    success = [*([0.99] for _ in range(20)), [0.01]]
+    floor.router.learn(raw_model(agents, ["echo"], success=success), floor.time)
+    floor.attendance.directive("bad", breaker="HALF_OPEN", draining=False, quarantined=False)
+
+    leases = [floor.running(f"t{number}") for number in range(50)]
+
+    tried = [lease for lease in leases if lease.agent_id == "bad"]
+    assert tried == leases[:1]
+    assert tried[0].decision is not None and tried[0].decision.explored
+    floor.finish(tried[0], "FAILED")
+    assert floor.running("t50").agent_id != "bad", "once, until the registry has judged"
+
+
 def test_sticky_work_prefers_the_agent_that_had_it() -> None:
     floor = Floor()
     for number in range(8):

@@ -163,3 +163,16 @@ def test_settlements_of_results_from_elsewhere_are_passed_on() -> None:
     floor.orders.settled(("t1", 4), ACCEPTED)
 
     assert floor.turn() == [effects.Settled("t1", 4, ACCEPTED)]
+
+
+def test_the_schedulers_lease_time_rules_what_agents_are_told() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    assert floor.last(effects.SendReady).lease_s == 30.0
+
+    floor.orders.welcome((), (), floor.time, 6.0)
+    floor.turn()
+    floor.agent("a2")
+
+    assert floor.of(effects.SendTune) == [effects.SendTune(1, 6.0)]
+    assert floor.last(effects.SendReady).lease_s == 6.0

@@ -9,14 +9,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from podium.v1 import agent_pb2, routing_pb2, session_pb2, task_pb2
+from podium.v1 import routing_pb2, session_pb2, task_pb2
 from services.kernel import limits
 from services.kernel.rpc import from_rpc_error
 from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST, room
 from tests.support.waiting import eventually
 
 Frame = session_pb2.AgentFrame
-REFUSED = session_pb2.ResultAck.VERDICT_REFUSED
 
 
 async def test_a_granted_task_goes_to_an_agent_and_its_result_to_the_scheduler() -> None:
@@ -174,147 +173,6 @@ async def test_a_revoked_task_is_canceled_at_the_agent() -> None:
         assert cancel.grace.seconds == 10
 
 
-@pytest.mark.parametrize(
-    ("result", "reason"),
-    [
-        ({"success": {"data": b"x" * (limits.payload_bytes_max + 1)}}, "RESULT_TOO_LARGE"),
-        ({"failure": {"reason": "not a reason"}}, "RESULT_INVALID"),
-        ({"success": {}, "usage": {"cost": float("nan")}}, "RESULT_INVALID"),
-        ({"success": {}, "usage": {"input_tokens": -1}}, "RESULT_INVALID"),
-        ({"success": {}, "confidence": 2.0}, "RESULT_INVALID"),
-    ],
-)
-async def test_size_trap_a_result_that_cannot_be_taken_fails_the_attempt_and_not_the_session(
-    result: dict[str, Any], reason: str
-) -> None:
-    async with room() as here:
-        wire = here.wire()
-        await wire.hello("a1")
-        lease = here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
-        await wire.until("a1", "assign")
-
-        said = session_pb2.Result(lease=lease, **result)
-        await wire.send(Frame(agent_id="a1", result=said))
-        [ended] = await here.scheduler.until("ended")
-        [ack] = await wire.until("a1", "result_ack")
-
-        assert ended.failure.reason == reason
-        assert ack.verdict == REFUSED
-        here.scheduler.grant("t2", await here.scheduler.class_of("echo"))
-        await wire.until("a1", "assign", 2)
-
-
-BAD_HELLOS: list[tuple[str, dict[str, Any]]] = [
-    ("hello.instance_id", {"instance_id": ""}),
-    ("hello.name", {"name": "x\u202ey"}),
-    ("hello.max_concurrency", {"max_concurrency": -1}),
-    ("hello.max_concurrency", {"max_concurrency": 10**9}),
-    ("hello.capabilities[0].name", {"capabilities": [agent_pb2.Capability(name="*")]}),
-    (
-        "hello.capabilities[0].proficiency",
-        {"capabilities": [agent_pb2.Capability(name="x", proficiency=float("inf"))]},
-    ),
-    (
-        "hello.capabilities",
-        {"capabilities": [agent_pb2.Capability(name=f"c{n}") for n in range(100)]},
-    ),
-    ("hello.labels", {"labels": {f"k{number}": "v" for number in range(33)}}),
-    (
-        "hello.cost_hint.cost_per_task",
-        {"cost_hint": agent_pb2.CostHint(cost_per_task=float("nan"))},
-    ),
-]
-
-
-@pytest.mark.parametrize(("field", "wrong"), BAD_HELLOS)
-async def test_a_wrong_hello_ends_the_stream_and_says_which_field(
-    field: str, wrong: dict[str, Any]
-) -> None:
-    async with room() as here:
-        wire = here.wire()
-        said: dict[str, Any] = {"instance_id": "i1", **wrong}
-        hello = session_pb2.Hello(**said)
-        if "capabilities" not in wrong:
-            hello.capabilities.add(name="echo")
-
-        await wire.send(Frame(agent_id="a1", hello=hello))
-        error = await wire.ended()
-
-        assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
-        assert error.violations[0].field == field
-
-
-async def test_a_wrong_hello_among_other_agents_is_refused_alone() -> None:
-    async with room() as here:
-        wire = here.wire()
-        await wire.hello("good")
-
-        await wire.send(Frame(agent_id="bad", hello=session_pb2.Hello(instance_id="i1")))
-        [refusal] = await wire.until("bad", "refusal")
-        here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
-
-        assert refusal.reason == "INVALID_FIELD"
-        await wire.until("good", "assign")
-
-
-async def test_a_first_frame_that_is_not_hello_ends_the_stream() -> None:
-    async with room() as here:
-        wire = here.wire()
-
-        await wire.send(Frame(agent_id="a1", heartbeat=session_pb2.Heartbeat()))
-        error = await wire.ended()
-
-        assert (error.code, error.reason) == ("FAILED_PRECONDITION", "HELLO_REQUIRED")
-
-
-async def test_malformed_bytes_end_the_stream_with_invalid_argument() -> None:
-    async with room() as here:
-        call: Any = here.channel.stream_stream("/podium.v1.RoutingService/OpenSession")()
-        await call.write(b"\xff\xff\xff\xff")
-
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await call.read()
-
-        error = from_rpc_error(raised.value)
-        assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
-
-
-LEASE = session_pb2.LeaseRef(task_id="t9", lease_epoch=1)
-
-
-@pytest.mark.parametrize(
-    ("frame", "reason"),
-    [
-        (Frame(), "INVALID_FIELD"),
-        (Frame(hello=session_pb2.Hello(instance_id="a1-1")), "INVALID_FIELD"),
-        (Frame(nack=session_pb2.Nack(lease=LEASE)), "INVALID_FIELD"),
-        (Frame(nack=session_pb2.Nack(lease=LEASE, reason=99)), "INVALID_FIELD"),
-        (Frame(result=session_pb2.Result(lease=LEASE)), "INVALID_FIELD"),
-        (Frame(progress=session_pb2.Progress(fraction=float("nan"))), "INVALID_FIELD"),
-        (Frame(progress=session_pb2.Progress(message="x" * 2_000)), "INVALID_FIELD"),
-        (Frame(progress=session_pb2.Progress(checkpoint=b"x" * 70_000)), "INVALID_FIELD"),
-        (
-            Frame(progress=session_pb2.Progress(usage=task_pb2.Usage(cost=-1.0))),
-            "INVALID_FIELD",
-        ),
-        (Frame(credit=session_pb2.Credit(total=-1)), "INVALID_FIELD"),
-        (Frame(renew=session_pb2.Renew(leases=[LEASE] * 1_001)), "BATCH_TOO_LARGE"),
-    ],
-)
-async def test_a_refused_frame_is_told_and_the_session_goes_on(frame: Frame, reason: str) -> None:
-    async with room() as here:
-        wire = here.wire()
-        await wire.hello("a1")
-
-        frame.agent_id = "a1"
-        await wire.send(frame)
-        [refusal] = await wire.until("a1", "refusal")
-        here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
-
-        assert refusal.reason == reason and not refusal.closing
-        await wire.until("a1", "assign")
-
-
 async def test_an_agent_cannot_speak_about_the_task_of_another() -> None:
     async with room() as here:
         wire, other = here.wire(), here.wire()
@@ -361,6 +219,9 @@ async def test_results_may_come_outside_a_stream() -> None:
 
         assert answer.verdict == ACCEPTED
         assert ended.success.data == b"late"
+
+
+LEASE = session_pb2.LeaseRef(task_id="t9", lease_epoch=1)
 
 
 async def report_error(here: Any, **result: Any) -> Any:
@@ -440,9 +301,25 @@ async def test_a_draining_router_asks_agents_to_move_and_ends() -> None:
         wire = here.wire()
         await wire.hello("a1")
 
+        lease = here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
+        await wire.until("a1", "assign")
+        await wire.ack("a1", lease)
+        await here.scheduler.until("started")
+
         drained = asyncio.create_task(here.routing.drain())
         [drain] = await wire.until("", "drain")
+        late = here.wire()
+        error = await late.ended()
         await drained
 
         assert drain.deadline.seconds > 0
-        assert here.scheduler.of_kind("ended") == []
+        assert (error.code, error.reason) == ("UNAVAILABLE", "DRAINING")
+        assert here.scheduler.of_kind("ended") == [], "the agent goes on elsewhere"
+
+
+async def test_a_router_without_work_drains_at_once() -> None:
+    async with room(drain_s=1_000.0) as here:
+        wire = here.wire()
+        await wire.hello("a1")
+
+        await asyncio.wait_for(here.routing.drain(), 5)

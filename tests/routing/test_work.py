@@ -252,3 +252,37 @@ def test_a_report_of_a_task_that_another_agent_has_is_stale() -> None:
         floor.work.report("a2", lease.key, ANSWER, "SUCCEEDED", "", floor.time)
 
     assert refused.value.reason == "STALE_LEASE"
+
+
+def test_a_task_has_run_since_it_was_sent_also_when_ack_and_result_come_together() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.granted("t1")
+    floor.sleep(0.3)
+
+    floor.work.ack(session, lease.key, floor.time)
+    floor.finish(lease)
+
+    assert floor.last(effects.Ended).lease.run_s == pytest.approx(0.3)
+    assert floor.last(effects.Outcome).run_s == pytest.approx(0.3)
+
+
+def test_an_agent_whose_stream_keeps_breaking_does_not_hold_an_offer_for_ever() -> None:
+    floor = Floor(ack_s=5.0, detach_grace_s=1.5)
+    session = floor.agent("a1")
+    lease = floor.granted("t1")
+    began_s = floor.time.mono_s
+
+    for stream in range(2, 20):
+        floor.sleep(0.5)
+        floor.attendance.close_stream(stream - 1, floor.time)
+        floor.turn()
+        floor.sleep(0.5)
+        floor.attendance.open_stream(stream)
+        floor.agent("a1", stream=stream, token=session.resume_token)
+        if floor.of(effects.HandedBack):
+            break
+
+    assert floor.time.mono_s - began_s < 6.5
+    assert floor.last(effects.HandedBack) == ("t1", lease.epoch, "ACK_TIMEOUT", "a1")
+    assert floor.board.leases.get(lease.key) is None

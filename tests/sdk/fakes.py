@@ -74,6 +74,10 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         assign = session_pb2.Assign(task_id=task_id, **given)
         self.say(RouterFrame(agent_id=agent_id, assign=assign))
 
+    def welcome(self, agent_id: str, stream: int = -1) -> None:
+        """Accepts an agent that was not welcomed at once."""
+        self.say(RouterFrame(agent_id=agent_id, ready=session_pb2.Ready(session_id="s1")), stream)
+
     def end(self, stream: int = -1) -> None:
         """Ends a stream."""
         self.loop.call_soon_threadsafe(self.streams[stream].outgoing.put_nowait, None)

@@ -11,6 +11,7 @@ import pytest
 from podium.sdk import session as session_module
 from podium.sdk.backoff import Backoff
 from podium.sdk.conversation import Outgoing
+from podium.sdk.errors import PermissionDenied
 from podium.sdk.identity import Identity
 from podium.sdk.session import Session
 from podium.v1 import agent_pb2, session_pb2, task_pb2
@@ -293,3 +294,46 @@ async def test_a_grace_that_is_over_ends_the_session_with_work_unfinished(
         assert time.monotonic() - start_s >= 0.05
 
     assert "1 tasks unfinished" in caplog.text
+
+
+async def test_work_that_comes_before_all_agents_are_accepted_is_answered_all_the_same() -> None:
+    router = FakeRouter()
+    router.welcoming = False
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await eventually(lambda: len(router.frames("hello")) == 2)
+        router.welcome("a1")
+        router.assign("a1")
+        await eventually(lambda: KEY in agent.session.talk.leases)
+        assert not agent.delivered
+        router.welcome("a2")
+        await eventually(lambda: agent.delivered)
+        agent.result()
+        await eventually(lambda: router.frames("result"))
+
+    assert agent.kinds() == ["assign"]
+
+
+async def test_an_agent_that_is_refused_does_not_hold_up_the_others() -> None:
+    router = FakeRouter()
+    router.welcoming = False
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await eventually(lambda: len(router.frames("hello")) == 2)
+        refusal = session_pb2.Refusal(reason="AGENT_NOT_YOURS", message="not yours")
+        router.say(RouterFrame(agent_id="a2", refusal=refusal))
+        router.welcome("a1")
+        await asyncio.wait_for(agent.session.ready.wait(), 5)
+
+    assert len(router.streams) == 1
+
+
+async def test_an_agent_that_may_not_speak_says_so_instead_of_trying_for_ever() -> None:
+    router = FakeRouter()
+    router.welcoming = False
+    async with serving(router_of(router)) as address:
+        agent = Running(address)
+        task = asyncio.create_task(agent.session.run())
+        await eventually(lambda: router.frames("hello"))
+        refusal = session_pb2.Refusal(reason="CAPABILITY_NOT_GRANTED", message="not granted")
+        router.say(RouterFrame(agent_id="a1", refusal=refusal))
+        with pytest.raises(PermissionDenied, match="not granted"):
+            await asyncio.wait_for(task, 5)

@@ -196,7 +196,7 @@ def facts(core: Scheduler) -> dict[str, object]:
 
 _TRANSIENT = {
     # Clocks of one process, or caches: no facts of the log.
-    *("renewed_s", "queued_s", "created_s", "attempt_s", "identity", "requirement", "router_id"),
+    *("renewed_s", "queued_s", "created_s", "attempt_s", "requirement", "router_id"),
     "attempts",
 }
 

@@ -108,6 +108,25 @@ def test_a_repeated_failure_is_a_duplicate_while_the_next_attempt_runs() -> None
     assert task.state is State.RUNNING
 
 
+def test_a_zombie_is_fenced_while_its_task_is_granted_anew() -> None:
+    rig = Rig()
+    task = rig.running("a1", terms=Terms(policy=NO_WAIT))
+    dead = rig.lease(task)
+    rig.advance(31.0)
+    assert task.state is State.ASSIGNED
+
+    rig.complete(dead, "a1")
+    assert rig.settlements() == [Settlement.FENCED]
+    assert task.state is State.ASSIGNED
+
+    # Not even the same agent may settle its new lease with the old one.
+    rig.start(task, "a1")
+    rig.complete(dead, "a1")
+    rig.fail(dead, "a1", retryable=False)
+    assert rig.settlements() == [Settlement.FENCED, Settlement.FENCED, Settlement.DUPLICATE]
+    assert task.state is State.RUNNING
+
+
 def test_an_outcome_of_another_agent_is_fenced() -> None:
     rig = Rig()
     task = rig.running("a1")
@@ -311,3 +330,21 @@ def test_handing_back_a_lease_that_is_over_changes_nothing(epoch: int) -> None:
     rig.core.outcomes.handed_back("r1", Lease(task.task_id, epoch), "NO_AGENT", "", rig.now)
 
     assert rig.book.seq == seq
+
+
+def test_the_routers_measure_of_a_run_goes_before_ours_and_is_never_longer_than_the_task() -> None:
+    rig = Rig()
+    ran = {}
+    for task_id, run_s in (("quick", 0.25), ("wrong", 99.0)):
+        task = rig.granted()
+        rig.advance(2.0)
+        rig.start(task)
+        rig.core.outcomes.completed(
+            rig.router, rig.lease(task), "a1", b"\x12\x02ok", None, None, rig.now, run_s=run_s
+        )
+        rig.take()
+        completed = rig.events[-1].detail
+        assert isinstance(completed, Completed)
+        ran[task_id] = completed.run_us
+
+    assert ran == {"quick": 250_000, "wrong": 2_000_000}

@@ -112,6 +112,7 @@ class RouterDesk:
             **to_registry,
             effects.SendAssign: self._assign,
             effects.SendDrain: self._to_stream,
+            effects.SendTune: self._to_stream,
             effects.Started: self._started,
             effects.Settled: self._settled,
             effects.CloseStream: self._close,

@@ -82,7 +82,8 @@ class DispatchLink:
         elif kind == "verdicts":
             router.orders.verdicts(_verdicts(order.verdicts.verdicts), now)
         elif kind == "welcome":
-            router.orders.welcome(held, _verdicts(order.welcome.verdicts), now)
+            lease_s = order.welcome.lease_ttl.ToMilliseconds() / 1e3
+            router.orders.welcome(held, _verdicts(order.welcome.verdicts), now, lease_s)
 
     def _grant(self, grant: task_scheduler_pb2.Grant) -> None:
         spec = grant.spec

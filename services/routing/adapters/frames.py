@@ -13,6 +13,9 @@ from services.routing.core import effects
 from services.routing.core.effects import LeaseKey
 from services.routing.core.session import Limits
 
+renewals = 3
+"""How many renewals fit in the time of a lease: two may be lost."""
+
 Fill = Callable[[session_pb2.RouterFrame, Any], None]
 
 
@@ -33,6 +36,7 @@ class Frames:
             effects.SendSuperseded: _superseded,
             effects.SendRefusal: _refusal,
             effects.SendDrain: _drain,
+            effects.SendTune: _tune,
         }
 
     def response(self, batch: Iterable[effects.ToAgent]) -> routing_pb2.OpenSessionResponse:
@@ -55,8 +59,8 @@ class Frames:
         ready.router_id = self._router_id
         ready.frame_bytes_max = limits.message_bytes_max
         ready.heartbeat_interval.CopyFrom(_duration(times.heartbeat_s))
-        ready.lease_ttl.CopyFrom(_duration(times.lease_s))
-        ready.renew_interval.CopyFrom(_duration(times.lease_s / 3))
+        ready.lease_ttl.CopyFrom(_duration(effect.lease_s))
+        ready.renew_interval.CopyFrom(_duration(effect.lease_s / renewals))
         ready.ack_timeout.CopyFrom(_duration(times.ack_s))
         for task_id, epoch, verdict in effect.verdicts:
             told = ready.verdicts.add()
@@ -141,6 +145,10 @@ def _refusal(frame: session_pb2.RouterFrame, effect: effects.SendRefusal) -> Non
 
 def _drain(frame: session_pb2.RouterFrame, effect: effects.SendDrain) -> None:
     frame.drain.deadline.FromMilliseconds(effect.deadline_wall_ms)
+
+
+def _tune(frame: session_pb2.RouterFrame, effect: effects.SendTune) -> None:
+    frame.tune.renew_interval.CopyFrom(_duration(effect.lease_s / renewals))
 
 
 def add_leases(leases: Any, keys: Iterable[LeaseKey]) -> None:

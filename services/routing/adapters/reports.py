@@ -124,6 +124,8 @@ def _ended(report: Report, effect: effects.Ended) -> None:
     ended.lease.task_id = lease.task_id
     ended.lease.lease_epoch = lease.epoch
     ended.agent_id = lease.agent_id
+    if lease.run_s:
+        ended.run_duration.FromMicroseconds(round(lease.run_s * 1e6))
     result: Any = lease.outcome
     if result is None:
         ended.lost.SetInParent()

@@ -63,7 +63,10 @@ class Lease:
     """Later tasks that were preferred to it."""
     granted_s: float = 0.0
     offered_s: float = 0.0
+    """When it was first sent to its agent; 0 when it began at another router."""
     acked_s: float = 0.0
+    run_s: float = 0.0
+    """How long its agent had it; 0 when that is not known."""
     deadline_ms: int = 0
     """When the attempt must have ended, on the wall clock; 0 without a limit."""
     stop_due_s: float = 0.0

@@ -9,21 +9,18 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted
-from services.routing.core.assignment import Lease, Stage
+from services.routing.core.assignment import Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
-    CANCEL,
     KEEP,
-    LOST,
-    Claimed,
     Closed,
-    LeaseKey,
     Opened,
     SendDrain,
     SendReady,
     SendRefusal,
     SendSuperseded,
 )
+from services.routing.core.reconcile import reconcile
 from services.routing.core.session import Greeting, Session, Stream
 from services.routing.core.work import Work
 
@@ -64,6 +61,11 @@ class Attendance:
         """
         board = self._board
         stream = board.streams[number]
+        if board.draining:
+            message = "This router drains; open a stream to another one."
+            refusal = SendRefusal(number, greeting.agent_id, "DRAINING", message, "", True)
+            board.effects.append(refusal)
+            return
         current = stream.agents.get(greeting.agent_id)
         if current is not None and current.instance_id == greeting.instance_id:
             self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)
@@ -78,14 +80,12 @@ class Attendance:
                 self._supersede(known, session, greeting, now)
             board.sessions[greeting.agent_id] = session
         self._attach(session, stream, now)
-        offers = self._reconcile(session, greeting.in_flight, now)
+        reconcile(board, self._work, session, greeting.in_flight, now)
         if not session.claims:
             self.make_ready(session)
         else:
             session.claim_due_s = now.mono_s + board.limits.claim_s
             self._claiming.add(session)
-        for lease in offers:
-            self._work.offer_again(lease, now)
 
     def speaker(self, number: int, agent_id: str, now: Instant) -> Session | None:
         """Return the session of an agent that speaks; None when what it says no longer counts.
@@ -159,6 +159,9 @@ class Attendance:
         if nonce == session.probe_nonce:
             session.probe_sent_s = None
             session.proved_s = now.mono_s
+            if session.unproved:
+                session.unproved = False
+                self._board.fleet.refresh(session)
 
     def directive(self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool) -> None:
         """Follow what the registry says about an agent."""
@@ -167,6 +170,10 @@ class Attendance:
             return
         session.breaker_open = breaker == "OPEN"
         session.half_open = breaker == "HALF_OPEN"
+        if session.half_open:
+            self._board.on_probation.setdefault(session, 0.0)
+        else:
+            self._board.on_probation.pop(session, None)
         session.draining = session.draining or draining
         session.quarantined = quarantined
         self._board.fleet.refresh(session)
@@ -275,7 +282,7 @@ class Attendance:
         session.detached_s = None
         session.heard_s = session.proved_s = now.mono_s
         session.probe_sent_s = None
-        session.silent = session.ready = False
+        session.silent = session.ready = session.unproved = False
         session.stalled = stream.stalled_s is not None
         stream.agents[session.agent_id] = session
         if len(stream.greeted) >= greeted_len_max:
@@ -288,65 +295,21 @@ class Attendance:
         board.demands.joined(session)
         board.effects.append(Opened(session))
 
-    def _reconcile(
-        self, session: Session, in_flight: tuple[LeaseKey, ...], now: Instant
-    ) -> list[Lease]:
-        """Compare what an agent says it has with what is known; return offers it did not get."""
-        board = self._board
-        listed = dict.fromkeys(in_flight)
-        session.verdicts = []
-        session.claims = set()
-        offers = []
-        for key, lease in tuple(session.leases.items()):
-            if key in listed:
-                continue
-            if lease.stage is Stage.OFFERED:
-                offers.append(lease)
-            else:
-                self._work.give_up(lease, now)
-        for key in listed:
-            verdict = self._verdict(session, key, now)
-            if verdict:
-                session.verdicts.append((*key, verdict))
-        if session.claims and board.dispatch_up:
-            board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
-        elif session.claims:
-            # Nobody to ask for now: it goes on, and the scheduler hears of it when it is back.
-            session.verdicts.extend((*key, KEEP) for key in session.claims)
-            session.claims = set()
-        return offers
-
-    def _verdict(self, session: Session, key: LeaseKey, now: Instant) -> int:
-        """Return what is to become of a lease an agent came with; 0 when the scheduler must say."""
-        board = self._board
-        lease = session.leases.get(key)
-        if lease is not None:
-            if lease.stage is Stage.OFFERED:
-                self._work.begin(lease, now)
-            return CANCEL if lease.stage is Stage.STOPPING else KEEP
-        ended = board.leases.unsettled.get(key)
-        if ended is not None:
-            mine = ended.agent_id == session.agent_id and not ended.lost
-            return KEEP if mine else LOST
-        if board.leases.get(key) is not None:
-            return LOST
-        lease = Lease(*key)
-        lease.stage = Stage.CLAIMED
-        board.leases.add(lease)
-        board.bind(lease, session)
-        session.claims.add(key)
-        return 0
-
     def make_ready(self, session: Session) -> None:
         """Let an agent begin."""
         session.ready = True
         verdicts = tuple(session.verdicts)
         session.verdicts = []
+        lease_s = self._board.lease_s
         self._board.effects.append(
-            SendReady(session, session.next_seq(), verdicts, session.resumed)
+            SendReady(session, session.next_seq(), verdicts, session.resumed, lease_s)
         )
         self._claiming.discard(session)
         self._board.fleet.refresh(session)
+        offers, session.offers = session.offers, []
+        for lease in offers:
+            if lease.session is session and lease.stage is Stage.OFFERED:
+                self._work.offer_again(lease)
 
     def detach(self, session: Session, now: Instant) -> None:
         """Note that the way to an agent is gone; it may come back within the grace."""
@@ -365,6 +328,7 @@ class Attendance:
     def _end(self, session: Session, now: Instant) -> None:
         """Forget a session; its tasks are lost, unless this router is the one that goes."""
         board = self._board
+        board.on_probation.pop(session, None)
         if session.row >= 0:
             self._leave(session)
         if board.sessions.get(session.agent_id) is session:

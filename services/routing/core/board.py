@@ -36,8 +36,12 @@ class Board:
         self.waiting = Waiting()
         self.leases = Leases()
         self.effects: list[Effect] = []
+        self.on_probation: dict[Session, float] = {}
+        """Agents with a half-open breaker, and when each is due to be tried."""
         self.dispatch_up = False
         """Whether the scheduler has welcomed this router."""
+        self.lease_s = limits.lease_s
+        """How long a lease lives without renewal, as the scheduler last said."""
         self.draining = False
         self.model: Model | None = None
         self.model_s = -math.inf
@@ -60,6 +64,14 @@ class Board:
         if self.model_down_s is not None and now_s - self.model_down_s > MODEL_DOWN_S_MAX:
             return None
         return model
+
+    @property
+    def in_motion(self) -> bool:
+        """Whether agents here have tasks, or outcomes are on their way to the scheduler."""
+        if self.leases.unsettled:
+            return True
+        attached = any(session.stream is not None for session in self.sessions.values())
+        return attached and any(lease.session is not None for lease in self.leases)
 
     def unbind(self, lease: Lease) -> None:
         """Take a lease from its agent, or out of the waiting ones; the slot is free."""

@@ -29,6 +29,7 @@ class SendReady(NamedTuple):
     seq: int
     verdicts: tuple[Verdict, ...]
     resumed: bool
+    lease_s: float
 
 
 class SendAssign(NamedTuple):
@@ -111,6 +112,13 @@ class SendDrain(NamedTuple):
 
     stream: int
     deadline_wall_ms: int
+
+
+class SendTune(NamedTuple):
+    """Changes how often all agents of a stream renew."""
+
+    stream: int
+    lease_s: float
 
 
 class CloseStream(NamedTuple):
@@ -219,6 +227,7 @@ ToAgent = (
     | SendSuperseded
     | SendRefusal
     | SendDrain
+    | SendTune
 )
 ToScheduler = Started | Progressed | Asked | HandedBack | Ended | Renewed | Claimed | Credited
 ToRegistry = Opened | Closed | Outcome

@@ -29,7 +29,6 @@ class Liveness:
         board = self._board
         limits = board.limits
         silent_s = now.mono_s - 2 * limits.heartbeat_s - 1.0
-        prove_s = now.mono_s - limits.probe_s
         for session in tuple(board.sessions.values()):
             if session.paused and session.paused_until_s <= now.mono_s:
                 session.paused = False
@@ -39,14 +38,28 @@ class Liveness:
             if not session.silent and session.heard_s < silent_s:
                 session.silent = True
                 board.fleet.refresh(session)
-            if session.proved_s >= prove_s:
-                session.probe_sent_s = None
-            elif session.probe_sent_s is None:
-                session.probe_nonce += 1
-                session.probe_sent_s = now.mono_s
-                board.effects.append(SendProbe(session, session.next_seq(), session.probe_nonce))
-            elif session.probe_sent_s < prove_s:
-                self._cut_off(session, now)
+            self._prove(session, now)
+
+    def _prove(self, session: Session, now: Instant) -> None:
+        """See to it that the way down is proved again and again; without a proof, give it up."""
+        board = self._board
+        limits = board.limits
+        sent_s = session.probe_sent_s
+        if now.mono_s - session.proved_s <= limits.probe_s:
+            session.probe_sent_s = None
+            if session.unproved:
+                session.unproved = False
+                board.fleet.refresh(session)
+        elif sent_s is None:
+            session.probe_nonce += 1
+            session.probe_sent_s = now.mono_s
+            board.effects.append(SendProbe(session, session.next_seq(), session.probe_nonce))
+        elif now.mono_s - sent_s > limits.probe_s:
+            self._cut_off(session, now)
+        elif not session.unproved and now.mono_s - sent_s > limits.ack_s:
+            # An assignment would have gone back by now: it gets none until it answers.
+            session.unproved = True
+            board.fleet.refresh(session)
 
     def alive(self) -> list[Session]:
         """Return the sessions that were heard of, or have another load, since the last call."""

@@ -12,7 +12,15 @@ from services.routing.core.decision import Decision, candidates_len_max
 from services.routing.core.effects import SendAssign
 from services.routing.core.fleet import Block, FloatArray
 from services.routing.core.model import Mode, Model
-from services.routing.core.score import Candidates, Draw, Formula, Learned, Lottery, Scorer
+from services.routing.core.score import (
+    Candidates,
+    Draw,
+    Formula,
+    Learned,
+    Lottery,
+    Scorer,
+    best_places,
+)
 
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from services.routing.core.demand import Demand
 
 window_len = 16
+probation_s = 10.0
+"""How long an agent on probation is left to its score before it is tried again."""
 bypass_max = 16
 """Tasks of the same priority that may be preferred to one that waits; then it is its turn."""
 
@@ -59,7 +69,7 @@ class Matcher:
                 if earlier is lease:
                     break
                 earlier.bypassed += 1
-            decision, row = self._decide(lease, candidates, barred)
+            decision, row = self._decide(lease, candidates, barred, now.mono_s)
             self._offer(lease, decision, row, now)
             for each in self._candidates.values():
                 each.refresh(row)
@@ -116,7 +126,7 @@ class Matcher:
         return tuple(place for place in avoided if candidates.points[place] > -np.inf)
 
     def _decide(
-        self, lease: Lease, candidates: Candidates, barred: tuple[int, ...]
+        self, lease: Lease, candidates: Candidates, barred: tuple[int, ...], now_s: float
     ) -> tuple[Decision, int]:
         """Return the record of the choice and the row of the chosen agent."""
         model = self._model
@@ -129,7 +139,10 @@ class Matcher:
         totals = chosen.score(candidates, lease, sticky)
         if barred:
             totals[list(barred)] = -np.inf
-        if learns:
+        tried = self._on_trial(candidates, barred, now_s) if self._board.on_probation else -1
+        if tried >= 0:
+            draw = Draw(tried, 1.0, True, best_places(totals, min(candidates_len_max, eligible)))
+        elif learns:
             assert model is not None and candidates.vectors is not None
             spread = candidates.vectors.spread_ms
             draw = self._lottery.by_sampling(totals, spread, eligible, model.exploration)
@@ -146,6 +159,19 @@ class Matcher:
         self.decided += 1
         decision = self._record(lease, candidates, totals, draw, chosen.policy, other, eligible)
         return decision, candidates.demand.row_list[draw.place]
+
+    def _on_trial(self, candidates: Candidates, barred: tuple[int, ...], now_s: float) -> int:
+        """Return the place of an agent that is due for its one try, or -1.
+
+        Its score alone would hardly ever give it the task that could clear it.
+        """
+        for session, due_s in self._board.on_probation.items():
+            place = candidates.demand.places.get(session.row, -1)
+            if due_s <= now_s and place >= 0 and place not in barred:
+                if candidates.points[place] > -np.inf:
+                    self._board.on_probation[session] = now_s + probation_s
+                    return place
+        return -1
 
     def _sticky(self, lease: Lease, candidates: Candidates) -> int:
         """Return the place of the agent that the task prefers, if it is free."""

@@ -22,6 +22,7 @@ from services.routing.core.effects import (
     HandedBack,
     LeaseKey,
     SendResultAck,
+    SendTune,
     Settled,
     Started,
     Verdict,
@@ -77,10 +78,26 @@ class Orders:
         self._board.fleet.forget_empty_classes()
         return tuple(lease.key for lease in self._board.leases if lease.stage != Stage.STOPPING)
 
-    def welcome(self, held: Iterable[LeaseKey], verdicts: Iterable[Verdict], now: Instant) -> None:
-        """Go on under the scheduler's verdicts and repeat what it may have missed."""
+    def welcome(
+        self,
+        held: Iterable[LeaseKey],
+        verdicts: Iterable[Verdict],
+        now: Instant,
+        lease_s: float = 0.0,
+    ) -> None:
+        """Go on under the scheduler's verdicts and repeat what it may have missed.
+
+        Args:
+            held: What it was told of.
+            verdicts: What it says to that.
+            now: The time.
+            lease_s: How long a lease lives; 0 = as before.
+        """
         board = self._board
         board.dispatch_up = True
+        if lease_s and lease_s != board.lease_s:
+            board.lease_s = lease_s
+            board.effects.extend(SendTune(number, lease_s) for number in board.streams)
         told = {(task_id, epoch): verdict for task_id, epoch, verdict in verdicts}
         for key in held:
             lease = board.leases.get(key)

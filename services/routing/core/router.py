@@ -61,7 +61,7 @@ class Router:
             self.liveness.watch(now)
             self.work.expire_stops(now)
         if now.mono_s >= self._renew_due_s:
-            self._renew_due_s = now.mono_s + self.board.limits.lease_s / 3
+            self._renew_due_s = now.mono_s + self.board.lease_s / 3
             self.work.renew_own()
 
     def learn(self, raw: RawModel, now: Instant) -> str:

@@ -24,6 +24,7 @@ class Limits:
 
     heartbeat_s: float = 15.0
     lease_s: float = 30.0
+    """How long a lease lives without renewal, until the scheduler has said so."""
     ack_s: float = 5.0
     detach_grace_s: float = 1.5
     probe_s: float = 30.0
@@ -114,6 +115,8 @@ class Session:
     """Verdicts gathered for Ready."""
     claims: set[LeaseKey] = field(default_factory=set)
     """Leases the scheduler was asked about."""
+    offers: list[Lease] = field(default_factory=list)
+    """Offers that did not reach it, to be sent again after Ready."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
     row: int = -1
     kind: CapabilityClass | None = None
@@ -133,6 +136,8 @@ class Session:
     detached_s: float | None = None
     probe_nonce: int = 0
     probe_sent_s: float | None = None
+    unproved: bool = False
+    """Whether a probe waits for its answer longer than an assignment may."""
     proved_s: float = 0.0
     """When the way down to the agent was last seen to work."""
     alive_told: tuple[float, int] = (0.0, -1)
@@ -145,7 +150,8 @@ class Session:
 
     def block(self) -> Block:
         """Return why it gets no work; the gravest reason when there are several."""
-        if self.stream is None or not self.ready or self.silent or self.stalled:
+        doubted = self.silent or self.stalled or self.unproved
+        if self.stream is None or not self.ready or doubted:
             return Block.SUSPECT
         if self.quarantined:
             return Block.QUARANTINED

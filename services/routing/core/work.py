@@ -223,12 +223,11 @@ class Work:
         self.handed_back += 1
         self._board.hand_back(lease, reason, agent_id, now)
 
-    def offer_again(self, lease: Lease, now: Instant) -> None:
+    def offer_again(self, lease: Lease) -> None:
         """Send an offer once more to an agent that came back and did not get it."""
         session = lease.session
         assert session is not None
-        lease.offered_s = now.mono_s
-        self._board.leases.offered.append((now.mono_s, lease.key))
+        # Its time runs from the first offer: who comes and goes must not hold it for ever.
         self._board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
 
     def pause(self, session: Session, seconds: float, now: Instant) -> None:
@@ -305,6 +304,9 @@ class Work:
     def _end(self, lease: Lease, outcome: object, kind: str, now: Instant) -> None:
         board = self._board
         self.ended += 1
+        if lease.offered_s:
+            # Not from the Ack: that of a short or busy handler comes together with the result.
+            lease.run_s = now.mono_s - lease.offered_s
         if lease.stage is not Stage.STOPPING:
             self._tell_outcome(lease, kind, now)
         board.unbind(lease)
@@ -316,7 +318,6 @@ class Work:
         board.effects.append(Ended(lease))
 
     def _tell_outcome(self, lease: Lease, kind: str, now: Instant) -> None:
-        run_s = now.mono_s - lease.acked_s if lease.acked_s else 0.0
         self._board.effects.append(
-            Outcome(lease.agent_id, lease.task_id, lease.task_type, kind, run_s, now.wall_ms)
+            Outcome(lease.agent_id, lease.task_id, lease.task_type, kind, lease.run_s, now.wall_ms)
         )

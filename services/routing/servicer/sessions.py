@@ -44,6 +44,10 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         self, request_iterator: AsyncIterator[routing_pb2.OpenSessionRequest], context: Context
     ) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
         """Serve the stream of one agent or of many."""
+        if self._desk.router.board.draining:
+            raise Unavailable(
+                "DRAINING", "This router drains; try again, here or elsewhere.", retry_after_s=1.0
+            )
         line = self._desk.open_line()
         listener = Listener(self._desk, line.number, current_principal())
         reader = asyncio.create_task(self._read(line, listener, request_iterator))

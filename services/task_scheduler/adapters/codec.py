@@ -6,11 +6,14 @@ reads both with the generated classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 from podium.v1 import event_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
+from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import Created, Event, Terms
@@ -27,10 +30,25 @@ from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Sealed
 
-_KIND = {kind: b"\x10" + varint(kind) for kind in Kind}
+_KIND = [b"\x10" + varint(number) for number in range(max(Kind) + 1)]
 _FRAME = tag(1)
+_REQUEST_ID = tag(8)
 _TRACEPARENT = tag(17)
 _PAYLOAD = tag(2)
+_KINDS = {int(kind): kind for kind in Kind}
+
+SHAPES_LEN_MAX = 4_096
+
+
+class _Shape(NamedTuple):
+    """What tasks have in common that differ in payload, request id and trace alone."""
+
+    task_type: str
+    tenant: str
+    capabilities: tuple[str, ...]
+    terms: Terms
+    depends_on: tuple[str, ...]
+    head: bytes
 
 
 class ProtoCodec:
@@ -41,37 +59,60 @@ class ProtoCodec:
         self._time = b""
         # Most tasks share their terms: one object for a million of them.
         self._terms = lru_cache(4_096)(Terms)
-        self._capabilities = lru_cache(4_096)(_sorted)
+        self._capabilities: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shapes: dict[bytes, _Shape] = {}
+        self._kinship = lru_cache(4_096)(_kinship)
         self._policy = lru_cache(1_024)(_policy)
+        self._agent = lru_cache(16_384)(lambda agent_id: field(b"\x42", agent_id.encode()))
+        self._router = lru_cache(1_024)(lambda router_id: field(b"\x4a", router_id.encode()))
 
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
-        if event.wall_ms != self._wall_ms:
-            self._wall_ms = event.wall_ms
-            self._time = field(b"\x2a", timestamp(event.wall_ms))
-        parts = [b"\x08", varint(event.seq), _KIND[event.kind], self._time]
+        seq, kind, _, wall_ms, epoch, attempt, agent_id, router_id, detail = event
+        if wall_ms != self._wall_ms:
+            self._wall_ms = wall_ms
+            self._time = field(b"\x2a", timestamp(wall_ms))
+        common = b"\x08" + varint(seq) + _KIND[kind] + self._time
         if task is not None:
-            parts.append(task.identity or _identify(task))
-        if event.lease_epoch:
-            parts += (b"\x30", varint(event.lease_epoch))
-        if event.attempt:
-            parts += (b"\x38", varint(event.attempt))
-        if event.agent_id:
-            parts.append(field(b"\x42", event.agent_id.encode()))
-        if event.router_id:
-            parts.append(field(b"\x4a", event.router_id.encode()))
-        common = b"".join(parts)
-        if event.detail is None:
-            frame = field(_FRAME, common)
+            common += b"\x1a" + varint(len(task.task_id)) + task.task_id.encode()
+            common += self._kinship(task.task_type, task.tenant)
+            common += b"\x52" + varint(len(task.traceparent)) + task.traceparent.encode()
+        if epoch:
+            common += b"\x30" + varint(epoch)
+        if attempt:
+            common += b"\x38" + varint(attempt)
+        if agent_id:
+            common += self._agent(agent_id)
+        if router_id:
+            common += self._router(router_id)
+        if detail is None:
+            frame = b"\x0a" + varint(len(common)) + common
             return Sealed(event, task, mono_s, frame, frame)
-        whole, lean = _DETAIL[type(event.detail)](event)
-        frame = field(_FRAME, common + whole)
-        slim = frame if lean is whole else field(_FRAME, common + lean)
+        whole, lean = _DETAIL[type(detail)](detail)
+        whole_body = common + whole
+        frame = b"\x0a" + varint(len(whole_body)) + whole_body
+        if lean is whole:
+            return Sealed(event, task, mono_s, frame, frame)
+        lean_body = common + lean
+        slim = b"\x0a" + varint(len(lean_body)) + lean_body
         return Sealed(event, task, mono_s, frame, slim)
 
-    def decode(self, message: event_pb2.Event) -> Event:
-        """Return the core's event."""
-        kind = Kind(message.type)
+    def decode(self, message: event_pb2.Event) -> Event | None:
+        """Return the core's event; None when it may be skipped.
+
+        Raises:
+            FailedPrecondition: JOURNAL_TOO_NEW, it is of a type that may not be skipped.
+        """
+        kind = _KINDS.get(message.type)
+        if kind is None:
+            if message.skippable:
+                return None
+            raise FailedPrecondition(
+                "JOURNAL_TOO_NEW",
+                f"event {message.seq} of the journal is of type {message.type}, which a newer "
+                "Podium wrote: run that version",
+                metadata={"seq": str(message.seq), "type": str(message.type)},
+            )
         time = message.event_time
         detail = messages.detail(message, self)
         return Event(
@@ -96,23 +137,52 @@ class ProtoCodec:
     ) -> Created:
         """Return the facts of a task whose defaults are filled in; `spec` is spoiled by it."""
         payload = spec.payload.SerializeToString()
-        traceparent = spec.traceparent
-        spec.ClearField("payload")
-        spec.ClearField("traceparent")
+        traceparent, request_id = spec.traceparent, spec.request_id
+        for name in ("payload", "traceparent", "request_id"):
+            spec.ClearField(name)
+        shape = self._shape(spec, spec.SerializeToString(deterministic=True))
         return Created(
-            spec.type,
-            spec.tenant,
-            self._capabilities(tuple(spec.required_capabilities)),
-            self._read_terms(spec),
-            tuple(spec.depends_on),
-            spec.SerializeToString(deterministic=True),
+            shape.task_type,
+            shape.tenant,
+            shape.capabilities,
+            shape.terms,
+            shape.depends_on,
+            shape.head,
             payload,
             traceparent,
             principal,
             submitter_id,
-            spec.request_id,
+            request_id,
             spec_hash,
         )
+
+    def pack(self, part: dict[str, Any]) -> bytes:
+        """Encode a part of a snapshot."""
+        return pack(part)
+
+    def unpack(self, packed: bytes) -> dict[str, Any]:
+        """Return a part of a snapshot."""
+        part: dict[str, Any] = unpack(packed)
+        return part
+
+    def _shape(self, spec: task_pb2.TaskSpec, head: bytes) -> _Shape:
+        """Return what tasks with this head share, one object for all of them."""
+        shape = self._shapes.get(head)
+        if shape is None:
+            capabilities = tuple(sorted(set(spec.required_capabilities)))
+            shape = _Shape(
+                spec.type,
+                spec.tenant,
+                self._capabilities.setdefault(capabilities, capabilities),
+                self._read_terms(spec),
+                tuple(spec.depends_on),
+                head,
+            )
+            if len(self._shapes) >= SHAPES_LEN_MAX:
+                self._shapes.clear()
+                self._capabilities.clear()
+            self._shapes[head] = shape
+        return shape
 
     def order(self, order: Order) -> bytes:
         """Encode an order as field 1 of a message."""
@@ -149,55 +219,38 @@ def _policy(message: bytes) -> RetryPolicy:
     )
 
 
-def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(set(names)))
+def _kinship(task_type: str, tenant: str) -> bytes:
+    """Return what the events of all tasks of a type and tenant repeat."""
+    return field(b"\x22", task_type.encode()) + field(tag(18), tenant.encode())
 
 
-def _identify(task: Task) -> bytes:
-    """Encode, once, what each event repeats about its task."""
-    task.identity = b"".join(
-        (
-            field(b"\x1a", task.task_id.encode()),
-            field(b"\x22", task.task_type.encode()),
-            field(b"\x52", task.traceparent.encode()) if task.traceparent else b"",
-            field(tag(18), task.tenant.encode()) if task.tenant else b"",
-        )
-    )
-    return task.identity
-
-
-def _spec(head: bytes, traceparent: str, payload: bytes) -> bytes:
+def _spec(head: bytes, request_id: str, traceparent: str, payload: bytes) -> bytes:
     """Return a TaskSpec put together again."""
-    return b"".join(
-        (
-            head,
-            field(_TRACEPARENT, traceparent.encode()) if traceparent else b"",
-            field(_PAYLOAD, payload) if payload else b"",
-        )
-    )
+    spec = head
+    if request_id:
+        spec += field(_REQUEST_ID, request_id.encode())
+    if traceparent:
+        spec += field(_TRACEPARENT, traceparent.encode())
+    if payload:
+        spec += field(_PAYLOAD, payload)
+    return spec
 
 
-def _created(event: Event) -> tuple[bytes, bytes]:
-    created = event.detail
-    assert isinstance(created, Created)
-    rest = b"".join(
-        (
-            field(b"\x12", created.principal.encode()) if created.principal else b"",
-            field(b"\x1a", created.submitter_id.encode()) if created.submitter_id else b"",
-            field(b"\x22", created.spec_hash) if created.spec_hash else b"",
-        )
+def _created(created: Created) -> tuple[bytes, bytes]:
+    rest = (
+        field(b"\x12", created.principal.encode())
+        + field(b"\x1a", created.submitter_id.encode())
+        + field(b"\x22", created.spec_hash)
     )
-    lean_spec = _spec(created.head, created.traceparent, b"")
-    lean = field(b"\x5a", field(b"\x0a", lean_spec) + rest)
+    spec = _spec(created.head, created.request_id, created.traceparent, b"")
+    lean = field(b"\x5a", field(b"\x0a", spec) + rest)
     if not created.payload:
         return lean, lean
-    spec = lean_spec + field(_PAYLOAD, created.payload)
+    spec += field(_PAYLOAD, created.payload)
     return field(b"\x5a", field(b"\x0a", spec) + rest), lean
 
 
-def _started(event: Event) -> tuple[bytes, bytes]:
-    started = event.detail
-    assert isinstance(started, facts.Started)
+def _started(started: facts.Started) -> tuple[bytes, bytes]:
     body = field(b"\x12", duration(started.latency_us))
     if started.decision:
         body += field(b"\x0a", started.decision)
@@ -205,33 +258,27 @@ def _started(event: Event) -> tuple[bytes, bytes]:
     return whole, whole
 
 
-def _completed(event: Event) -> tuple[bytes, bytes]:
-    completed = event.detail
-    assert isinstance(completed, facts.Completed)
-    rest = b"".join(
-        (
-            _usage(completed.usage),
-            field(b"\x1a", duration(completed.run_us)),
-            field(b"\x22", duration(completed.total_us)),
-            b"" if completed.confidence is None else double(b"\x29", completed.confidence),
-            field(b"\x32", completed.result_hash),
-        )
+def _completed(completed: facts.Completed) -> tuple[bytes, bytes]:
+    rest = (
+        field(b"\x1a", duration(completed.run_us))
+        + field(b"\x22", duration(completed.total_us))
+        + field(b"\x32", completed.result_hash)
     )
+    if completed.usage is not None:
+        rest += field(b"\x12", messages.usage_bytes(completed.usage))
+    if completed.confidence is not None:
+        rest += double(b"\x29", completed.confidence)
     # An empty result is still a result: the field is there.
     return field(b"\x72", field(b"\x0a", completed.result) + rest), field(b"\x72", rest)
 
 
-def _usage(usage: facts.Usage | None) -> bytes:
-    return b"" if usage is None else field(b"\x12", messages.usage_bytes(usage))
-
-
-def _message(event: Event) -> tuple[bytes, bytes]:
-    whole, lean = messages.rare_detail(event)
+def _message(detail: facts.Detail) -> tuple[bytes, bytes]:
+    whole, lean = messages.rare_detail(detail)
     encoded = whole.SerializeToString()
     return encoded, encoded if lean is whole else lean.SerializeToString()
 
 
-_DETAIL = {
+_DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     facts.Created: _created,
     facts.Started: _started,
     facts.Completed: _completed,
@@ -254,7 +301,7 @@ def _grant(grant: Grant) -> bytes:
         varint(grant.lease_epoch),
         b"\x18",
         varint(task.attempt + 1),
-        field(b"\x22", _spec(task.head, task.traceparent, task.payload)),
+        field(b"\x22", _spec(task.head, task.request_id, task.traceparent, task.payload)),
         b"\x28",
         varint(grant.class_id),
     ]

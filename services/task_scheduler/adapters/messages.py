@@ -12,7 +12,6 @@ from services.task_scheduler.core.event import (
     Completed,
     Created,
     Detail,
-    Event,
     Failed,
     Failure,
     Input,
@@ -42,9 +41,8 @@ def usage_bytes(usage: Usage) -> bytes:
     return _usage(usage).SerializeToString()
 
 
-def rare_detail(event: Event) -> tuple[event_pb2.Event, event_pb2.Event]:
+def rare_detail(detail: Detail) -> tuple[event_pb2.Event, event_pb2.Event]:
     """Return a message with nothing but the detail, and the same without payloads."""
-    detail = event.detail
     whole = event_pb2.Event()
     if isinstance(detail, Progress):
         whole.progress.fraction = detail.fraction

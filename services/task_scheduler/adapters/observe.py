@@ -26,10 +26,11 @@ class Observer:
         self._offset_ns = now.wall_ms * 1_000_000 - round(now.mono_s * 1e9)
         metrics = telemetry.metrics
         tasks = metrics.counter(names.metric_tasks, "Tasks by what became of them.", ("outcome",))
-        self._ended = {kind: tasks.labels(kind.name.lower()) for kind in TERMINAL_KINDS}
-        self._created = tasks.labels("created")
-        errors = metrics.counter(names.metric_task_errors, "Attempts that failed.")
-        self._errors = errors
+        counted = (Kind.CREATED, *TERMINAL_KINDS)
+        self._counters = {kind: tasks.labels(kind.name.lower()) for kind in counted}
+        self._counters[Kind.ATTEMPT_FAILED] = metrics.counter(
+            names.metric_task_errors, "Attempts that failed."
+        )
         self._latency = metrics.histogram(
             names.metric_end_to_end_latency, "From creation to the result."
         )
@@ -47,20 +48,18 @@ class Observer:
         self._commit_events.observe(len(commit.sealed))
         self._commit_s.observe(commit.now.mono_s - commit.began.mono_s)
         done_ns = self._ns(commit.now.mono_s)
-        created = 0
+        counts: dict[Kind, int] = {}
         for sealed in commit.sealed:
             kind = sealed.event.kind
-            if kind is Kind.CREATED:
-                created += 1
-            elif kind is Kind.ASSIGNED:
+            counts[kind] = counts.get(kind, 0) + 1
+            if kind is Kind.ASSIGNED:
                 self._queue_span(sealed)
             elif kind in TERMINAL_KINDS:
-                self._ended[kind].inc()
                 self._complete_span(sealed, done_ns)
-            elif kind is Kind.ATTEMPT_FAILED:
-                self._errors.inc()
-        if created:
-            self._created.inc(created)
+        for kind, count in counts.items():
+            counter = self._counters.get(kind)
+            if counter is not None:
+                counter.inc(count)
 
     def _queue_span(self, sealed: Sealed) -> None:
         task = sealed.task

@@ -9,43 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from importlib.resources import files
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from services.kernel.errors import FailedPrecondition
+from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged, too_new
 from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
-from services.task_scheduler.ports import Group, StorageFailed
+from services.task_scheduler.adapters.files import Mark, Reserve
+from services.task_scheduler.adapters.snapshots import Facts, SnapshotFiles
+from services.task_scheduler.adapters.statements import migrations, statements
+from services.task_scheduler.ports import Group, Snapshot, StorageFailed
 
-SCHEMA_VERSION = 1
 REPLAY_LEN = 256
 """Groups read at a time when the log is replayed."""
-NO_HASH = b"\0" * 32
+COMPACT_LEN = 200
+"""Groups dropped in one commit, between the commits of the log."""
+CHECKED_FIRST_BYTES = 256 << 20
+"""A log up to this size is checked from its beginning before anything is answered (about half a
+second); what a snapshot covers of a larger one is checked while the scheduler works already."""
 
 T = TypeVar("T")
+Connect = Callable[[Path], Any]
 
-_TABLES = files("services.task_scheduler.adapters").joinpath("sql/journal.sql").read_text("utf-8")
-_INSERT = "INSERT INTO groups (first_seq, last_seq, hash, frames) VALUES (?, ?, ?, ?)"
-_FROM = "SELECT first_seq, last_seq, hash, frames FROM groups WHERE first_seq > ? ORDER BY 1"
-_BEHIND = (
-    "SELECT first_seq, last_seq, frames FROM groups WHERE first_seq >= coalesce("
-    "(SELECT max(first_seq) FROM groups WHERE first_seq <= ?), 0) ORDER BY first_seq"
-)
-_SEARCH = (
-    "SELECT first_seq, last_seq, frames FROM groups WHERE first_seq >= coalesce("
-    "(SELECT max(first_seq) FROM groups WHERE first_seq <= ?), 0) AND first_seq <= ? "
-    "AND instr(frames, ?) > 0 ORDER BY first_seq"
-)
+_MIGRATIONS = migrations("sqlite")
+_SQL = statements("sqlite")
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file with what is needed for commits that survive a power cut."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    # Fewer, larger checkpoints: the log is written once and hardly read.
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    return connection
 
 
 class SqliteJournal:
-    """The log in `<directory>/task_scheduler.db`."""
+    """The log in `<directory>/task_scheduler.db`, its snapshots beside."""
 
     def __init__(
         self,
@@ -53,22 +60,28 @@ class SqliteJournal:
         *,
         reserve_bytes: int = 64 << 20,
         failpoint: Failpoints | None = None,
+        connect: Connect = connect,
     ) -> None:
         self.path = directory / "task_scheduler.db"
-        self._reserve_path = directory / "task_scheduler.reserve"
-        self._reserve_bytes = reserve_bytes
+        self.compacted_seq = 0
         self._failpoint = failpoint or Failpoints()
+        self._connect = connect
+        self._reserve = Reserve(directory / "task_scheduler.reserve", reserve_bytes)
+        self._mark = Mark(directory / "task_scheduler.synced")
+        self._snapshots = SnapshotFiles(directory, self._failpoint)
         self._lock: int | None = None
         self._hash = NO_HASH
-        self._short = False
+        self._from = Facts(0, NO_HASH)
+        """The snapshot that recovery begins with."""
         self._failed = ""
+        self._checking: asyncio.Task[None] | None = None
         # One thread writes, one reads: a long read must not hold up a commit.
         self._writer = ThreadPoolExecutor(1, "journal-writer")
         self._reader = ThreadPoolExecutor(1, "journal-reader")
-        self._writes: sqlite3.Connection | None = None
-        self._reads: sqlite3.Connection | None = None
+        self._writes: Any = None
+        self._reads: Any = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Take the log over.
 
         Raises:
@@ -77,42 +90,65 @@ class SqliteJournal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            self._writes = self._connect()
-            self._reads = self._connect()
+            self._writes = self._connect(self.path)
+            self._reads = self._connect(self.path)
             self._prepare(self._writes)
+            self._snapshots.tidy()
         except (OSError, sqlite3.Error) as error:
             raise FailedPrecondition(
                 "JOURNAL_UNREADABLE",
                 f"the journal {self.path} cannot be opened: {error}; "
                 "free or repair it, or set PODIUM_DATA_DIR to another directory",
             ) from None
-        self._set_reserve_aside()
+        self._reserve.set_aside()
 
-    async def replay(self) -> AsyncIterator[Sequence[Group]]:
-        """Yield all groups after checking the chain.
+    async def own(self) -> None:
+        """Return at once: the lock that `open` took says so."""
+
+    async def latest(self) -> Snapshot | None:
+        """Return the newest snapshot that is whole."""
+        found = await self._on(self._reader, self._snapshots.whole)
+        if not found:
+            return None
+        self._from, path = found[0]
+        return self._snapshots.read(self._from, path, self._reader)
+
+    async def keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
+        """Keep a snapshot of the state at event `seq`."""
+        rows = await self._fetch("hash_at", seq)
+        # Nothing may have been committed since the last one.
+        facts = Facts(seq, rows[0][0]) if rows else self._from
+        assert facts.seq == seq, f"event {seq} ends no group"
+        await self._snapshots.write(facts, parts, self._reader)
+
+    async def replay(self, after_seq: int) -> AsyncIterator[Sequence[Group]]:
+        """Yield the groups behind a snapshot after checking the chain.
 
         Raises:
             FailedPrecondition: JOURNAL_DAMAGED, with the position.
         """
-        first_seq, self._hash, expected = 0, NO_HASH, 1
-        while True:
-            after = first_seq
-            rows = await self._read(_FROM + " LIMIT ?", (after, REPLAY_LEN))
-            if not rows:
-                return
-            groups = []
-            for first_seq, last_seq, stored, frames in rows:
-                self._hash = chained(self._hash, frames)
-                if stored != self._hash or first_seq != expected or last_seq < first_seq:
-                    raise FailedPrecondition(
-                        "JOURNAL_DAMAGED",
-                        f"the journal {self.path} is damaged at event {expected}: what follows "
-                        "cannot be trusted; restore the file from a backup",
-                        metadata={"seq": str(expected)},
-                    )
-                expected = last_seq + 1
-                groups.append(Group(first_seq, last_seq, frames))
-            yield groups
+        base = Facts(*(await self._fetch("base"))[0])
+        self.compacted_seq = base.seq
+        start = self._from if after_seq else Facts(0, NO_HASH)
+        assert start.seq == after_seq, "the replay follows the latest snapshot"
+        await self._check_ends(base, start)
+        older = asyncio.create_task(self._check_older(base, start))
+        chain = Chain(str(self.path), *start)
+        try:
+            while rows := await self._fetch("groups_after", chain.last_seq, REPLAY_LEN):
+                groups = []
+                for first_seq, last_seq, frames, wall_ms, stored in rows:
+                    chain.follow(first_seq, last_seq, frames, stored)
+                    groups.append(Group(first_seq, last_seq, frames, wall_ms))
+                yield groups
+            self._hash = chain.last_hash
+            if self.path.stat().st_size <= CHECKED_FIRST_BYTES:
+                await older
+        except BaseException:
+            older.cancel()
+            raise
+        self._checking = older
+        older.add_done_callback(self._checked)
 
     async def append(self, group: Group) -> None:
         """Return when `group` is durable.
@@ -122,32 +158,44 @@ class SqliteJournal:
         """
         if self._failed:
             raise StorageFailed(self._failed)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writer, self._append, group)
+        await self._on(self._writer, lambda: self._append(group))
 
     async def read(self, after_seq: int, size_bytes_max: int) -> Sequence[Group]:
         """Return the groups behind `after_seq`, about `size_bytes_max` of them."""
-        return await self._on_reader(lambda: self._read_some(after_seq, size_bytes_max))
+        return await self._on(self._reader, lambda: self._read_some(after_seq, size_bytes_max))
 
     async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
         """Return the groups within a range of events that contain `needle`."""
-        rows = await self._read(_SEARCH, (first_seq, last_seq, needle))
+        rows = await self._fetch("groups_with", first_seq, last_seq, needle)
         return [Group(*row) for row in rows]
+
+    async def compact(self, before_ms: int, size_bytes_max: int) -> None:
+        """Drop old groups that no kept snapshot needs; their space is used again."""
+        if self._checking is not None and not self._checking.done():
+            return
+        through_seq = self._snapshots.oldest_seq
+        while await self._on(
+            self._writer, lambda: self._compact_some(through_seq, before_ms, size_bytes_max)
+        ):
+            pass
 
     def short_of_space(self) -> bool:
         """Whether the reserve had to be given up and could not be set aside again."""
-        if self._short and self._writes is not None:
-            self._set_reserve_aside()
-        return self._short
+        if self._reserve.short and self._writes is not None:
+            self._reserve.set_aside()
+        return self._reserve.short
 
     async def close(self) -> None:
         """Finish and let go of the log."""
-        loop = asyncio.get_running_loop()
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
         for pool, connection in ((self._writer, self._writes), (self._reader, self._reads)):
             if connection is not None:
-                await loop.run_in_executor(pool, connection.close)
+                await self._on(pool, connection.close)
             pool.shutdown()
         self._writes = self._reads = None
+        self._mark.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -166,33 +214,60 @@ class SqliteJournal:
             ) from None
         self._lock = lock
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        # Fewer, larger checkpoints: the log is written once and hardly read.
-        connection.execute("PRAGMA wal_autocheckpoint=4000")
-        return connection
+    def _prepare(self, connection: Any) -> None:
+        known = connection.execute(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'about'"
+        ).fetchone()[0]
+        row = connection.execute(_SQL["schema"]).fetchone() if known else None
+        schema = int(row[0]) if row else 0
+        if schema > SCHEMA_VERSION:
+            raise too_new(str(self.path), schema, SCHEMA_VERSION)
+        for step in _MIGRATIONS[schema:]:
+            version = f"INSERT OR REPLACE INTO about VALUES ('schema', '{step.number}');"
+            connection.executescript(f"BEGIN;\n{step.text}\n{version}\nCOMMIT;")
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.executescript(_TABLES)
-        row = connection.execute("SELECT value FROM about WHERE name = 'schema'").fetchone()
-        if row is None:
-            connection.execute("INSERT INTO about VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
-        elif int(row[0]) > SCHEMA_VERSION:
-            raise FailedPrecondition(
-                "JOURNAL_TOO_NEW",
-                f"the journal {self.path} was written by a newer Podium (schema {row[0]}, this one "
-                f"reads {SCHEMA_VERSION}): run that version, or set PODIUM_DATA_DIR elsewhere",
-                metadata={"schema": row[0]},
+    async def _check_ends(self, base: Facts, start: Facts) -> None:
+        """Refuse a log that does not reach from where recovery begins to what was synced."""
+        rows = await self._fetch("end")
+        end = Facts(*rows[0]) if rows else base
+        synced_seq = max(self._mark.read(), start.seq)
+        if end.seq < synced_seq:
+            raise damaged(
+                str(self.path), end.seq + 1, f"events up to {synced_seq} were synced and are gone"
             )
+        if start.seq < base.seq:
+            raise damaged(
+                str(self.path),
+                start.seq + 1,
+                f"no whole snapshot holds the events up to {base.seq}",
+            )
+        at_start = await self._fetch("hash_at", start.seq) if start.seq > base.seq else []
+        stored = at_start[0][0] if at_start else base.hash
+        if start.seq and stored != start.hash:
+            raise damaged(str(self.path), start.seq, "the snapshot is of another log")
+
+    async def _check_older(self, base: Facts, start: Facts) -> None:
+        """Check what the snapshot covers, so that damage there is not found years later."""
+        chain = Chain(str(self.path), *base)
+        while chain.last_seq < start.seq:
+            rows = await self._fetch("groups_after", chain.last_seq, REPLAY_LEN)
+            for first_seq, last_seq, frames, _, stored in rows:
+                chain.follow(first_seq, last_seq, frames, stored)
+            if not rows and chain.last_seq < start.seq:
+                if self.compacted_seq > chain.last_seq:
+                    return
+                raise damaged(str(self.path), chain.last_seq + 1, "events are missing")
+
+    def _checked(self, older: asyncio.Task[None]) -> None:
+        if not older.cancelled() and (error := older.exception()) is not None:
+            self._failed = str(error)
 
     def _append(self, group: Group) -> None:
         try:
             try:
                 self._commit(group)
             except (sqlite3.OperationalError, StorageFull) as error:
-                if not _is_full(error) or not self._give_up_reserve():
+                if not _is_full(error) or not self._reserve.give_up():
                     raise
                 self._commit(group)
         except (sqlite3.Error, OSError, StorageFailed) as error:
@@ -200,46 +275,43 @@ class SqliteJournal:
             raise StorageFailed(f"the journal {self.path} failed: {error}") from error
 
     def _commit(self, group: Group) -> None:
-        connection = self._writes
-        assert connection is not None
         self._failpoint("before_append")
         following = chained(self._hash, group.frames)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            row = (group.first_seq, group.last_seq, following, group.frames)
-            connection.execute(_INSERT, row)
+        with _transaction(self._writes) as execute:
+            row = (group.first_seq, group.last_seq, group.wall_ms, following, group.frames)
+            execute(_SQL["insert_group"], row)
             self._failpoint("after_append")
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
         self._hash = following
         self._failpoint("after_sync")
+        self._mark.write(group.last_seq)
 
-    def _set_reserve_aside(self) -> None:
-        """Keep space for what was promised already: outcomes must find some on a full disk."""
-        try:
-            with self._reserve_path.open("ab") as reserve:
-                if reserve.tell() < self._reserve_bytes:
-                    os.posix_fallocate(reserve.fileno(), 0, self._reserve_bytes)
-            self._short = False
-        except OSError:
-            self._short = True
-
-    def _give_up_reserve(self) -> bool:
-        self._short = True
-        try:
-            self._reserve_path.unlink()
-        except OSError:
+    def _compact_some(self, through_seq: int, before_ms: int, size_bytes_max: int) -> bool:
+        """Drop the oldest groups; return whether there may be more to drop."""
+        if self._writes is None or self._failed:
             return False
-        return True
+        execute = self._writes.execute
+        pages, free, page_bytes = (
+            execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        over = (pages - free) * page_bytes > size_bytes_max
+        rows = execute(_SQL["oldest"], (through_seq, COMPACT_LEN)).fetchall()
+        rows = [row for row in rows if over or row[2] < before_ms]
+        if not rows:
+            return False
+        last_seq, last_hash = rows[-1][1], rows[-1][3]
+        self._failpoint("before_compaction")
+        with _transaction(self._writes):
+            execute(_SQL["drop_through"], (last_seq,))
+            execute(_SQL["begin_at"], (last_seq, last_hash))
+        self._failpoint("after_compaction")
+        self.compacted_seq = last_seq
+        return len(rows) == COMPACT_LEN
 
     def _read_some(self, after_seq: int, size_bytes_max: int) -> list[Group]:
-        assert self._reads is not None
         found: list[Group] = []
         size_bytes = 0
-        cursor = self._reads.execute(_BEHIND, (after_seq + 1,))
+        cursor = self._reads.execute(_SQL["groups_behind"], (after_seq + 1,))
         for row in cursor:
             group = Group(*row)
             if group.last_seq <= after_seq:
@@ -252,22 +324,28 @@ class SqliteJournal:
         cursor.close()
         return found
 
-    async def _read(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+    async def _fetch(self, name: str, *values: Any) -> list[Any]:
         def fetch() -> list[Any]:
-            assert self._reads is not None
-            return self._reads.execute(statement, values).fetchall()
+            rows: list[Any] = self._reads.execute(_SQL[name], values).fetchall()
+            return rows
 
-        return await self._on_reader(fetch)
+        return await self._on(self._reader, fetch)
 
-    async def _on_reader(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+    @staticmethod
+    async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-def chained(before: bytes, frames: bytes) -> bytes:
-    """Return the hash of a group, given the hash of the one before it."""
-    digest = hashlib.sha256(before)
-    digest.update(frames)
-    return digest.digest()
+@contextmanager
+def _transaction(connection: Any) -> Iterator[Callable[..., Any]]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection.execute
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _is_full(error: Exception) -> bool:

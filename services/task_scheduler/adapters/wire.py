@@ -13,8 +13,16 @@ _double = struct.Struct("<d").pack
 
 def varint(value: int) -> bytes:
     """Return a varint; the value must not be negative."""
-    if value < 128:
+    if value < 1 << 7:
         return _ONE[value]
+    if value < 1 << 14:
+        return bytes((value & 127 | 128, value >> 7))
+    if value < 1 << 21:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
+    if value < 1 << 28:
+        return bytes(
+            (value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21)
+        )
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)

@@ -59,8 +59,10 @@ class Admission:
         self._check_room([draft for _, draft in new])
         for index, draft in new:
             self._check(index, draft, now)
+        # Only where an id comes twice may a task become known while its batch is taken in.
+        twice = len(within) < sum(1 for draft in drafts if draft.created.request_id)
         return [
-            Admitted(first, True) if first is not None else self._take(draft, now)
+            Admitted(first, True) if first is not None else self._take(draft, now, twice=twice)
             for first, draft in zip(known, drafts, strict=True)
         ]
 
@@ -121,10 +123,9 @@ class Admission:
                 metadata={"index": str(index), "capabilities": ",".join(created.capabilities)},
             )
 
-    def _take(self, draft: Draft, now: Instant) -> Admitted:
+    def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
         book, created = self._book, draft.created
-        if created.request_id:
-            # The same id twice in one batch: the first of them has just been taken in.
+        if twice and created.request_id:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)
             if seen is not None:
                 return Admitted(seen.task_id, True)

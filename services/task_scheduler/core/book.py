@@ -8,6 +8,7 @@ leases are no facts of the log and live in `dispatch`.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.event import (
@@ -34,7 +35,7 @@ from services.task_scheduler.core.states import (
     next_state,
 )
 from services.task_scheduler.core.task import ATTEMPTS_LEN_MAX, Attempt, Task
-from services.task_scheduler.core.timers import Purpose, Timers
+from services.task_scheduler.core.timers import Purpose, Timers, in_force
 
 FAILURE_HASH = b"failure"
 """Stands for the hash of any failure: a repeated failure is a repeat whatever its words."""
@@ -54,7 +55,7 @@ class Book:
         self.catalog: list[str] = []
         """Ids of tasks in order; a few of them may be gone."""
         self.queue = ReadyQueue(limits.ageing_s)
-        self.timers = Timers(_in_force)
+        self.timers = Timers(in_force)
         self.requests = RequestIds(limits.request_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
@@ -69,6 +70,8 @@ class Book:
         self.sticky: OrderedDict[str, str] = OrderedDict()
         self.seq = 0
         self.lease_epoch = 0
+        self.before_change: Callable[[Task], None] | None = None
+        """Told of a task before an event changes it, while a snapshot is taken."""
         self.outbox: list[Recorded] = []
         """Events recorded and not yet taken by the shell."""
 
@@ -129,7 +132,7 @@ class Book:
         """
         assert event.seq == self.seq + 1, f"event {event.seq} follows {self.seq}"
         if event.kind is Kind.EPOCH_BEGUN:
-            self.seq = event.seq
+            self.skip(event.seq)
             return
         if event.kind is Kind.CREATED:
             assert isinstance(event.detail, Created)
@@ -140,7 +143,13 @@ class Book:
         assert task is not None, f"event {event.seq} is about an unknown task"
         self._change(task, event, mono_s)
 
+    def skip(self, seq: int) -> None:
+        """Pass over an event of the log that is about no task."""
+        self.seq = seq
+
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
+        if self.before_change is not None:
+            self.before_change(task)
         kind = event.kind
         before = task.state
         state = next_state(before, kind)
@@ -181,12 +190,16 @@ class Book:
         created = event.detail
         assert isinstance(created, Created)
         if created.request_id:
-            seen = Seen(task.task_id, created.spec_hash, event.wall_ms)
+            seen = Seen(task.task_id, created.spec_hash)
             self.requests.add(created.principal, created.request_id, seen)
         terms = task.terms
         self._set_deadline(task, event, mono_s)
         if terms.not_before_ms > event.wall_ms:
             self._wait_until(task, terms.not_before_ms, event, mono_s)
+        self.wait_for_others(task)
+
+    def wait_for_others(self, task: Task) -> None:
+        """Count the tasks that a task has to wait for, and let them know of it."""
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)
@@ -383,12 +396,3 @@ _APPLY = {
     Kind.REJECTED: Book._ended_without_result,
     Kind.REQUEUED: Book._requeued,
 }
-
-
-def _in_force(task: Task, purpose: Purpose, token: int) -> bool:
-    """Whether a timer still means what it was set for."""
-    if purpose is Purpose.QUEUE:
-        return task.next_ms == token
-    if purpose is Purpose.DEADLINE:
-        return not task.ended
-    return task.lease_epoch == token

@@ -64,7 +64,7 @@ class Created(NamedTuple):
     terms: Terms
     depends_on: tuple[str, ...]
     head: bytes
-    """The task as asked for, without payload and traceparent."""
+    """The task as asked for, without payload, request id and traceparent."""
     payload: bytes
     traceparent: str
     principal: str

@@ -29,8 +29,18 @@ class Ids:
                 self._ms, self._counter = self._ms + 1, 0
         return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
 
+    @property
+    def last(self) -> str:
+        """The id made or seen last; going on behind it makes no id twice."""
+        return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
+
     def seen(self, task_id: str) -> None:
         """Go on behind an id that the log holds."""
-        ms, counter = int(task_id[3:15], 16), int(task_id[16:], 16)
+        ms, counter = created_ms(task_id), int(task_id[16:], 16)
         if (ms, counter) > (self._ms, self._counter):
             self._ms, self._counter = ms, counter
+
+
+def created_ms(task_id: str) -> int:
+    """Return the time that an id tells: when its task was created, in wall time."""
+    return int(task_id[3:15], 16)

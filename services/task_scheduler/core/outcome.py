@@ -118,8 +118,21 @@ class Outcomes:
         usage: Usage | None,
         confidence: float | None,
         now: Instant,
+        *,
+        run_s: float | None = None,
     ) -> None:
-        """An agent brought a result."""
+        """An agent brought a result.
+
+        Args:
+            router_id: Who reports it.
+            lease: What it was done under.
+            agent_id: Who did it.
+            result: The payload.
+            usage: What it consumed.
+            confidence: How sure the agent is.
+            now: The time.
+            run_s: How long the agent had the task, where the router knows it.
+        """
         result_hash = hashlib.sha256(result).digest()
         task = self._settling(router_id, lease, agent_id, result_hash, now)
         if task is None:
@@ -131,7 +144,7 @@ class Outcomes:
         detail = Completed(
             result,
             usage,
-            _us(now.mono_s - task.attempt_s),
+            _run_us(task, run_s, now),
             _us(now.mono_s - task.created_s),
             confidence,
             result_hash,
@@ -159,11 +172,12 @@ class Outcomes:
         now: Instant,
         *,
         agent_fault: bool,
+        run_s: float | None = None,
     ) -> None:
         """An attempt ended without a result."""
         task = self._settling(router_id, lease, agent_id, FAILURE_HASH, now)
         if task is not None:
-            self.fail(task, failure, usage, now, agent_fault=agent_fault)
+            self.fail(task, failure, usage, now, agent_fault=agent_fault, run_s=run_s)
             self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
 
     def fail(
@@ -174,10 +188,11 @@ class Outcomes:
         now: Instant,
         *,
         agent_fault: bool,
+        run_s: float | None = None,
     ) -> None:
         """End the running attempt and decide whether there is another."""
         book = self._book
-        run_us = _us(now.mono_s - task.attempt_s)
+        run_us = _run_us(task, run_s, now)
         book.record(
             Kind.ATTEMPT_FAILED,
             task,
@@ -310,6 +325,17 @@ class Outcomes:
         wait_ms = backoff_ms(task.terms.policy, failures, self._draw)
         detail = Retrying(now.wall_ms + wait_ms, task.excluded)
         self._book.record(Kind.RETRYING, task, now, detail, attempt=task.attempt)
+
+
+def _run_us(task: Task, run_s: float | None, now: Instant) -> int:
+    """Return how long an attempt ran.
+
+    Its start and its end are often reported together, so the router's measure goes before ours; it
+    cannot be longer than the task's time since it was queued.
+    """
+    if run_s is None:
+        return _us(now.mono_s - task.attempt_s)
+    return _us(min(run_s, now.mono_s - task.queued_s))
 
 
 def _us(seconds: float) -> int:

@@ -79,7 +79,7 @@ class ReadyQueue:
 
     def __init__(self, ageing_s: float = 60.0) -> None:
         self._ageing_s = ageing_s
-        self._requirements: dict[frozenset[str], Requirement] = {}
+        self._requirements: dict[tuple[str, ...], Requirement] = {}
         self._pools: dict[frozenset[str], Pool] = {}
         self._serial = 0
 
@@ -87,14 +87,14 @@ class ReadyQueue:
         return sum(sum(requirement.waiting) for requirement in self._requirements.values())
 
     def require(self, capabilities: tuple[str, ...]) -> Requirement:
-        """Return the record of a requirement, for one more task."""
-        key = frozenset(capabilities)
-        requirement = self._requirements.get(key)
+        """Return the record of a requirement, sorted and without repeats, for one more task."""
+        requirement = self._requirements.get(capabilities)
         if requirement is None:
             self._serial += 1
             requirement = Requirement(self._serial, capabilities)
-            self._requirements[key] = requirement
-            requirement.pools = [p for p in self._pools.values() if key <= p.capabilities]
+            self._requirements[capabilities] = requirement
+            needed = requirement.capabilities
+            requirement.pools = [p for p in self._pools.values() if needed <= p.capabilities]
         requirement.tasks += 1
         return requirement
 
@@ -102,7 +102,7 @@ class ReadyQueue:
         """Forget one task of a requirement, and the requirement with the last."""
         requirement.tasks -= 1
         if not requirement.tasks:
-            del self._requirements[requirement.capabilities]
+            del self._requirements[requirement.key]
 
     def requirements(self) -> Iterable[Requirement]:
         """Return what tasks in memory need."""
@@ -128,9 +128,6 @@ class ReadyQueue:
 
     def schedulable(self, capabilities: frozenset[str]) -> bool:
         """Whether some connected agent has all of these capabilities."""
-        requirement = self._requirements.get(capabilities)
-        if requirement is not None:
-            return any(pool.members for pool in requirement.pools)
         return any(p.members and capabilities <= p.capabilities for p in self._pools.values())
 
     def push(self, task: Task) -> None:

@@ -81,7 +81,6 @@ class Task:
         "fraction",
         "handbacks",
         "head",
-        "identity",
         "input",
         "input_request",
         "last_seq",
@@ -97,6 +96,7 @@ class Task:
         "queued_seq",
         "renewed_s",
         "report_seq",
+        "request_id",
         "requirement",
         "result",
         "router_id",
@@ -134,8 +134,7 @@ class Task:
         self.depends_on = created.depends_on
         self.head = created.head
         self.payload = created.payload
-        self.identity = b""
-        """What each event repeats about the task, kept by the log's encoder."""
+        self.request_id = created.request_id
         self.state = State.NEW
         self.created_ms = wall_ms
         self.created_s = mono_s

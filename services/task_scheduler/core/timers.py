@@ -70,3 +70,12 @@ class Timers:
     def next_s(self) -> float | None:
         """Return when the earliest entry is due."""
         return self._heap[0][0] if self._heap else None
+
+
+def in_force(task: Task, purpose: Purpose, token: int) -> bool:
+    """Whether a timer still means what it was set for."""
+    if purpose is Purpose.QUEUE:
+        return task.next_ms == token
+    if purpose is Purpose.DEADLINE:
+        return not task.ended
+    return task.lease_epoch == token

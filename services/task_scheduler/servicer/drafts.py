@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,6 +20,7 @@ from services.kernel.telemetry import (
     parse_traceparent,
 )
 from services.task_scheduler.core.admission import Draft
+from services.task_scheduler.core.event import Created
 from services.task_scheduler.ports import Codec
 
 KEY_LEN_MAX = 128
@@ -26,6 +28,9 @@ CONCURRENCY_KEYS_LEN_MAX = 4
 MAX_RETRIES_MAX = 100
 NOT_BEFORE_S_MAX = 366 * 24 * 3600.0
 PRIORITY = 5
+SHAPES_LEN_MAX = 4_096
+SHAPE_BYTES_MAX = 1_024
+_PLAIN_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 OPERATOR = "operator"
 
 
@@ -47,11 +52,23 @@ class Drafts(NamedTuple):
     """Indexes of tasks whose trace begins here."""
 
 
+class _Shape(NamedTuple):
+    """What tasks have in common that differ in payload, request id and trace alone."""
+
+    created: Created
+    fail_fast: bool
+
+
 class Drafter:
-    """Checks tasks and fills in what they leave open."""
+    """Checks tasks and fills in what they leave open.
+
+    A client's tasks are mostly alike, so that what is alike is checked and filled in once: by the
+    bytes of a task without payload, request id and trace.
+    """
 
     def __init__(self, codec: Codec, defaults: Defaults) -> None:
         self._codec = codec
+        self._shapes: dict[tuple[str, bytes], _Shape] = {}
         policy = RetryPolicy(
             max_retries=defaults.max_retries,
             backoff_multiplier=defaults.multiplier,
@@ -62,7 +79,7 @@ class Drafter:
         self._policy = policy
 
     def drafts(
-        self, specs: list[TaskSpec], submitter_id: str, principal: Principal, now_ms: int
+        self, specs: Sequence[TaskSpec], submitter_id: str, principal: Principal, now_ms: int
     ) -> Drafts:
         """Return the drafts of `specs`, which are spoiled by it.
 
@@ -81,47 +98,101 @@ class Drafter:
         checker.require("tasks", bool(specs), "must hold at least one task")
         checker.key("submitter_id", submitter_id, optional=True)
         checker.length("submitter_id", len(submitter_id), limits.id_len_max)
-        for index, spec in enumerate(specs):
-            _check(checker, f"tasks[{index}].", index, spec, now_ms)
-        checker.done()
         roots: list[int] = []
-        drafts = [
-            self._draft(index, spec, submitter_id, principal, roots)
-            for index, spec in enumerate(specs)
-        ]
+        drafts: list[Draft] = []
+        for index, spec in enumerate(specs):
+            draft = self._draft(checker, index, spec, submitter_id, principal, now_ms, roots)
+            if draft is not None:
+                drafts.append(draft)
+        checker.done()
         return Drafts(drafts, roots)
 
     def _draft(
-        self, index: int, spec: TaskSpec, submitter_id: str, principal: Principal, roots: list[int]
-    ) -> Draft:
-        traceparent = spec.traceparent
+        self,
+        checker: Checker,
+        index: int,
+        spec: TaskSpec,
+        submitter_id: str,
+        principal: Principal,
+        now_ms: int,
+        roots: list[int],
+    ) -> Draft | None:
+        """Return a draft, or None when the checker has found a fault."""
+        payload = spec.payload.SerializeToString()
+        _check_payload(checker, index, spec, payload)
+        request_id, traceparent = spec.request_id, spec.traceparent
+        spec.ClearField("payload")
         if traceparent:
             spec.ClearField("traceparent")
-        spec_hash = b""
-        if spec.request_id:
-            # Of the task as asked for: defaults may change, and a repeat may have a new trace.
-            asked = spec.SerializeToString(deterministic=True)
-            spec_hash = hashlib.blake2b(asked, digest_size=16).digest()
-        if not traceparent:
+            if parse_traceparent(traceparent) is None:
+                checker.fault(f"tasks[{index}].traceparent", "must be a W3C traceparent")
+        else:
             traceparent = format_traceparent(new_trace_id(), new_span_id())
             roots.append(index)
-        spec.traceparent = traceparent
+        if request_id:
+            spec.ClearField("request_id")
+            checker.key(f"tasks[{index}].request_id", request_id)
+            checker.length(f"tasks[{index}].request_id", len(request_id), limits.id_len_max)
+        shape_bytes = spec.SerializeToString(deterministic=True)
+        shape = self._shape(checker, index, spec, shape_bytes, principal, now_ms)
+        if shape is None:
+            return None
+        spec_hash = b""
+        if request_id:
+            # Of the task as asked for: defaults may change, and a repeat may have a new trace.
+            # Its length goes first, so that no two pairs of shape and payload join to the same.
+            asked = b"%d;" % len(shape_bytes) + shape_bytes + payload
+            spec_hash = blake2b(asked, digest_size=16).digest()
+        made = shape.created
+        created = Created(
+            made.task_type,
+            made.tenant,
+            made.capabilities,
+            made.terms,
+            made.depends_on,
+            made.head,
+            payload,
+            traceparent,
+            principal.subject,
+            submitter_id,
+            request_id,
+            spec_hash,
+        )
+        return Draft(created, shape.fail_fast)
+
+    def _shape(
+        self,
+        checker: Checker,
+        index: int,
+        spec: TaskSpec,
+        shape_bytes: bytes,
+        principal: Principal,
+        now_ms: int,
+    ) -> _Shape | None:
+        key = (principal.tenant, shape_bytes)
+        shape = self._shapes.get(key)
+        if shape is not None and (not spec.tenant or _may_submit_for(spec.tenant, principal)):
+            return shape
+        _check(checker, f"tasks[{index}].", spec, now_ms)
+        if not checker:
+            return None
         if not spec.tenant:
             spec.tenant = principal.tenant
-        elif spec.tenant != principal.tenant and not principal.may(OPERATOR):
+        elif not _may_submit_for(spec.tenant, principal):
             raise PermissionDenied(
                 "ROLE_MISSING",
                 f"tasks[{index}] belongs to another tenant: that needs the role {OPERATOR}.",
                 metadata={"role": OPERATOR},
             )
+        timed = spec.HasField("deadline") or spec.HasField("not_before")
         self._fill(spec)
-        created = self._codec.created(
-            spec,
-            principal=principal.subject,
-            submitter_id=submitter_id,
-            spec_hash=spec_hash,
-        )
-        return Draft(created, spec.fail_fast)
+        shape = _Shape(self._codec.created(spec), spec.fail_fast)
+        if not timed and len(shape_bytes) <= SHAPE_BYTES_MAX:
+            # A time is checked against now, each time.
+            if len(self._shapes) >= SHAPES_LEN_MAX:
+                self._shapes.clear()
+            self._shapes[key] = shape
+        return shape
 
     def _fill(self, spec: TaskSpec) -> None:
         if not spec.required_capabilities:
@@ -145,16 +216,28 @@ class Drafter:
         policy.backoff_multiplier = policy.backoff_multiplier or default.backoff_multiplier
 
 
-def _check(checker: Checker, at: str, index: int, spec: TaskSpec, now_ms: int) -> None:
-    checker.capability(at + "type", spec.type)
-    if len(spec.payload.data) > limits.payload_bytes_max:
+def _may_submit_for(tenant: str, principal: Principal) -> bool:
+    return tenant == principal.tenant or principal.may(OPERATOR)
+
+
+def _check_payload(checker: Checker, index: int, spec: TaskSpec, payload: bytes) -> None:
+    if len(payload) > limits.payload_bytes_max and len(spec.payload.data) > (
+        limits.payload_bytes_max
+    ):
         raise InvalidArgument(
             "PAYLOAD_TOO_LARGE",
             f"tasks[{index}].payload has {len(spec.payload.data)} bytes, at most "
             f"{limits.payload_bytes_max} are taken: store it elsewhere and submit a reference.",
             metadata={"index": str(index), "payload_bytes_max": str(limits.payload_bytes_max)},
         )
-    checker.text(at + "payload.content_type", spec.payload.content_type, limits.name_len_max)
+    content_type = spec.payload.content_type
+    if content_type not in _PLAIN_TYPES:
+        path = f"tasks[{index}].payload.content_type"
+        checker.text(path, content_type, limits.name_len_max)
+
+
+def _check(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
+    checker.capability(at + "type", spec.type)
     if spec.required_capabilities:
         checker.capabilities(at + "required_capabilities", spec.required_capabilities)
     if spec.preferred_capabilities:
@@ -163,12 +246,6 @@ def _check(checker: Checker, at: str, index: int, spec: TaskSpec, now_ms: int) -
     checker.key(at + "tenant", spec.tenant, optional=True)
     if spec.labels:
         checker.labels(at + "labels", spec.labels)
-    if spec.request_id:
-        checker.key(at + "request_id", spec.request_id)
-        checker.length(at + "request_id", len(spec.request_id), limits.id_len_max)
-    traceparent = spec.traceparent
-    if traceparent and parse_traceparent(traceparent) is None:
-        checker.fault(at + "traceparent", "must be a W3C traceparent")
     checker.finite(at + "size_hint", spec.size_hint, 0.0, 1e12)
     _check_rare(checker, at, spec, now_ms)
 

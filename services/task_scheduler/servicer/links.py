@@ -203,11 +203,16 @@ class Links:
         outcomes = self._desk.core.outcomes
         lease, agent_id = _lease(ended.lease), ended.agent_id
         usage = _usage(ended.usage) if ended.HasField("usage") else None
+        run_s = None
+        if ended.HasField("run_duration"):
+            run_s = max(0.0, ended.run_duration.ToMicroseconds() / 1e6)
         which = ended.WhichOneof("outcome")
         if which == "success":
             confidence = ended.confidence if ended.HasField("confidence") else None
             result = ended.success.SerializeToString()
-            outcomes.completed(router_id, lease, agent_id, result, usage, confidence, now)
+            outcomes.completed(
+                router_id, lease, agent_id, result, usage, confidence, now, run_s=run_s
+            )
             return
         if which == "failure":
             failure = _failure(ended.failure)
@@ -216,7 +221,9 @@ class Links:
         else:
             failure = AGENT_LOST if which == "lost" else AGENT_CANCELED
             agent_fault = which == "lost"
-        outcomes.failed(router_id, lease, agent_id, failure, usage, now, agent_fault=agent_fault)
+        outcomes.failed(
+            router_id, lease, agent_id, failure, usage, now, agent_fault=agent_fault, run_s=run_s
+        )
 
     def _claimed(self, router_id: str, report: Report, now: Instant) -> None:
         claimed = report.claimed

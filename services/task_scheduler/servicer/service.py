@@ -11,7 +11,7 @@ from podium.v1 import task_pb2, task_scheduler_pb2, task_scheduler_pb2_grpc
 from services.kernel import limits
 from services.kernel.auth import Policy, Principal, current_principal
 from services.kernel.clock import Clock
-from services.kernel.errors import FailedPrecondition, InvalidArgument
+from services.kernel.errors import FailedPrecondition, InvalidArgument, PodiumError
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
@@ -92,7 +92,12 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         )
         book = desk.core.book
         before_seq = book.seq
-        admitted = desk.core.admission.submit(prepared.drafts, now)
+        try:
+            admitted = desk.core.admission.submit(prepared.drafts, now)
+        except PodiumError:
+            # What it is refused for may itself not be durable yet.
+            await desk.settled()
+            raise
         desk.wake()
         duplicates = [index for index, one in enumerate(admitted) if one.duplicate]
         for index in duplicates:
@@ -105,7 +110,7 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             self._roots.record([book.tasks[i] for i in ids if i in book.tasks], now)
         return task_scheduler_pb2.SubmitTasksResponse(
             task_ids=[one.task_id for one in admitted],
-            cursor=self._cursors.format(before_seq),
+            cursor=self._cursors.format(max(before_seq, desk.compacted_seq)),
             duplicate_indexes=duplicates,
         )
 
@@ -125,8 +130,10 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                     await self._feed.ending(task.task_id)
             except TimeoutError:
                 pass
+        # Read first, then wait: what happens meanwhile is not durable when the wait is over.
+        response = task_scheduler_pb2.GetTaskResponse(task=task_message(task, payloads=True))
         await self._desk.settled()
-        return task_scheduler_pb2.GetTaskResponse(task=task_message(task, payloads=True))
+        return response
 
     async def ListTasks(
         self, request: task_scheduler_pb2.ListTasksRequest, context: Context
@@ -138,12 +145,13 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         arguments += current_principal().subject.encode()
         before = decode_token(request.page_token, arguments, self._key)
         page = catalog.page(self._desk.core.book, self._filter(request.filter), before, size)
-        await self._desk.settled()
         token = encode_token(page.before, arguments, self._key) if page.before else ""
-        return task_scheduler_pb2.ListTasksResponse(
+        response = task_scheduler_pb2.ListTasksResponse(
             tasks=[task_message(task, payloads=False) for task in page.tasks],
             next_page_token=token,
         )
+        await self._desk.settled()
+        return response
 
     async def CancelTasks(
         self, request: task_scheduler_pb2.CancelTasksRequest, context: Context
@@ -158,10 +166,13 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         reason = request.reason or "Canceled by request."
         control = self._desk.core.control
         canceled = [task.task_id for task in tasks if control.cancel(task, reason, now)]
+        refused = None
+        if not canceled and len(request.task_ids) == 1:
+            refused = _wrong_state("TASK_ENDED", tasks[0], "has ended")
         self._desk.wake()
         await self._desk.settled()
-        if not canceled and len(request.task_ids) == 1:
-            raise _wrong_state("TASK_ENDED", tasks[0], "has ended")
+        if refused is not None:
+            raise refused
         return task_scheduler_pb2.CancelTasksResponse(task_ids=canceled)
 
     async def RequeueTasks(
@@ -180,10 +191,13 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         now = self._desk.now()
         control = self._desk.core.control
         requeued = [task.task_id for task in tasks if control.requeue(task, payload, now)]
+        refused = None
+        if not requeued and len(request.task_ids) == 1:
+            refused = _wrong_state("TASK_NOT_DEAD", tasks[0], "is no dead letter")
         self._desk.wake()
         await self._desk.settled()
-        if not requeued and len(request.task_ids) == 1:
-            raise _wrong_state("TASK_NOT_DEAD", tasks[0], "is no dead letter")
+        if refused is not None:
+            raise refused
         return task_scheduler_pb2.RequeueTasksResponse(task_ids=requeued)
 
     async def ProvideInput(
@@ -193,7 +207,11 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self._desk.check(submitting=True)
         answer = _payload(request.input)
         task = self._visible(request.task_id)
-        self._desk.core.control.answer(task, answer, self._desk.now())
+        try:
+            self._desk.core.control.answer(task, answer, self._desk.now())
+        except PodiumError:
+            await self._desk.settled()
+            raise
         self._desk.wake()
         await self._desk.settled()
         return task_scheduler_pb2.ProvideInputResponse()
@@ -222,16 +240,17 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Explain a task."""
         self._desk.check()
         task = self._visible(request.task_id)
-        await self._desk.settled()
-        groups = await self._desk.search(task.task_id.encode(), task.created_seq, task.last_seq)
+        last_seq = task.last_seq
         response = task_scheduler_pb2.ExplainTaskResponse(
             task=task_message(task, payloads=False),
             decisions=decisions(task),
             waiting_for=catalog.waiting_for(task),
         )
+        await self._desk.settled()
+        groups = await self._desk.search(task.task_id.encode(), task.created_seq, last_seq)
         for group in groups:
             for event in task_scheduler_pb2.WatchEventsResponse.FromString(group.frames).events:
-                if event.task_id == task.task_id:
+                if event.task_id == task.task_id and event.seq <= last_seq:
                     leave_payloads_out(event)
                     response.MergeFromString(b"\x22" + as_frame(event)[1:])
         return response
@@ -242,13 +261,9 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Count what waits and runs."""
         desk = self._desk
         desk.check()
-        await desk.settled()
         book = desk.core.book
         response = task_scheduler_pb2.GetQueueStatsResponse(
-            durable_seq=desk.durable_seq,
-            router_count=desk.core.dispatch.router_count,
-            event_count=desk.durable_seq - desk.first_seq,
-            commit_count=desk.commits,
+            router_count=desk.core.dispatch.router_count
         )
         for state, count in catalog.counts(book):
             response.states.add(state=state_message(state), count=count)
@@ -261,6 +276,10 @@ class TaskScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                 count=need.depth,
                 schedulable=need.schedulable,
             )
+        await desk.settled()
+        response.durable_seq = desk.durable_seq
+        response.event_count = desk.durable_seq - desk.first_seq
+        response.commit_count = desk.commits
         return response
 
     async def OpenDispatch(  # type: ignore[override]  # bytes of the message, see `encoded`

@@ -27,6 +27,7 @@ def task_message(task: Task, *, payloads: bool) -> task_pb2.Task:
     )
     message.spec.MergeFromString(task.head)
     message.spec.traceparent = task.traceparent
+    message.spec.request_id = task.request_id
     if payloads:
         message.spec.payload.MergeFromString(task.payload)
         if task.result:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from podium.v1 import event_pb2, task_scheduler_pb2
 from services.kernel.clock import Clock
-from services.kernel.errors import InvalidArgument, ResourceExhausted, Unavailable
+from services.kernel.errors import InvalidArgument, OutOfRange, ResourceExhausted, Unavailable
 from services.kernel.rules import Checker
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.ports import Desk, Group, Sealed
@@ -62,14 +62,15 @@ class Cursors:
         """Return the cursor behind event `seq`."""
         return f"{self._prefix}-{seq}"
 
-    def parse(self, cursor: str, durable_seq: int) -> int:
+    def parse(self, cursor: str, durable_seq: int, compacted_seq: int = 0) -> int:
         """Return the last event before a cursor.
 
         Raises:
             InvalidArgument: CURSOR_INVALID.
+            OutOfRange: CURSOR_COMPACTED.
         """
         if not cursor:
-            return 0
+            return compacted_seq
         if cursor == "now":
             return durable_seq
         found = _CURSOR(cursor)
@@ -79,7 +80,23 @@ class Cursors:
                 "The cursor is not from this log: begin without one, or with one you were given.",
                 metadata={"cursor": cursor[:64]},
             )
+        self.check(int(found[2]), compacted_seq)
         return int(found[2])
+
+    def check(self, seq: int, compacted_seq: int) -> None:
+        """Refuse a position from which not every event is kept.
+
+        Raises:
+            OutOfRange: CURSOR_COMPACTED.
+        """
+        if seq < compacted_seq:
+            oldest = self.format(compacted_seq)
+            raise OutOfRange(
+                "CURSOR_COMPACTED",
+                f"Events up to {compacted_seq} are no longer kept: begin at {oldest}, and read the "
+                "tasks themselves for what was before.",
+                metadata={"oldest_cursor": oldest},
+            )
 
 
 class Watches:
@@ -96,7 +113,7 @@ class Watches:
     ) -> AsyncGenerator[bytes, None]:
         """Follow the whole log, or what one tenant may see of it."""
         kinds = _kinds(request.types)
-        seq = self._cursors.parse(request.cursor, self._desk.durable_seq)
+        seq = self._begin(request.cursor)
         lean = request.omit_payloads
         wanted = None if kinds is None and tenant is None else _passing(kinds, tenant)
         told_s = float("-inf")
@@ -124,7 +141,7 @@ class Watches:
         _check_watch(request)
         kinds = _kinds(request.types)
         subscription = Subscription(request.submitter_id, request.task_ids, kinds, tenant)
-        seq = self._cursors.parse(request.cursor, self._desk.durable_seq)
+        seq = self._begin(request.cursor)
         wanted = _Chosen(subscription, _passing(kinds, tenant))
         # What has passed already is looked for in the log; from its end on, events are pushed.
         first = True
@@ -142,6 +159,9 @@ class Watches:
                 yield message
         finally:
             self._feed.unsubscribe(subscription)
+
+    def _begin(self, cursor: str) -> int:
+        return self._cursors.parse(cursor, self._desk.durable_seq, self._desk.compacted_seq)
 
     async def _pushed(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
         async for batch in subscription.outbox.batches():
@@ -172,6 +192,8 @@ class Watches:
             ]
             return Found(frames, last_seq)
         groups = await self._desk.read(seq, READ_BYTES_MAX)
+        # Asked behind the read: what is dropped meanwhile is a gap, not an end.
+        self._cursors.check(seq, self._desk.compacted_seq)
         # What is stored but not yet published has not been told to anybody.
         groups = [group for group in groups if group.last_seq <= self._feed.last_seq]
         if not groups:

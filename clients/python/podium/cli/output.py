@@ -25,7 +25,7 @@ UNREACHABLE = 3
 NOT_FOUND = 4
 INTERRUPTED = 130
 # A person waits for the answer: the SDK's own patience is for programs.
-PATIENCE_S = 3.0
+PATIENCE_S = 2.0
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -19,7 +19,7 @@ from typing import Any, Unpack
 from podium.sdk import payloads, specs, wire
 from podium.sdk.calls import Calls, Stubs
 from podium.sdk.errors import FailedPrecondition
-from podium.sdk.results import Outcome, Results, poll
+from podium.sdk.results import ENDS, Outcome, Results, poll
 from podium.sdk.settings import Settings
 from podium.sdk.specs import SubmitOptions
 from podium.sdk.submitter import Pending, Submitter
@@ -397,15 +397,3 @@ class Client:
             "analytics", lambda stubs: stubs.analytics.QueryWindows, request
         )
         return response.windows
-
-
-ENDS = frozenset(
-    {
-        event_pb2.Event.TYPE_COMPLETED,
-        event_pb2.Event.TYPE_FAILED,
-        event_pb2.Event.TYPE_CANCELED,
-        event_pb2.Event.TYPE_EXPIRED,
-        event_pb2.Event.TYPE_REJECTED,
-    }
-)
-"""Event types after which nothing more happens, unless a dead letter is requeued."""

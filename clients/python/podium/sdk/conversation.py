@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from podium.sdk.errors import AgentSuperseded
+from podium.sdk.errors import AgentSuperseded, InvalidArgument, PermissionDenied, PodiumError
 from podium.sdk.identity import Identity
 from podium.sdk.leases import Key, LeaseTable
 from podium.v1 import session_pb2
@@ -20,6 +20,12 @@ log = logging.getLogger("podium.sdk.session")
 
 # Refusals after which a lease is not this agent's any more.
 LEASE_REFUSALS = frozenset({"STALE_LEASE", "LEASE_NOT_YOURS"})
+# Refusals of a Hello that saying it again does not mend.
+HELLO_REFUSALS: dict[str, type[PodiumError]] = {
+    "INVALID_FIELD": InvalidArgument,
+    "AGENT_NOT_YOURS": PermissionDenied,
+    "CAPABILITY_NOT_GRANTED": PermissionDenied,
+}
 
 Outgoing = tuple[str, Key, AgentFrame]
 """Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
@@ -35,6 +41,8 @@ class Received:
     replies: list[AgentFrame] = field(default_factory=list)
     # Agents that this stream has accepted, or that are superseded: none is waited for.
     welcomed: list[str] = field(default_factory=list)
+    # Refusals that are the answer to Hello, if one was said and not answered.
+    refused: list[tuple[str, PodiumError]] = field(default_factory=list)
     # Set when the router asks to move: an address, or "" for the usual one.
     move_to: str | None = None
     # Whether intervals may have changed.
@@ -223,6 +231,8 @@ class Conversation:
     def _on_refusal(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         agent_id, refusal = frame.agent_id, frame.refusal
         log.warning("refused, agent %s: %s: %s", agent_id, refusal.reason, refusal.message)
+        if (error := HELLO_REFUSALS.get(refusal.reason)) is not None and not refusal.task_id:
+            received.refused.append((agent_id, error(refusal.reason, refusal.message)))
         if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):
                 ref = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)

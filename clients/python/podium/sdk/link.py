@@ -39,6 +39,9 @@ class Link:
         self._batch_bytes_max = _BATCH_BYTES_MAX
         # Agents that Ready has not come for yet.
         self.unready: set[str] = set()
+        # Whether Ready has come for one of them, and why another was refused.
+        self.accepted = False
+        self.refused: PodiumError | None = None
         self.ready = asyncio.Event()
         self.ended: asyncio.Future[PodiumError] = asyncio.get_running_loop().create_future()
         self._writer = asyncio.create_task(self._write())
@@ -53,6 +56,10 @@ class Link:
         """Sends no larger messages than the router takes; 0 = as gRPC takes."""
         if frame_bytes_max:
             self._batch_bytes_max = min(_BATCH_BYTES_MAX, frame_bytes_max * 3 // 4)
+
+    def end(self) -> None:
+        """Ends the stream at once; `close` cleans up."""
+        self._call.cancel()
 
     async def close(self, within_s: float = 0.0) -> None:
         """Sends what is queued, ends the stream and waits so long for the router's end."""

@@ -30,6 +30,8 @@ _STATES: dict[int, Task.State] = {
     Event.TYPE_EXPIRED: Task.STATE_EXPIRED,
     Event.TYPE_REJECTED: Task.STATE_REJECTED,
 }
+ENDS = frozenset(_STATES)
+"""Event types after which nothing more happens, unless a dead letter is requeued."""
 TERMINAL_TYPES = tuple(event_pb2.Event.Type.Name(number) for number in _STATES)
 TERMINAL_STATES = frozenset(_STATES.values())
 

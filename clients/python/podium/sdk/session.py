@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from podium.sdk.backoff import Backoff
-from podium.sdk.conversation import Conversation, Outgoing
+from podium.sdk.conversation import Conversation, Outgoing, Received
 from podium.sdk.errors import InvalidArgument, Peer, PodiumError
 from podium.sdk.fallback import report_unary
 from podium.sdk.identity import Identity
@@ -61,6 +61,9 @@ class Session:
         self._own_connection = own_connection
         self._backoff = backoff or Backoff()
         self._link: Link | None = None
+        # Work for agents that were accepted before the others on their stream: what they said of
+        # it would have no way out yet.
+        self._early: list[session_pb2.RouterFrame] = []
         self._move_to = ""
         self._moving = asyncio.Event()
         self._tuned = asyncio.Event()
@@ -125,6 +128,7 @@ class Session:
         Raises:
             AgentSuperseded: newer instances have taken over all of its agents.
             InvalidArgument: the router refuses what the agents say of themselves.
+            PermissionDenied: the caller may not be any of the agents.
         """
         ticker = asyncio.create_task(self._tick())
         supervisor = asyncio.create_task(self._supervise())
@@ -221,9 +225,11 @@ class Session:
         """Closes a stream that is over and returns why.
 
         Raises:
-            InvalidArgument: trying again cannot help.
+            InvalidArgument, PermissionDenied: trying again cannot help.
         """
         await link.close()
+        if link.refused is not None and not link.accepted:
+            raise link.refused
         reason = link.ended.result()
         if isinstance(reason, InvalidArgument):
             raise reason
@@ -233,24 +239,42 @@ class Session:
         received = self.talk.receive(frames, time.monotonic())
         if received.tuned:
             self._tuned.set()
-        if received.welcomed:
-            link.unready.difference_update(received.welcomed)
-            if not link.unready and not link.ready.is_set():
-                # Frames go out on this stream from here on, while an older one is leaving.
-                link.limit_frames(self.talk.frame_bytes_max)
-                link.ready.set()
-                self._link = link
-            if not self.talk.identities:
-                self._stopped.set()
+        if not link.ready.is_set():
+            self._answered(link, received)
+        if not self.talk.identities:
+            self._stopped.set()
         if received.replies:
             link.outbox.extend(received.replies)
         if received.move_to is not None:
             self._move_to = received.move_to
             self._moving.set()
-        if received.work:
+        if received.work and link.ready.is_set():
             self._deliver(received.work)
+        elif received.work:
+            self._early += received.work
         if self.talk.draining:
             self._note_settled()
+
+    def _answered(self, link: Link, received: Received) -> None:
+        """Notes answers to Hello. With the last of them frames go out on this stream."""
+        link.accepted = link.accepted or bool(received.welcomed)
+        link.unready.difference_update(received.welcomed)
+        for agent_id, error in received.refused:
+            if agent_id in link.unready:
+                # The others need not wait for it; alone, it has to say so.
+                link.unready.discard(agent_id)
+                link.refused = error
+        if link.unready:
+            return
+        if not link.accepted:
+            link.end()
+            return
+        link.limit_frames(self.talk.frame_bytes_max)
+        link.ready.set()
+        self._link = link
+        early, self._early = self._early, []
+        if early:
+            self._deliver(early)
 
     def _note_settled(self) -> None:
         if not self.talk.leases:

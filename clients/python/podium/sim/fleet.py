@@ -81,7 +81,11 @@ async def hosting(
     try:
         for first, count in plan.shares(host_count):
             hosts.append(await _start(plan, first, count, settings, own_streams=own_streams))
-        await asyncio.gather(*(_ready(host, settings) for host in hosts))
+        said = await asyncio.gather(
+            *(_ready(host, settings) for host in hosts), return_exceptions=True
+        )
+        for error in filter(None, said):
+            raise error
         yield figures
     finally:
         figures += await asyncio.gather(*(_stop(host) for host in hosts))
@@ -114,6 +118,8 @@ async def _start(
         *(["--own-streams"] if own_streams else []),
         env={
             **os.environ,
+            # They import what this process imports, installed or not.
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             setting_of("routing"): settings.routing,
             setting_of("analytics"): settings.analytics,
             "PODIUM_OTLP_ENDPOINT": settings.otlp_endpoint,

@@ -94,6 +94,7 @@ class SimHost:
         self._running: dict[Key, Running] = {}
         self._due: list[tuple[float, Key]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
         self.completed_count = 0
         self.failed_count = 0
         self.session = Session(
@@ -194,11 +195,16 @@ class SimHost:
         return "result", key, AgentFrame(agent_id=running.agent_id, result=result)
 
     def _arm(self) -> None:
-        if self._due and self._timer is None:
-            self._timer = self._loop.call_at(self._due[0][0], self._finish_due)
-        elif self._timer is not None and self._due[0][0] < self._timer.when() - RESOLUTION_S:
+        if not self._due:
+            return
+        due_s = self._due[0][0]
+        if self._timer is not None:
+            if due_s >= self._timer_s - RESOLUTION_S:
+                return
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._due[0][0], self._finish_due)
+        # Kept here, since uvloop's handle does not tell it.
+        self._timer_s = due_s
+        self._timer = self._loop.call_at(due_s, self._finish_due)
 
     def _finish_due(self) -> None:
         self._timer = None

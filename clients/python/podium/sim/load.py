@@ -86,9 +86,9 @@ class Load:
     async def run(self, duration_s: float) -> None:
         """Submits for so long; does not wait for the ends."""
         start_s = time.perf_counter()
-        sent = 0
-        while (elapsed_s := time.perf_counter() - start_s) < duration_s:
-            due = int(elapsed_s * self._rate)
+        sent, total = 0, int(duration_s * self._rate)
+        while sent < total:
+            due = min(total, int((time.perf_counter() - start_s) * self._rate) + 1)
             for number in range(sent, due):
                 self._submit(start_s + number / self._rate)
             sent = due

@@ -1,4 +1,4 @@
-"""The only places that wait: recovery, the commit loop, the tick.
+"""The commit loop and the tick.
 
 One commit is under way at a time. Everything produced while it syncs goes into the next one, and
 leaves when that is durable: replies, grants, verdicts and watch events alike. So the load makes the
@@ -8,22 +8,24 @@ batches, and a grant made in the same step as its submit shares its fsync.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 
-from podium.v1 import event_pb2, task_scheduler_pb2
 from services.kernel.clock import Clock
 from services.kernel.errors import ResourceExhausted, Unavailable
 from services.kernel.instant import Instant
 from services.task_scheduler.core.scheduler import Scheduler, Step
+from services.task_scheduler.core.snapshot import Picture
+from services.task_scheduler.loops.recovery import recover
 from services.task_scheduler.ports import (
     Codec,
     Commit,
     Failpoint,
     Group,
-    Journal,
     Listener,
     StorageFailed,
+    Store,
 )
 
 log = logging.getLogger("podium.task_scheduler")
@@ -31,8 +33,6 @@ log = logging.getLogger("podium.task_scheduler")
 TICK_S = 0.05
 RETRY_AFTER_S = 0.5
 FULL_RETRY_AFTER_S = 5.0
-SLICE_S = 0.02
-"""How long the replay may hold the event loop at a time."""
 
 
 class Committer:
@@ -41,7 +41,7 @@ class Committer:
     def __init__(
         self,
         core: Scheduler,
-        journal: Journal,
+        journal: Store,
         codec: Codec,
         clock: Clock,
         failpoint: Failpoint = lambda name: None,
@@ -50,6 +50,7 @@ class Committer:
         self.durable_seq = 0
         self.first_seq = 0
         self.commits = 0
+        self.snapshot_seq = 0
         self._journal = journal
         self._codec = codec
         self._clock = clock
@@ -62,6 +63,13 @@ class Committer:
         self._busy = False
         self._refusal = "STARTING"
         self._draining = False
+        self._started = asyncio.Event()
+        self._posing: asyncio.Future[Picture] | None = None
+
+    @property
+    def compacted_seq(self) -> int:
+        """The last event that is no longer kept."""
+        return self._journal.compacted_seq
 
     def listen(self, listener: Listener, *, begin: Callable[[int], None] | None = None) -> None:
         """Tell `listener` of every commit, in order; it must not wait.
@@ -138,10 +146,20 @@ class Committer:
         """Return groups of the journal that contain `needle`."""
         return await self._journal.search(needle, first_seq, last_seq)
 
+    async def started(self) -> None:
+        """Return when recovery is over."""
+        await self._started.wait()
+
+    async def picture(self) -> Picture:
+        """Return the state as it is between two steps."""
+        self._posing = asyncio.get_running_loop().create_future()
+        self.wake()
+        return await self._posing
+
     async def run(self) -> None:
         """Replay the log, then commit until cancelled; raise when the journal fails."""
         try:
-            await self._replay()
+            await self._recover()
             ticking = asyncio.create_task(self._tick())
             try:
                 while True:
@@ -161,30 +179,25 @@ class Committer:
         if not self._refusal:
             await self.settled()
 
-    async def _replay(self) -> None:
-        core, decode = self.core, self._codec.decode
-        now = self._clock.now()
-        loop = asyncio.get_running_loop()
-        yielded_s = loop.time()
-        async for groups in self._journal.replay():
-            for group in groups:
-                events = event_batch(group.frames)
-                for message in events:
-                    core.replay(decode(message), now)
-                if loop.time() - yielded_s > SLICE_S:
-                    await asyncio.sleep(0)
-                    yielded_s = loop.time()
+    async def _recover(self) -> None:
+        core = self.core
+        await self._journal.own()
+        self.snapshot_seq = await recover(core, self._journal, self._codec, self._clock)
         self.durable_seq = self.first_seq = core.book.seq
         for begin in self._begins:
             begin(self.durable_seq)
         core.start(self._clock.now())
+        # What was replayed is not looked through for cycles again.
+        gc.freeze()
         self._refusal = ""
         self.wake()
+        self._started.set()
         log.info(
-            "replayed %d events: %d open tasks, %d leases",
-            self.durable_seq,
+            "recovered %d open tasks and %d leases from a snapshot at event %d and %d events",
             core.book.open_tasks,
             len(core.book.leases),
+            self.snapshot_seq,
+            self.durable_seq - self.snapshot_seq,
         )
 
     async def _tick(self) -> None:
@@ -204,6 +217,10 @@ class Committer:
         await asyncio.sleep(0)
         began = self._clock.now()
         step = self.core.take(began)
+        if self._posing is not None:
+            if not self._posing.done():
+                self._posing.set_result(Picture(self.core.book))
+            self._posing = None
         # They wait for a commit of their own even when it is empty: the one before is done then.
         waiters, self._waiters = self._waiters, []
         sealed = [self._codec.seal(*recorded) for recorded in step.events]
@@ -233,7 +250,8 @@ class Committer:
     async def _append(self, step: Step, frames: bytes) -> None:
         last_seq = step.events[-1][0].seq
         self._busy = True
-        await self._journal.append(Group(step.events[0][0].seq, last_seq, frames))
+        wall_ms = self._clock.now().wall_ms
+        await self._journal.append(Group(step.events[0][0].seq, last_seq, frames, wall_ms))
         self._busy = False
         self.durable_seq = last_seq
         self.commits += 1
@@ -247,8 +265,3 @@ class Committer:
                     Unavailable("DRAINING", "The scheduler had to stop: try again.")
                 )
         self._waiters = []
-
-
-def event_batch(frames: bytes) -> Sequence[event_pb2.Event]:
-    """Return the events of joined frames."""
-    return task_scheduler_pb2.WatchEventsResponse.FromString(frames).events

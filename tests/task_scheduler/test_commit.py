@@ -17,7 +17,8 @@ from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind, State
-from services.task_scheduler.loops import Committer, event_batch
+from services.task_scheduler.loops.commit import Committer
+from services.task_scheduler.loops.recovery import event_batch
 from services.task_scheduler.ports import Commit, Group, StorageFailed
 from tests.support.waiting import eventually
 from tests.task_scheduler.rig import created
@@ -83,7 +84,7 @@ class Desk:
 @asynccontextmanager
 async def started(journal: SlowJournal | None = None) -> AsyncIterator[Desk]:
     journal = journal or SlowJournal()
-    journal.open()
+    await journal.open()
     desk = Desk(journal, ManualClock())
     running = asyncio.create_task(desk.committer.run())
     try:
@@ -189,7 +190,7 @@ async def test_an_order_without_an_event_leaves_after_the_commits_before_it() ->
 
 async def test_when_the_journal_fails_nothing_is_promised_any_more() -> None:
     journal = SlowJournal()
-    journal.open()
+    await journal.open()
     desk = Desk(journal, ManualClock())
     running = asyncio.create_task(desk.committer.run())
     await eventually(lambda: not desk.committer.waits_for)
@@ -284,7 +285,7 @@ async def test_a_listener_hears_where_the_log_stood_before_the_first_commit() ->
         await desk.committer.settled()
         seq = desk.committer.durable_seq
     heard: list[int] = []
-    journal.open()
+    await journal.open()
     desk = Desk(journal, ManualClock())
     desk.committer.listen(lambda commit: heard.append(-1), begin=heard.append)
     running = asyncio.create_task(desk.committer.run())

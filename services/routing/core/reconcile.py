@@ -1,0 +1,74 @@
+"""What becomes of the leases that an agent comes back with, and of those it does not name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.routing.core.assignment import Lease, Stage
+from services.routing.core.board import Board
+from services.routing.core.effects import CANCEL, KEEP, LOST, Claimed, LeaseKey, Renewed
+from services.routing.core.session import Session
+from services.routing.core.work import Work
+
+if TYPE_CHECKING:
+    from services.kernel.instant import Instant
+
+
+def reconcile(
+    board: Board,
+    work: Work,
+    session: Session,
+    in_flight: tuple[LeaseKey, ...],
+    now: Instant,
+) -> None:
+    """Compare what an agent says it has with what is known.
+
+    Verdicts, claims and offers to repeat are left at the session, for Ready.
+    """
+    listed = dict.fromkeys(in_flight)
+    session.verdicts = []
+    session.claims = set()
+    session.offers = []
+    for key, lease in tuple(session.leases.items()):
+        if key in listed:
+            continue
+        if lease.stage is Stage.OFFERED:
+            session.offers.append(lease)
+        else:
+            work.give_up(lease, now)
+    for key in listed:
+        verdict = _verdict(board, work, session, key, now)
+        if verdict:
+            session.verdicts.append((*key, verdict))
+    held = session.leases
+    kept = tuple(key for key in listed if key in held and held[key].stage is Stage.RUNNING)
+    if kept:
+        # Its renewals may have been lost with the stream; that it names them is as good.
+        board.effects.append(Renewed(kept))
+    if session.claims and board.dispatch_up:
+        board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
+    elif session.claims:
+        # Nobody to ask for now: it goes on, and the scheduler hears of it when it is back.
+        session.verdicts.extend((*key, KEEP) for key in session.claims)
+        session.claims = set()
+
+
+def _verdict(board: Board, work: Work, session: Session, key: LeaseKey, now: Instant) -> int:
+    """Return what is to become of a lease an agent came with; 0 when the scheduler must say."""
+    lease = session.leases.get(key)
+    if lease is not None:
+        if lease.stage is Stage.OFFERED:
+            work.begin(lease, now)
+        return CANCEL if lease.stage is Stage.STOPPING else KEEP
+    ended = board.leases.unsettled.get(key)
+    if ended is not None:
+        mine = ended.agent_id == session.agent_id and not ended.lost
+        return KEEP if mine else LOST
+    if board.leases.get(key) is not None:
+        return LOST
+    lease = Lease(*key)
+    lease.stage = Stage.CLAIMED
+    board.leases.add(lease)
+    board.bind(lease, session)
+    session.claims.add(key)
+    return 0

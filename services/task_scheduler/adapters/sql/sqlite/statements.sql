@@ -1,0 +1,54 @@
+-- name: insert_group
+-- Appends a group.
+INSERT INTO groups (first_seq, last_seq, wall_ms, hash, frames) VALUES (?, ?, ?, ?, ?);
+
+-- name: groups_after
+-- The next groups behind an event, with their hashes.
+SELECT first_seq, last_seq, frames, wall_ms, hash FROM groups
+WHERE first_seq > ? ORDER BY first_seq LIMIT ?;
+
+-- name: groups_behind
+-- Groups from the one on that holds an event.
+SELECT first_seq, last_seq, frames, wall_ms FROM groups
+WHERE first_seq >= coalesce((SELECT max(first_seq) FROM groups WHERE first_seq <= ?), 0)
+ORDER BY first_seq;
+
+-- name: groups_with
+-- Groups of a range of events that contain some bytes.
+SELECT first_seq, last_seq, frames, wall_ms FROM groups
+WHERE first_seq >= coalesce((SELECT max(first_seq) FROM groups WHERE first_seq <= ?), 0)
+    AND first_seq <= ? AND instr(frames, ?) > 0
+ORDER BY first_seq;
+
+-- name: base
+-- Where the log begins.
+SELECT last_seq, hash FROM base;
+
+-- name: end
+-- Where the log ends; nothing when it holds no group.
+SELECT last_seq, hash FROM groups ORDER BY first_seq DESC LIMIT 1;
+
+-- name: hash_at
+-- The hash of the group that ends with an event.
+SELECT hash FROM groups
+WHERE first_seq = (SELECT max(first_seq) FROM groups WHERE first_seq <= ?1) AND last_seq = ?1;
+
+-- name: oldest
+-- The oldest groups that may be dropped, by number and age.
+SELECT first_seq, last_seq, wall_ms, hash FROM groups WHERE last_seq <= ? ORDER BY first_seq LIMIT ?;
+
+-- name: drop_through
+-- Drops groups from the beginning.
+DELETE FROM groups WHERE last_seq <= ?;
+
+-- name: begin_at
+-- Notes where the log begins now.
+UPDATE base SET last_seq = ?, hash = ?;
+
+-- name: schema
+-- The version of the tables.
+SELECT value FROM about WHERE name = 'schema';
+
+-- name: set_schema
+-- Notes the version of the tables.
+INSERT INTO about VALUES ('schema', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;

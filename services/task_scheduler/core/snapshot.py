@@ -1,0 +1,351 @@
+"""The state at one event as plain rows, and back: what recovery starts from.
+
+A snapshot is taken a slice at a time while the book goes on changing: a task that is about to
+change before its slice has come is copied first. What can be derived is left out. Fields are named,
+so a later version reads what an earlier one wrote; a field that is new has its first value then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import attrgetter
+from typing import Any
+
+from services.kernel.errors import FailedPrecondition
+from services.kernel.instant import Instant
+from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.event import Created, Failure, Terms, Usage
+from services.task_scheduler.core.queue import Requirement
+from services.task_scheduler.core.requests import Seen
+from services.task_scheduler.core.retry import RetryPolicy
+from services.task_scheduler.core.states import LEASED, State
+from services.task_scheduler.core.task import Attempt, Task
+from services.task_scheduler.core.timers import Purpose
+
+VERSION = 1
+"""Raised when a reader that does not know of a change would misunderstand a snapshot."""
+PART_LEN = 256
+"""Tasks copied at a time: about a millisecond of the event loop."""
+REQUESTS_LEN = 4_096
+
+Plain = dict[str, Any]
+"""Numbers, text, bytes, None, tuples, lists and dicts of them, and nothing else."""
+Row = tuple[Any, ...]
+
+_DERIVED = frozenset(
+    {
+        *("attempt_s", "created_s", "queued_s", "renewed_s"),  # this process's clock
+        *("open_dependencies", "place", "requirement"),
+    }
+)
+_STORED = tuple(name for name in Task.__slots__ if name not in _DERIVED)
+_NAMES = (*_STORED, "needs")
+_read = attrgetter(*_STORED, "requirement.key")
+_read_attempt = attrgetter(*Attempt.__slots__)
+_PLACE = {name: place for place, name in enumerate(_NAMES)}
+_ATTEMPTS = _PLACE["attempts"]
+
+
+class Picture:
+    """The book at one event, to be taken in slices; the book must be between two steps."""
+
+    def __init__(self, book: Book) -> None:
+        assert not book.resolved and not book.outbox, "a snapshot lies between two steps"
+        self.seq = book.seq
+        self._book = book
+        self._head: Plain = {
+            "version": VERSION,
+            "seq": book.seq,
+            "lease_epoch": book.lease_epoch,
+            "last_id": book.ids.last,
+            "sticky": dict(book.sticky),
+            "tasks": len(book.tasks),
+            "attempt": Attempt.__slots__,
+        }
+        self._requests = book.requests.items()
+        self._tasks = list(book.tasks.values())
+        self._early: dict[int, Row] = {}
+        """Rows of tasks that changed before their slice had come, by `created_seq`."""
+        self._passed_seq = 0
+        book.before_change = self._before
+
+    def parts(self) -> Iterable[Plain]:
+        """Return the snapshot part by part; others may change the book in between."""
+        try:
+            yield self._head
+            items = list(self._requests.items())
+            for first in range(0, len(items), REQUESTS_LEN):
+                some = items[first : first + REQUESTS_LEN]
+                yield {"requests": [(key, *seen) for key, seen in some]}
+            for first in range(0, len(self._tasks), PART_LEN):
+                some_tasks = self._tasks[first : first + PART_LEN]
+                rows = [self._early.pop(t.created_seq, ()) or _row(t) for t in some_tasks]
+                self._passed_seq = some_tasks[-1].created_seq
+                yield _columns(rows)
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Give the rest up."""
+        if self._book.before_change == self._before:
+            self._book.before_change = None
+
+    def _before(self, task: Task) -> None:
+        # In order of creation: what is behind the last slice, and what is newer, needs no copy.
+        number = task.created_seq
+        if self._passed_seq < number <= self.seq and number not in self._early:
+            self._early[number] = _row(task)
+
+
+def _row(task: Task) -> Row:
+    row: Row = _read(task)
+    if not task.attempts:
+        return row
+    attempts = tuple(map(_read_attempt, task.attempts))
+    return (*row[:_ATTEMPTS], attempts, *row[_ATTEMPTS + 1 :])
+
+
+def _columns(rows: Sequence[Row]) -> Plain:
+    """Return rows as columns; one that has the same value everywhere as that value."""
+    same: Plain = {}
+    each: Plain = {}
+    tables: Plain = {}
+    for name, column in zip(_NAMES, zip(*rows, strict=True), strict=True):
+        if column.count(column[0]) == len(column):
+            same[name] = _plain(column[0])
+        elif name in ("terms", "needs"):
+            # Few different ones, and hard to copy: stored once each.
+            numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
+            tables[name] = [_plain(value) for value in numbers]
+            each[name] = [numbers[value] for value in column]
+        elif name in _RICH:
+            each[name] = [_plain(value) for value in column]
+        else:
+            each[name] = column
+    return {"same": same, "each": each, "tables": tables, "len": len(rows)}
+
+
+_RICH = frozenset({"state", "failure", "usage", "attempts"})
+"""Columns whose values may hold other types than plain ones."""
+_FIELDS: dict[type, tuple[str, ...]] = {
+    Terms: Terms._fields,
+    RetryPolicy: RetryPolicy._fields,
+    Failure: Failure._fields,
+    Usage: Usage._fields,
+}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with records as dicts and states as numbers."""
+    fields = _FIELDS.get(type(value))
+    if fields is not None:
+        return {name: _plain(part) for name, part in zip(fields, value, strict=True)}
+    if isinstance(value, State):
+        return int(value)
+    return tuple(map(_plain, value)) if type(value) is tuple else value
+
+
+class Restoring:
+    """Fills an empty book from the parts of a snapshot."""
+
+    def __init__(self, book: Book, now: Instant) -> None:
+        assert not book.seq and not book.tasks
+        self._book = book
+        self._now = now
+        # What a monotonic clock that had run all the time would have shown at wall time 0.
+        self._zero_s = now.mono_s - now.wall_ms / 1000
+        self._terms: dict[str, Terms] = {}
+        self._attempt_setters: list[Callable[[Attempt, Any], None]] = []
+        self._attempt_new: list[str] = []
+        self._tasks: list[Task] = []
+        self._expected = 0
+
+    def add(self, part: Plain) -> None:
+        """Take the next part.
+
+        Raises:
+            FailedPrecondition: JOURNAL_TOO_NEW.
+        """
+        if "version" in part:
+            self._begin(part)
+        elif "requests" in part:
+            rows = part["requests"]
+            self._book.requests.restore({row[0]: Seen(*row[1:]) for row in rows})
+        else:
+            self._add_tasks(part)
+
+    def finish(self) -> None:
+        """Derive the rest."""
+        book, tasks = self._book, self._tasks
+        assert len(tasks) == self._expected, "the snapshot is not whole"
+        book.tasks = {task.task_id: task for task in tasks}
+        book.catalog = list(book.tasks)
+        for task in tasks:
+            book.counts[task.state] += 1
+        self._ended([task for task in tasks if task.ended])
+        live = [task for task in tasks if not task.ended]
+        book.open_bytes = sum(task.size_bytes for task in live)
+        for task in sorted((t for t in live if t.state in LEASED), key=attrgetter("lease_epoch")):
+            book.leases[task.lease_epoch] = task
+        for task in sorted((t for t in live if t.state is State.QUEUED), key=_queued_seq):
+            book.queue.push(task)
+        for task in live:
+            self._wait(task)
+
+    def _begin(self, head: Plain) -> None:
+        if head["version"] > VERSION:
+            raise FailedPrecondition(
+                "JOURNAL_TOO_NEW",
+                f"the snapshot was written by a newer Podium (version {head['version']}, this one "
+                f"reads {VERSION}): run that version",
+            )
+        book = self._book
+        book.seq = head["seq"]
+        book.lease_epoch = head["lease_epoch"]
+        book.ids.seen(head["last_id"])
+        book.sticky.update(head["sticky"])
+        self._expected = head["tasks"]
+        self._attempt_setters = [_SET_ATTEMPT.get(name, _ignore) for name in head["attempt"]]
+        self._attempt_new = [name for name in Attempt.__slots__ if name not in head["attempt"]]
+
+    def _add_tasks(self, part: Plain) -> None:
+        count = part["len"]
+        tasks = list(map(Task.__new__, repeat(Task, count)))
+        for name in (*_STORED, "needs"):
+            values = self._values(name, part)
+            if name == "needs":
+                self._require(tasks, values)
+            else:
+                _each(_SET[name], tasks, values)
+        for name, value in _FRESH.items():
+            _each(_SET[name], tasks, repeat(value))
+        for name, source in (("created_s", "created_ms"), ("queued_s", "queued_ms")):
+            _each(_SET[name], tasks, map(self._time, self._values(source, part)))
+        for task in tasks:
+            if task.attempts:
+                task.attempt_s = self._zero_s + task.attempts[-1].start_ms / 1000
+        self._tasks += tasks
+
+    def _values(self, name: str, part: Plain) -> Iterable[Any]:
+        load = getattr(self, f"_load_{name}", None)
+        if name in part["same"]:
+            value = part["same"][name]
+            return repeat(load(value) if load is not None else value)
+        if name not in part["each"]:
+            return repeat(_FIRST[name])
+        column: Iterable[Any] = part["each"][name]
+        table = part["tables"].get(name)
+        if table is not None:
+            loaded = [load(value) for value in table] if load is not None else table
+            return map(loaded.__getitem__, column)
+        return column if load is None else map(load, column)
+
+    def _load_state(self, value: int) -> State:
+        return State(value)
+
+    def _load_needs(self, value: Sequence[str]) -> tuple[str, ...]:
+        return tuple(value)
+
+    def _load_failure(self, value: Plain | None) -> Failure | None:
+        return None if value is None else _record(Failure, value)
+
+    def _load_usage(self, value: Plain | None) -> Usage | None:
+        return None if value is None else _record(Usage, value)
+
+    def _load_attempts(self, rows: Sequence[Row]) -> list[Attempt] | tuple[()]:
+        attempts = []
+        for row in rows:
+            attempt = Attempt.__new__(Attempt)
+            for set_one, value in zip(self._attempt_setters, row, strict=True):
+                set_one(attempt, value)
+            for name in self._attempt_new:
+                setattr(attempt, name, getattr(_first_attempt, name))
+            if attempt.failure is not None:
+                attempt.failure = self._load_failure(attempt.failure)  # type: ignore[arg-type]  # plain
+            if attempt.usage is not None:
+                attempt.usage = self._load_usage(attempt.usage)  # type: ignore[arg-type]  # plain
+            attempts.append(attempt)
+        return attempts or ()
+
+    def _load_terms(self, value: Plain) -> Terms:
+        key = repr(value)
+        found = self._terms.get(key)
+        if found is None:
+            value = {**value, "policy": _record(RetryPolicy, value["policy"])}
+            found = self._terms[key] = _record(Terms, value)
+        return found
+
+    def _require(self, tasks: Sequence[Task], needs: Iterable[tuple[str, ...]]) -> None:
+        requirements: dict[tuple[str, ...], Requirement] = {}
+        for task, key in zip(tasks, needs, strict=False):
+            known = requirements.get(key)
+            if known is None:
+                known = requirements[key] = self._book.queue.require(key)
+            else:
+                known.tasks += 1
+            task.requirement = known
+
+    def _time(self, wall_ms: int) -> float:
+        return self._zero_s + wall_ms / 1000
+
+    def _ended(self, tasks: list[Task]) -> None:
+        book = self._book
+        # Nothing follows the event that ended a task, so that event tells the order.
+        for task in sorted(tasks, key=attrgetter("last_seq")):
+            if task.state is State.FAILED:
+                book.dead[task.task_id] = task
+            else:
+                book.ended.append(task)
+                book.ended_bytes += task.size_bytes
+
+    def _wait(self, task: Task) -> None:
+        """Set the timers of a task that has not ended, and count what it waits for."""
+        book, zero_s, terms = self._book, self._zero_s, task.terms
+        if task.next_ms:
+            book.timers.set(zero_s + task.next_ms / 1000, task, Purpose.QUEUE, task.next_ms)
+        if terms.deadline_ms:
+            due_s = zero_s + terms.deadline_ms / 1000
+            book.timers.set(due_s, task, Purpose.DEADLINE, terms.deadline_ms)
+        if task.state is State.RUNNING and terms.attempt_timeout_ms:
+            due_s = task.attempt_s + terms.attempt_timeout_ms / 1000
+            book.timers.set(due_s, task, Purpose.ATTEMPT, task.lease_epoch)
+        if task.depends_on and task.state is State.CREATED:
+            book.wait_for_others(task)
+
+
+def _record(cls: Any, value: Plain) -> Any:
+    known: tuple[str, ...] = cls._fields
+    return cls(**{name: part for name, part in value.items() if name in known})
+
+
+def _ignore(attempt: Attempt, value: Any) -> None:
+    """Stands for a field that is no more."""
+
+
+def _each(set_one: Callable[[Task, Any], None], tasks: Sequence[Task], values: Any) -> None:
+    deque(map(set_one, tasks, values), maxlen=0)
+
+
+_queued_seq = attrgetter("queued_seq")
+_SET: dict[str, Callable[[Task, Any], None]] = {
+    name: getattr(Task, name).__set__ for name in Task.__slots__
+}
+_SET_ATTEMPT: dict[str, Callable[[Attempt, Any], None]] = {
+    name: getattr(Attempt, name).__set__ for name in Attempt.__slots__
+}
+_first_attempt = Attempt(0, 0, "", 0, b"")
+_blank = Task(
+    "",
+    Created("", "", (), Terms(), (), b"", b"", "", "", "", "", b""),
+    Requirement(0, ()),
+    seq=0,
+    wall_ms=0,
+    mono_s=0.0,
+)
+_FIRST: Plain = {**{name: getattr(_blank, name) for name in _STORED}, "needs": ()}
+"""What a field has that a snapshot does not know."""
+_FRESH: Plain = {
+    name: getattr(_blank, name) for name in _DERIVED - {"created_s", "queued_s", "requirement"}
+}

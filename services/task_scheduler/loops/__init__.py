@@ -1,0 +1,3 @@
+"""The only places that wait: recovery, the commit loop, the tick, snapshots."""
+
+from __future__ import annotations

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from services.kernel import names
+from services.kernel.clock import ManualClock
+from services.kernel.instant import Instant
+from services.kernel.telemetry import Telemetry
+from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.adapters.observe import Observer, expose
+from services.task_scheduler.ports import Commit
+from tests.task_scheduler.rig import START, TRACEPARENT, Rig
+
+
+class Observed:
+    """A rig whose commits are observed."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.telemetry = Telemetry()
+        self._observer = Observer(self.telemetry, ManualClock(START.mono_s, START.wall_ms))
+        expose(self.telemetry.metrics, self.rig.core)
+        self._codec = ProtoCodec()
+        self.rig.take = self.commit
+
+    def commit(self):
+        rig = self.rig
+        step = rig.core.take(rig.now)
+        rig.events += [event for event, _, _ in step.events]
+        rig.orders += step.orders
+        sealed = [self._codec.seal(*recorded) for recorded in step.events]
+        done = Instant(rig.now.mono_s + 0.003, rig.now.wall_ms + 3)
+        self._observer(Commit(sealed, step.orders, (), rig.now, done))
+        return step.orders
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.telemetry.registry.get_sample_value(name, labels)
+
+
+def test_a_task_leaves_a_queue_span_and_a_complete_span_below_its_submit() -> None:
+    observed = Observed()
+    rig = observed.rig
+    task = rig.submit_one()
+    rig.advance(2.0)
+    rig.credit()
+    rig.complete(rig.lease(task))
+    queue, complete = observed.telemetry.tracer.take(10)
+
+    for span in (queue, complete):
+        assert (span[0], span[2]) == (int(TRACEPARENT[3:35], 16), int(TRACEPARENT[36:52], 16))
+        assert (names.attribute_task_id, task.task_id) in span[6]
+        assert (names.attribute_task_type, "work") in span[6]
+        assert span[7] == ""
+    assert (queue[3], queue[5] - queue[4]) == (names.span_queue, 2_000_000_000)
+    assert abs(queue[4] - START.wall_ms * 1_000_000) < 1_000
+    assert complete[3] == names.span_complete
+    assert 2_900_000 < complete[5] - complete[4] < 3_100_000
+
+
+def test_a_failed_task_says_why_in_its_span() -> None:
+    observed = Observed()
+    rig = observed.rig
+    rig.fail(rig.lease(rig.running()), retryable=False, reason="BAD_INPUT")
+
+    assert observed.telemetry.tracer.take(10)[-1][7] == "BAD_INPUT"
+
+
+def test_each_time_in_the_queue_is_a_span() -> None:
+    observed = Observed()
+    rig = observed.rig
+    task = rig.running()
+    rig.fail(rig.lease(task))
+    rig.advance(40.0)
+
+    assert [span[3] for span in observed.telemetry.tracer.take(10)].count("queue") == 2
+
+
+def test_tasks_are_counted_by_what_became_of_them() -> None:
+    observed = Observed()
+    rig = observed.rig
+    rig.complete(rig.lease(rig.running()))
+    rig.fail(rig.lease(rig.running()), retryable=False)
+    rig.complete(rig.lease(rig.granted()), "a1")
+    rig.submit_one("other")
+
+    assert observed.metric("podium_tasks_total", outcome="created") == 4
+    assert observed.metric("podium_tasks_total", outcome="completed") == 2
+    assert observed.metric("podium_tasks_total", outcome="failed") == 1
+    assert observed.metric("podium_task_errors_total") == 1
+    assert observed.metric("podium_queue_tasks", state="queued") == 1
+    assert observed.metric("podium_grants_total") == 3
+    assert observed.metric("podium_leases") == 0
+    assert observed.metric("podium_task_end_to_end_latency_seconds_count") == 2
+    assert observed.metric("podium_journal_commit_seconds_count") > 0

@@ -1,0 +1,205 @@
+"""Real processes, killed at each edge of the write path: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from podium.v1 import event_pb2, task_scheduler_pb2
+from podium.v1.task_pb2 import Task
+from services.kernel.options import dial
+from services.task_scheduler.ports import FAILPOINTS
+from tests.support.processes import Process, Processes
+from tests.support.waiting import eventually
+from tests.task_scheduler.serving import Served, spec
+
+READY = r"is ready"
+PASSES = 12
+# Snapshots come one after the other, and what they hold is dropped at once.
+SNAPSHOTS = {"PODIUM_SNAPSHOT_EVENTS": "40"}
+COMPACTION = {**SNAPSHOTS, "PODIUM_LOG_RETENTION": "1ms"}
+
+
+class Machine:
+    """Starts the scheduler again and again on the same data."""
+
+    def __init__(self, processes: Processes, data_dir: Path) -> None:
+        self._processes = processes
+        self._environ = {
+            "PODIUM_DATA_DIR": str(data_dir),
+            "PODIUM_TASK_SCHEDULER_PORT": "0",
+            "PODIUM_METRICS_PORT_OFFSET": "0",
+            "PODIUM_OTLP_ENDPOINT": "off",
+            "PODIUM_STORAGE_RESERVE_BYTES": "4096",
+        }
+
+    def start(self, **environ: str) -> Process:
+        return self._processes.python(
+            "-m", "services.task_scheduler", environ={**self._environ, **environ}
+        )
+
+    @contextlib.asynccontextmanager
+    async def served(self, process: Process):
+        port = process.wait_for(r"listening on [\d.]+:(\d+)")[1]
+        process.wait_for(READY)
+        channel = dial(f"127.0.0.1:{port}")
+        try:
+            yield Served(channel, None)
+        finally:
+            await channel.close()
+
+
+@pytest.fixture
+def machine(processes: Processes, tmp_path: Path) -> Machine:
+    return Machine(processes, tmp_path / "data")
+
+
+class Load:
+    """Submits and completes tasks, and remembers what it was promised."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.acked: dict[str, str] = {}
+        self.granted: set[tuple[str, int]] = set()
+        self.settled: set[str] = set()
+
+    async def submit(self, served: Served) -> None:
+        while True:
+            request_id = f"q{len(self.sent)}"
+            self.sent.append(request_id)
+            self.acked[request_id] = (await served.submit(spec(request_id=request_id)))[0]
+
+    async def route(self, served: Served) -> None:
+        async with served.router("work") as router:
+            while True:
+                grant = await router.grant()
+                self.granted.add((grant.task_id, grant.lease_epoch))
+                if len(self.granted) % 2:
+                    settled = await router.complete(grant)
+                    if settled.verdict == 1:
+                        self.settled.add(grant.task_id)
+
+    async def until_killed(self, served: Served, process: Process) -> None:
+        work = [
+            asyncio.ensure_future(part(served)) for part in (self.submit, self.submit, self.route)
+        ]
+        await eventually(lambda: process.popen.poll() is not None, within_s=30)
+        for one in work:
+            one.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+
+@pytest.mark.parametrize("point", FAILPOINTS)
+async def test_killed_anywhere_nothing_acknowledged_is_lost_and_nothing_invented(
+    machine: Machine, point: str
+) -> None:
+    load = Load()
+    environ = COMPACTION if "compaction" in point else SNAPSHOTS
+    passes = 2 if "compaction" in point or "snapshot" in point else PASSES
+    process = machine.start(PODIUM_FAILPOINTS=f"{point}=crash@{passes}", **environ)
+    async with machine.served(process) as served:
+        await load.until_killed(served, process)
+    assert process.wait() == -signal.SIGKILL
+    assert load.acked and load.granted, "the test saw no traffic before the kill"
+
+    async with machine.served(machine.start(**environ)) as served:
+        for task_id in load.acked.values():
+            assert (await served.get(task_id)).task_id == task_id
+        for task_id in load.settled:
+            assert (await served.get(task_id)).state == Task.STATE_COMPLETED
+        # Whoever was not answered asks again: one task for each request, whatever had happened.
+        again = {r: (await served.submit(spec(request_id=r)))[0] for r in load.sent}
+        assert again == {**again, **load.acked}
+        assert await all_ids(served) == sorted(again.values())
+        events = await whole_log(served)
+
+    first_seq = events[0].seq
+    assert [event.seq for event in events] == list(range(first_seq, first_seq + len(events)))
+    assert first_seq == 1 or environ is COMPACTION
+    assigned = {
+        (event.task_id, event.lease_epoch)
+        for event in events
+        if event.type == event_pb2.Event.TYPE_ASSIGNED
+    }
+    # What left the process was durable before: a grant that the log does not know is a lie.
+    assert first_seq > 1 or load.granted <= assigned
+    epochs = [e.lease_epoch for e in events if e.type == event_pb2.Event.TYPE_ASSIGNED]
+    assert epochs == sorted(set(epochs))
+    assert not any(event.type == event_pb2.Event.TYPE_ATTEMPT_FAILED for event in events)
+
+
+async def all_ids(served: Served) -> list[str]:
+    ids: list[str] = []
+    token = ""
+    while True:
+        request = task_scheduler_pb2.ListTasksRequest(page_size=1_000, page_token=token)
+        page = await served.stub.ListTasks(request)
+        ids += [task.task_id for task in page.tasks]
+        token = page.next_page_token
+        if not token:
+            return sorted(ids)
+
+
+async def whole_log(served: Served) -> list[event_pb2.Event]:
+    events: list[event_pb2.Event] = []
+    call = served.stub.WatchEvents(task_scheduler_pb2.WatchEventsRequest())
+    while True:
+        message = await asyncio.wait_for(call.read(), 10)
+        assert message is not grpc.aio.EOF
+        events += message.events
+        if message.caught_up:
+            call.cancel()
+            return events
+
+
+async def test_a_failed_sync_ends_the_process_and_nothing_it_was_in_doubt_about_is_promised(
+    machine: Machine,
+) -> None:
+    load = Load()
+    process = machine.start(PODIUM_FAILPOINTS=f"after_append=error@{PASSES}")
+    async with machine.served(process) as served:
+        await load.until_killed(served, process)
+
+    assert process.wait() == 1
+    async with machine.served(machine.start()) as served:
+        for task_id in load.acked.values():
+            assert (await served.get(task_id)).task_id == task_id
+
+
+async def test_a_stop_hands_over_within_its_time_and_ends_well(machine: Machine) -> None:
+    process = machine.start()
+    async with machine.served(process) as served, served.router("work") as router:
+        await served.submit(spec(), spec("other"))
+        await router.start(await router.grant())
+        assert process.stop(within_s=10) == 0
+
+    async with machine.served(machine.start()) as served:
+        stats = await served.stub.GetQueueStats(task_scheduler_pb2.GetQueueStatsRequest())
+        assert {one.state: one.count for one in stats.states} == {
+            Task.STATE_RUNNING: 1,
+            Task.STATE_QUEUED: 1,
+        }
+
+
+async def test_a_second_scheduler_on_the_same_data_says_so_and_ends(machine: Machine) -> None:
+    first = machine.start()
+    async with machine.served(first):
+        second = machine.start()
+
+        assert second.wait() == 1
+        said = second.output()
+        assert "another scheduler has the journal" in said
+        assert "Traceback" not in said
+
+
+def test_wrong_settings_are_told_together(machine: Machine) -> None:
+    process = machine.start(PODIUM_JOURNAL="paper", PODIUM_FAILPOINTS="nowhere=crash")
+
+    assert process.wait() == 2
+    assert "PODIUM_JOURNAL" in process.output()
+    assert "PODIUM_FAILPOINTS" in process.output()
