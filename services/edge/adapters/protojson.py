@@ -77,19 +77,23 @@ class Reader:
             raise wrong("must be an object")
         fields = self._fields
         found: dict[str, Any] = {}
-        chosen: set[str] = set()
+        chosen: set[str] | None = None
         for key, item in value.items():
             field = fields.get(key)
             if field is None:
                 raise Fault("UNKNOWN_FIELD", "there is no such field").under(key[:64])
             if item is None:
                 continue
-            if field.choice:
-                if field.choice in chosen:
-                    raise wrong(f"must be the only field of {field.choice}").under(key)
-                chosen.add(field.choice)
+            name, read, choice = field
+            if choice:
+                if chosen is None:
+                    chosen = {choice}
+                elif choice in chosen:
+                    raise wrong(f"must be the only field of {choice}").under(key)
+                else:
+                    chosen.add(choice)
             try:
-                found[field.name] = field.read(item)
+                found[name] = read(item)
             except Fault as fault:
                 raise fault.under(key) from None
         return self._message(**found)

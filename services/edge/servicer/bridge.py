@@ -19,6 +19,7 @@ from services.edge.core.speakers import Speakers
 from services.edge.ports import Codec, Door, Peers, Sessions
 from services.edge.servicer.agents import Agents
 from services.edge.servicer.handshake import Visitor, answer_close, check, unopened
+from services.edge.servicer.merging import Update
 from services.edge.servicer.meter import metered, wire_bytes_max
 from services.edge.servicer.refusal import refusal
 from services.edge.servicer.requests import Requests, check_ref, ref_len_max
@@ -38,6 +39,7 @@ from services.kernel.limits import TokenBucket
 log = logging.getLogger("podium.edge.bridge")
 
 drain_s = 5.0
+_PONG = Update(BridgeResponse(pong=Pong()))
 
 
 class Limits(NamedTuple):
@@ -148,10 +150,11 @@ class Bridge:
 
     def sweep(self) -> None:
         """Cut connections whose peer does not read, and close those whose token is over."""
+        now_s = self._clock.now().mono_s
         for wire in tuple(self._open):
             if wire.aborted:
                 continue
-            if wire.stalled(self._limits.write_deadline_s):
+            if wire.stalled(now_s, self._limits.write_deadline_s):
                 # A close could not reach it either.
                 self._cut(wire)
             elif wire.expired():
@@ -259,7 +262,7 @@ class Bridge:
             return
         check_ref(ref, arm)
         if arm == "ping":
-            await wire.answer(BridgeResponse(ref=ref, pong=Pong()))
+            await wire.answer_alike(ref, _PONG)
         else:
             await self._requests.serve(wire, ref, arm, request)
 

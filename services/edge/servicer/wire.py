@@ -35,7 +35,7 @@ def _merge(waiting: BridgeResponse | _Addressed, newer: Any) -> BridgeResponse |
 
 
 class Wire:
-    """The connection `number`: answers go in by `answer` and `update`.
+    """The connection `number`: answers go in by `answer`, what a watch tells by `update`.
 
     What comes while nothing waits is written at once by who brings it; `run` writes the rest.
     """
@@ -66,9 +66,11 @@ class Wire:
         self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._writing = asyncio.Lock()
         self._closing: tuple[int, str] | None = None
-        self._writing_since_s: float | None = None
+        self._writing = False
+        self._written_count = 0
+        self._stuck: tuple[int, float] | None = None
+        """The write that was under way when somebody last looked, and since when."""
 
     @property
     def closing(self) -> bool:
@@ -77,18 +79,15 @@ class Wire:
 
     def offer(self, response: BridgeResponse) -> bool:
         """Queue an answer; False when the reader is so slow that there is no place."""
-        if not self._outbound.put(response):
-            return False
-        self._wake.set()
-        return True
+        return self._put(response)
 
     async def answer(self, response: BridgeResponse) -> None:
         """Give an answer, waiting for a place: who asks and does not read gets no more answers."""
-        if self._idle():
-            await self._write_now(response)
-            return
-        while not self.offer(response) and not self.aborted:
-            await self._has_room()
+        await self._give(response)
+
+    async def answer_alike(self, ref: str, update: Update) -> None:
+        """Give an answer that is encoded already, but for its ref."""
+        await self._give(_Addressed(ref, update))
 
     async def update(self, ref: str, update: Update) -> None:
         """Give an update of the watch `ref`, merged with one that waits."""
@@ -122,22 +121,29 @@ class Wire:
         """Tell whether the visitor's token is over."""
         return self._clock.now().wall_ms / 1_000 >= self.visitor.identity.expire_s
 
-    def stalled(self, deadline_s: float) -> bool:
-        """Tell whether one write has been under way for longer than `deadline_s`."""
-        since_s = self._writing_since_s
-        return since_s is not None and self._clock.now().mono_s - since_s > deadline_s
+    def stalled(self, now_s: float, deadline_s: float) -> bool:
+        """Tell whether the same write has been under way for `deadline_s`.
+
+        Asked again and again; reading the clock at each write would cost more than the asking.
+        """
+        if not self._writing:
+            self._stuck = None
+        elif self._stuck is None or self._stuck[0] != self._written_count:
+            self._stuck = (self._written_count, now_s)
+        return self._stuck is not None and now_s - self._stuck[1] >= deadline_s
 
     async def run(self) -> None:
         """Write what is queued until the connection ends."""
         try:
             while not self.aborted:
-                message = self._outbound.take()
+                # While somebody who found the queue empty still writes, what waits is behind it.
+                message = None if self._writing else self._outbound.take()
                 if message is not None:
                     await self._write(message)
-                elif self._closing is not None:
+                elif self._closing is not None and not self._writing:
                     code, reason = self._closing
                     # The peer gets a moment to answer the close; what it does not read is cut off.
-                    self._writing_since_s = self._clock.now().mono_s
+                    self._writing = True
                     await self.socket.close(code=code, message=reason.encode()[:120])
                     return
                 else:
@@ -146,10 +152,21 @@ class Wire:
         except (ConnectionError, RuntimeError):
             self._broken()
 
+    def _put(self, message: BridgeResponse | _Addressed) -> bool:
+        if not self._outbound.put(message):
+            return False
+        self._wake.set()
+        return True
+
+    async def _give(self, message: BridgeResponse | _Addressed) -> None:
+        if self._idle():
+            await self._write_now(message)
+            return
+        while not self._put(message) and not self.aborted:
+            await self._has_room()
+
     def _idle(self) -> bool:
-        return not (
-            self._outbound or self._writing.locked() or self._closing is not None or self.aborted
-        )
+        return not (self._writing or self._outbound or self._closing is not None or self.aborted)
 
     async def _write_now(self, message: BridgeResponse | _Addressed) -> None:
         try:
@@ -162,13 +179,15 @@ class Wire:
             frame = message.update.frame(message.ref, self.codec)
         else:
             frame = self.codec.encode(message)
-        async with self._writing:
-            self._writing_since_s = self._clock.now().mono_s
-            try:
-                await self.socket.send_frame(frame, self._kind)
-            finally:
-                # Whoever is stopped while the peer is slow has given the frame away whole.
-                self._writing_since_s = None
+        self._writing = True
+        try:
+            await self.socket.send_frame(frame, self._kind)
+        finally:
+            # Whoever is stopped while the peer is slow has given the frame away whole.
+            self._writing = False
+            self._written_count += 1
+            if self._outbound or self._closing is not None:
+                self._wake.set()
         self._written()
         if not self._room.is_set():
             self._room.set()
