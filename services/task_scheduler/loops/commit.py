@@ -162,8 +162,11 @@ class Committer:
             await self._recover()
             ticking = asyncio.create_task(self._tick())
             try:
-                while True:
+                # A tick that failed would leave leases and retries waiting for ever.
+                ticking.add_done_callback(lambda _: self.wake())
+                while not ticking.done():
                     await self._commit_next()
+                ticking.result()
             finally:
                 ticking.cancel()
         except StorageFailed as failed:
