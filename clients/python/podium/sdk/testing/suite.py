@@ -303,7 +303,10 @@ class Suite:
     def _busy(self) -> bool:
         """Tells whether a handler runs that waits for more than a child that has not ended."""
         idle = {child.spec.parent_task_id for child in self._waited_for if not child.ended}
-        return sum(len(runner) for runner in self._runners.values()) > len(idle)
+        return any(
+            entry.agent_id and entry.task_id not in idle and entry.agent_id not in self._frozen
+            for entry in self.ledger.entries.values()
+        )
 
     def _stuck(self, entry: Entry) -> str:
         if entry.state == "INPUT_REQUIRED":
