@@ -175,15 +175,19 @@ class Committer:
         """Replay the log, then commit until cancelled; raise when the journal fails."""
         try:
             await self._recover()
-            ticking = asyncio.create_task(self._tick())
-            losing = asyncio.create_task(self._lose())
+            # A tick that failed would leave leases and retries waiting for ever.
+            beside = [asyncio.create_task(each) for each in (self._tick(), self._lose())]
             try:
-                while not losing.done():
+                for one in beside:
+                    one.add_done_callback(lambda _: self.wake())
+                while not any(one.done() for one in beside):
                     await self._commit_next()
-                raise StorageFailed("another scheduler has taken over")
+                for one in beside:
+                    if one.done():
+                        one.result()
             finally:
-                ticking.cancel()
-                losing.cancel()
+                for one in beside:
+                    one.cancel()
         except StorageFailed as failed:
             self._refuse(str(failed))
             raise
@@ -221,7 +225,7 @@ class Committer:
 
     async def _lose(self) -> None:
         await self._journal.lost()
-        self.wake()
+        raise StorageFailed("another scheduler has taken over")
 
     async def _tick(self) -> None:
         while True:
