@@ -48,7 +48,7 @@ class Settings(Common):
         parse=as_seconds,
     )
     advertised_address: str = setting(
-        "PODIUM_ADVERTISED_ADDRESS",
+        "PODIUM_ADVERTISED_AT",
         "",
         "host:port at which other replicas reach this one; unset: where it listens",
     )
