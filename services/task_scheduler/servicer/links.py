@@ -92,11 +92,13 @@ class Links:
             if link.error is not None:
                 raise link.error
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            # First of all: a call may be cancelled once more while this waits for the reader, and
+            # a router that is not noted as gone would keep its grants.
             if self._links.get(link.router_id) is link:
                 del self._links[link.router_id]
                 self._desk.core.dispatch.close(link.router_id, self._desk.now())
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(
         self, requests: AsyncIterator[task_scheduler_pb2.OpenDispatchRequest], link: Link

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from podium.sdk.testing.children import Child, Replies
 from podium.sdk.testing.runs import Report, Run, RunRecord, run_handler, start_handler
+from podium.sdk.testing.suite import Suite, Task
 
 __all__ = [
     "Child",
@@ -21,6 +22,8 @@ __all__ = [
     "Report",
     "Run",
     "RunRecord",
+    "Suite",
+    "Task",
     "run_handler",
     "start_handler",
 ]

@@ -1,0 +1,365 @@
+"""What a scheduler and a router decide about tasks, small and told the time; for tests of agents.
+
+It follows the rules of the real ones as far as an agent can see them: order by priority, retries
+with backoff and never to an agent that failed while another can, timeouts, deadlines, leases,
+dependencies, questions. The same scenarios run against the real suite, and must give the same
+events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from podium.sdk.errors import NotFound
+from podium.v1 import session_pb2, task_pb2
+
+LEASE_S = 30.0
+BACKOFF_S = 0.2
+BACKOFF_S_MAX = 30.0
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "EXPIRED"})
+
+
+class Event(NamedTuple):
+    """One fact about a task, named as in the event log."""
+
+    type: str
+    # On the suite's clock.
+    at_s: float
+    attempt: int = 0
+    agent_id: str = ""
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class Entry:
+    """A task of the ledger."""
+
+    task_id: str
+    spec: task_pb2.TaskSpec
+    state: str = ""
+    attempt: int = 0
+    failures: int = 0
+    lease_epoch: int = 0
+    agent_id: str = ""
+    excluded: set[str] = field(default_factory=set)
+    checkpoint: bytes = b""
+    question: task_pb2.Payload | None = None
+    answer: task_pb2.Payload | None = None
+    result: task_pb2.Payload = field(default_factory=task_pb2.Payload)
+    failure: task_pb2.Failure = field(default_factory=task_pb2.Failure)
+    usage: task_pb2.Usage = field(default_factory=task_pb2.Usage)
+    progress: list[session_pb2.Progress] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    # When something becomes of it by itself: each with what.
+    due: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state in ENDED
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The capabilities that its agent must have."""
+        return frozenset(self.spec.required_capabilities or (self.spec.type,))
+
+    def assignment(self) -> session_pb2.RouterFrame:
+        """Returns the frame that gives it to its agent."""
+        assign = session_pb2.Assign(
+            task_id=self.task_id,
+            lease_epoch=self.lease_epoch,
+            attempt=self.attempt + 1,
+            spec=self.spec,
+            traceparent=self.spec.traceparent,
+            checkpoint=self.checkpoint,
+            input=self.answer,
+        )
+        return session_pb2.RouterFrame(agent_id=self.agent_id, assign=assign)
+
+
+@dataclass
+class Slot:
+    """An agent, as far as choosing one goes."""
+
+    agent_id: str
+    capabilities: frozenset[str]
+    capacity: int
+    connected: bool = True
+    # Connected, yet nothing passes.
+    frozen: bool = False
+    load: int = 0
+
+    def can(self, entry: Entry) -> bool:
+        """Tells whether it could ever work on a task."""
+        return self.connected and not self.frozen and entry.needs <= self.capabilities
+
+
+class Stop(NamedTuple):
+    """Asks an agent to stop a task."""
+
+    agent_id: str
+    task_id: str
+    lease_epoch: int
+    reason: str
+
+    def frame(self) -> session_pb2.RouterFrame:
+        """Returns the frame that asks."""
+        lease = session_pb2.LeaseRef(task_id=self.task_id, lease_epoch=self.lease_epoch)
+        cancel = session_pb2.Cancel(lease=lease, reason=self.reason)
+        return session_pb2.RouterFrame(agent_id=self.agent_id, cancel=cancel)
+
+
+class Ledger:
+    """All tasks and agents of a suite.
+
+    Args:
+        slots: the agents.
+        max_retries: of tasks that do not say.
+        draw: gives numbers from 0 to 1, for the jitter of retries.
+    """
+
+    def __init__(self, slots: Iterable[Slot], max_retries: int, draw: Callable[[], float]) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.slots = {slot.agent_id: slot for slot in slots}
+        # Frames about leases that are over.
+        self.fenced = 0
+        self.stops: list[Stop] = []
+        self._by_request: dict[str, Entry] = {}
+        self._max_retries = max_retries
+        self._draw = draw
+        self._epoch = 0
+
+    # --- What clients do -------------------------------------------------------------------
+
+    def submit(
+        self, spec: task_pb2.TaskSpec, now_s: float, *, start_s: float, deadline_s: float | None
+    ) -> Entry:
+        """Takes a task in; the same request_id gives the first one.
+
+        Raises:
+            NotFound: DEPENDENCY_NOT_FOUND.
+        """
+        known = self._by_request.get(spec.request_id) if spec.request_id else None
+        if known is not None:
+            return known
+        for dependency_id in spec.depends_on:
+            if dependency_id not in self.entries:
+                message = f"the task waits for task {dependency_id}, which is not there"
+                raise NotFound("DEPENDENCY_NOT_FOUND", message)
+        entry = Entry(f"task-{len(self.entries) + 1}", spec)
+        self.entries[entry.task_id] = entry
+        if spec.request_id:
+            self._by_request[spec.request_id] = entry
+        self._note(entry, "created", "CREATED", now_s)
+        if deadline_s is not None:
+            entry.due["deadline"] = deadline_s
+        entry.due["start"] = start_s
+        self._unblock(entry, now_s)
+        return entry
+
+    def cancel(self, entry: Entry, reason: str, now_s: float) -> bool:
+        """Cancels a task; False when it had ended."""
+        return self._stop(entry, "CANCELED", reason, now_s)
+
+    def provide_input(self, entry: Entry, answer: task_pb2.Payload, now_s: float) -> None:
+        """Answers a question.
+
+        Raises:
+            ValueError: it has not asked.
+        """
+        if entry.state != "INPUT_REQUIRED":
+            raise ValueError(f"{entry.task_id} has asked for nothing: it is {entry.state}")
+        entry.answer = answer
+        entry.question = None
+        self._note(entry, "input_provided", "QUEUED", now_s)
+
+    # --- What a router does ----------------------------------------------------------------
+
+    def match(self, now_s: float) -> tuple[Entry, Slot] | None:
+        """Assigns the most urgent task that a free agent can work on, if there is one."""
+        queued = [entry for entry in self.entries.values() if entry.state == "QUEUED"]
+        # Stable: among equals the older comes first.
+        queued.sort(key=lambda entry: -_priority(entry.spec))
+        for entry in queued:
+            able = [slot for slot in self.slots.values() if slot.can(entry)]
+            fresh = [slot for slot in able if slot.agent_id not in entry.excluded]
+            free = [slot for slot in fresh or able if slot.load < slot.capacity]
+            if free:
+                slot = min(free, key=lambda slot: slot.load / slot.capacity)
+                self._epoch += 1
+                slot.load += 1
+                entry.lease_epoch, entry.agent_id = self._epoch, slot.agent_id
+                self._note(entry, "assigned", "ASSIGNED", now_s)
+                return entry, slot
+        return None
+
+    def hear(self, frame: session_pb2.AgentFrame, now_s: float) -> None:
+        """Takes what an agent says about a task; nothing when its lease is over."""
+        kind = frame.WhichOneof("frame")
+        said = getattr(frame, kind or "ack")
+        entry = self.entries.get(said.lease.task_id)
+        if entry is None or entry.lease_epoch != said.lease.lease_epoch or not entry.agent_id:
+            self.fenced += 1
+        elif kind == "ack":
+            self._started(entry, now_s)
+        elif kind == "nack":
+            self._release(entry)
+            reason = session_pb2.Nack.Reason.Name(said.reason).removeprefix("REASON_")
+            self._note(entry, "handed_back", "QUEUED", now_s, f"NACK_{reason}")
+        elif kind == "progress":
+            entry.progress.append(said)
+            entry.checkpoint = said.checkpoint or entry.checkpoint
+            self._note(entry, "progress", "RUNNING", now_s)
+        elif kind == "need_input":
+            entry.question = said.question
+            self._note(entry, "input_required", "INPUT_REQUIRED", now_s)
+            self._release(entry)
+        elif kind == "result":
+            self._result(entry, said, now_s)
+
+    def renew(self, now_s: float) -> None:
+        """Keeps the leases of all agents alive that can be heard."""
+        heard = {s.agent_id for s in self.slots.values() if s.connected and not s.frozen}
+        for entry in self.entries.values():
+            if entry.agent_id in heard and "lease" in entry.due:
+                entry.due["lease"] = now_s + LEASE_S
+
+    def lose(self, agent_id: str, now_s: float) -> None:
+        """Ends the session of an agent: what it had is lost."""
+        self.slots[agent_id].connected = False
+        for entry in list(self.entries.values()):
+            if entry.agent_id == agent_id:
+                self._fail(entry, "AGENT_LOST", "the agent's connection is lost", True, now_s)
+
+    # --- Time ------------------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Returns when something happens by itself, apart from leases that are renewed."""
+        frozen = {slot.agent_id for slot in self.slots.values() if slot.frozen}
+        times = [
+            at_s
+            for entry in self.entries.values()
+            for what, at_s in entry.due.items()
+            if what != "lease" or entry.agent_id in frozen
+        ]
+        return min(times, default=None)
+
+    def tick(self, now_s: float) -> None:
+        """Does what is due."""
+        for entry in list(self.entries.values()):
+            for what, at_s in sorted(entry.due.items(), key=lambda item: item[1]):
+                if at_s <= now_s and entry.due.get(what) == at_s:
+                    del entry.due[what]
+                    self._come_due(entry, what, now_s)
+
+    def _come_due(self, entry: Entry, what: str, now_s: float) -> None:
+        if what == "deadline":
+            self._stop(entry, "EXPIRED", "The deadline has passed.", now_s)
+        elif what in ("start", "retry"):
+            self._unblock(entry, now_s)
+        elif what == "attempt":
+            self._ask_to_stop(entry, "ATTEMPT_TIMEOUT")
+            self._fail(entry, "ATTEMPT_TIMEOUT", "the attempt ran too long", True, now_s)
+        elif what == "lease":
+            self._ask_to_stop(entry, "LEASE_LOST")
+            self._fail(entry, "LEASE_EXPIRED", "the lease was not renewed", True, now_s)
+
+    # --- Inside ----------------------------------------------------------------------------
+
+    def _unblock(self, entry: Entry, now_s: float) -> None:
+        """Queues a task for which nothing is to be waited."""
+        if entry.state == "CREATED":
+            parents = [self.entries[task_id] for task_id in entry.spec.depends_on]
+            lost = [parent for parent in parents if parent.ended and parent.state != "COMPLETED"]
+            if lost:
+                skip = entry.spec.dependency_policy == task_pb2.DEPENDENCY_POLICY_SKIP
+                entry.failure.reason = "DEPENDENCY_SKIPPED" if skip else "DEPENDENCY_FAILED"
+                entry.failure.message = f"{lost[0].task_id} did not complete"
+                self._end(entry, "CANCELED" if skip else "FAILED", now_s)
+                return
+            if entry.due.get("start", 0.0) > now_s or not all(p.ended for p in parents):
+                return
+            entry.due.pop("start", None)
+        self._note(entry, "queued", "QUEUED", now_s)
+
+    def _started(self, entry: Entry, now_s: float) -> None:
+        entry.attempt += 1
+        entry.due["lease"] = now_s + LEASE_S
+        if limit_s := entry.spec.attempt_timeout.ToTimedelta().total_seconds():
+            entry.due["attempt"] = now_s + limit_s
+        self._note(entry, "started", "RUNNING", now_s)
+
+    def _result(self, entry: Entry, result: session_pb2.Result, now_s: float) -> None:
+        for name in ("input_tokens", "output_tokens", "cost"):
+            added = getattr(entry.usage, name) + getattr(result.usage, name)
+            setattr(entry.usage, name, added)
+        if result.HasField("success"):
+            entry.result.CopyFrom(result.success)
+            self._end(entry, "COMPLETED", now_s)
+        elif result.HasField("failure"):
+            failure = result.failure
+            self._fail(entry, failure.reason, failure.message, failure.retryable, now_s)
+        else:
+            self._fail(entry, "CANCELED", "the agent stopped it unasked", True, now_s)
+
+    def _fail(self, entry: Entry, reason: str, message: str, retryable: bool, now_s: float) -> None:
+        entry.failure.CopyFrom(
+            task_pb2.Failure(reason=reason, message=message, retryable=retryable)
+        )
+        entry.failures += 1
+        entry.excluded.add(entry.agent_id)
+        self._note(entry, "attempt_failed", "RETRY_WAIT", now_s, reason)
+        self._release(entry)
+        policy = entry.spec.retry_policy
+        given = policy.HasField("max_retries")
+        if not retryable or entry.failures > (policy.max_retries if given else self._max_retries):
+            self._end(entry, "FAILED", now_s)
+            return
+        entry.due["retry"] = now_s + self._backoff_s(policy, entry.failures)
+        self._note(entry, "retrying", "RETRY_WAIT", now_s)
+
+    def _backoff_s(self, policy: task_pb2.RetryPolicy, failures: int) -> float:
+        first_s = policy.initial_backoff.ToTimedelta().total_seconds() or BACKOFF_S
+        most_s = policy.max_backoff.ToTimedelta().total_seconds() or BACKOFF_S_MAX
+        whole_s = min(most_s, first_s * (policy.backoff_multiplier or 2.0) ** (failures - 1))
+        jitter = policy.jitter if policy.HasField("jitter") else 1.0
+        return whole_s * (1 - jitter) + whole_s * jitter * self._draw()
+
+    def _stop(self, entry: Entry, state: str, reason: str, now_s: float) -> bool:
+        if entry.ended:
+            return False
+        self._ask_to_stop(entry, state)
+        entry.failure.reason, entry.failure.message = state, reason
+        self._end(entry, state, now_s)
+        return True
+
+    def _ask_to_stop(self, entry: Entry, reason: str) -> None:
+        if entry.agent_id:
+            self.stops.append(Stop(entry.agent_id, entry.task_id, entry.lease_epoch, reason))
+
+    def _end(self, entry: Entry, state: str, now_s: float) -> None:
+        self._note(entry, state.lower(), state, now_s, entry.failure.reason)
+        self._release(entry)
+        entry.due.clear()
+        for other in list(self.entries.values()):
+            if other.state == "CREATED" and entry.task_id in other.spec.depends_on:
+                self._unblock(other, now_s)
+
+    def _release(self, entry: Entry) -> None:
+        if entry.agent_id:
+            self.slots[entry.agent_id].load -= 1
+        entry.agent_id = ""
+        entry.due.pop("attempt", None)
+        entry.due.pop("lease", None)
+
+    def _note(self, entry: Entry, kind: str, state: str, now_s: float, reason: str = "") -> None:
+        entry.state = state
+        reason = "" if state == "COMPLETED" else reason
+        entry.events.append(Event(kind, now_s, entry.attempt, entry.agent_id, reason))
+
+
+def _priority(spec: task_pb2.TaskSpec) -> int:
+    return spec.priority if spec.HasField("priority") else 5
