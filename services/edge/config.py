@@ -17,6 +17,11 @@ def as_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def as_addresses(text: str) -> tuple[str, ...]:
+    """Return `host:port` of one peer or of several, separated by commas."""
+    return tuple(dict.fromkeys(as_address(name) for name in as_names(text)))
+
+
 def as_origins(text: str) -> tuple[str, ...]:
     """Return allowed origins: `self`, `none`, or `scheme://host[:port]`, separated by commas."""
     names = as_names(text)
@@ -45,8 +50,11 @@ class Settings(Common):
         "host:port of AgentRegistry",
         parse=as_address,
     )
-    routing_address: str = setting(
-        "PODIUM_ROUTING_ADDRESS", "127.0.0.1:7703", "host:port of Routing", parse=as_address
+    routing_addresses: tuple[str, ...] = setting(
+        "PODIUM_ROUTING_ADDRESS",
+        ("127.0.0.1:7703",),
+        "host:port of Routing; of several, separated by commas",
+        parse=as_addresses,
     )
     origins: tuple[str, ...] = setting(
         "PODIUM_EDGE_ORIGINS",
@@ -69,6 +77,19 @@ class Settings(Common):
         "connections at once; one more closes the longest idle",
         parse=as_count,
     )
+    connections_per_caller_max: int = setting(
+        "PODIUM_EDGE_CONNECTIONS_PER_CALLER_MAX",
+        1_000,
+        "connections at once of one caller: by its token, without one by its IP address",
+        parse=as_count,
+        production=200,
+    )
+    handshake_s: float = setting(
+        "PODIUM_EDGE_HANDSHAKE_S",
+        5.0,
+        "seconds a new connection has for its first request",
+        parse=as_seconds,
+    )
     agents_max: int = setting(
         "PODIUM_EDGE_AGENTS_MAX", 5_000, "agents at once over all connections", parse=as_count
     )
@@ -80,7 +101,7 @@ class Settings(Common):
     )
     write_deadline_s: float = setting(
         "PODIUM_EDGE_WRITE_DEADLINE_S",
-        8.0,
+        7.0,
         "seconds a peer may take to read one message before it is cut off",
         parse=as_seconds,
     )

@@ -54,6 +54,9 @@ def connect(path: Path) -> sqlite3.Connection:
 class SqliteJournal:
     """The log in `<directory>/task_scheduler.db`, its snapshots beside."""
 
+    owner_address = ""
+    reachable = True
+
     def __init__(
         self,
         directory: Path,
@@ -104,6 +107,10 @@ class SqliteJournal:
 
     async def own(self) -> None:
         """Return at once: the lock that `open` took says so."""
+
+    async def lost(self) -> None:
+        """Never return: the lock is kept."""
+        await asyncio.get_running_loop().create_future()
 
     async def latest(self) -> Snapshot | None:
         """Return the newest snapshot that is whole."""

@@ -26,8 +26,9 @@ from podium.cli.output import (
     wrong_usage,
 )
 from podium.sdk import payloads, specs
-from podium.sdk.client import Client, TaskHandle
+from podium.sdk.client import Client
 from podium.sdk.errors import PodiumError
+from podium.sdk.handle import TaskHandle
 from podium.sdk.results import Outcome
 from podium.sdk.specs import SubmitOptions
 from podium.v1 import task_pb2
