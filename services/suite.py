@@ -25,8 +25,9 @@ from grpc_health.v1 import health_pb2
 
 from services.kernel.options import dial
 
-SERVICES = ("task_scheduler", "agent_registry", "routing", "ml_router", "analytics", "edge")
-"""Every service, in the order of starting: whoever is needed first comes first."""
+SERVICES = ("task_scheduler", "agent_registry", "ml_router", "analytics", "routing", "edge")
+"""Every service, those first that others hold streams to: in one process they end in the opposite
+order, and none waits for a stream of one that goes on."""
 
 DEFAULT_PORTS = {
     "edge": 7700,
