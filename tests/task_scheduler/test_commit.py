@@ -213,6 +213,27 @@ async def test_when_the_journal_fails_nothing_is_promised_any_more() -> None:
     assert "failed" in desk.committer.waits_for
 
 
+async def test_when_time_stands_still_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = SlowJournal()
+    await journal.open()
+    desk = Desk(journal, ManualClock())
+    running = asyncio.create_task(desk.committer.run())
+    await eventually(lambda: not desk.committer.waits_for)
+
+    def broken(now: object) -> None:
+        raise AssertionError("a fault in the core")
+
+    monkeypatch.setattr(desk.core, "tick", broken)
+    # The tick sleeps on the clock before it does anything.
+    await turns()
+    await desk.clock.advance(1.0)
+
+    with pytest.raises(AssertionError, match="a fault in the core"):
+        await asyncio.wait_for(running, 5)
+    with pytest.raises(Unavailable):
+        desk.committer.check()
+
+
 async def test_until_the_log_is_replayed_nothing_is_answered() -> None:
     desk = Desk(SlowJournal(), ManualClock())
 
@@ -221,7 +242,7 @@ async def test_until_the_log_is_replayed_nothing_is_answered() -> None:
 
     assert refused.value.reason == "STARTING"
     assert refused.value.retry_after_s
-    assert "replayed" in desk.committer.waits_for
+    assert "owns the log" in desk.committer.waits_for
 
 
 async def test_a_full_disk_takes_nothing_new_in_and_carries_out_the_rest() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
@@ -238,6 +240,37 @@ async def test_a_router_that_does_not_read_is_cut_off(
         error = await refusal(drained(router.call))
 
     assert error.reason == "ROUTER_TOO_SLOW"
+
+
+async def test_a_router_is_noted_as_gone_though_its_call_is_cancelled_twice() -> None:
+    closed: list[str] = []
+    core = SimpleNamespace(
+        dispatch=SimpleNamespace(
+            open=lambda *_: None, close=lambda router_id, now: closed.append(router_id)
+        )
+    )
+    desk: Any = SimpleNamespace(core=core, now=lambda: None, check=lambda: None, wake=lambda: None)
+    gone = asyncio.Event()
+
+    async def reports() -> AsyncIterator[task_scheduler_pb2.OpenDispatchRequest]:
+        yield task_scheduler_pb2.OpenDispatchRequest(reports=[hello()])
+        await gone.wait()
+
+    async def call() -> None:
+        async for _ in links.Links(desk).serve(reports()):
+            pass
+
+    serving = asyncio.create_task(call())
+    await asyncio.sleep(0.01)
+    # The reader sees the end of the stream, and then the transport cancels the call as well, at
+    # whatever step of the clean-up it is.
+    gone.set()
+    while not serving.done():
+        await asyncio.sleep(0)
+        serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+    assert closed == ["r1"]
 
 
 async def test_routers_are_sent_away_when_the_process_stops(served: Served) -> None:

@@ -11,6 +11,7 @@ from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExha
 from services.kernel.instant import Instant
 from services.kernel.rules import Checker
 from services.task_scheduler.core.event import Failure, Progress, Usage
+from services.task_scheduler.core.orders import Settled
 from services.task_scheduler.core.outcome import AGENT_CANCELED, AGENT_LOST
 from services.task_scheduler.core.task import Lease
 from services.task_scheduler.ports import Commit, Desk
@@ -61,9 +62,11 @@ class Links:
 
     def deliver(self, commit: Commit) -> None:
         """Send the orders of a commit."""
-        for (router_id, _), encoded in zip(commit.orders, commit.encoded, strict=True):
+        for (router_id, order), encoded in zip(commit.orders, commit.encoded, strict=True):
             link = self._links.get(router_id)
-            if link is not None and not link.outbox.offer(encoded):
+            # An agent only keeps its result a little longer; its slot is free already.
+            patient = type(order) is Settled
+            if link is not None and not link.outbox.offer(encoded, patient=patient):
                 link.end(
                     ResourceExhausted(
                         "ROUTER_TOO_SLOW",
@@ -92,11 +95,13 @@ class Links:
             if link.error is not None:
                 raise link.error
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            # First of all: a call may be cancelled once more while this waits for the reader, and
+            # a router that is not noted as gone would keep its grants.
             if self._links.get(link.router_id) is link:
                 del self._links[link.router_id]
                 self._desk.core.dispatch.close(link.router_id, self._desk.now())
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(
         self, requests: AsyncIterator[task_scheduler_pb2.OpenDispatchRequest], link: Link
