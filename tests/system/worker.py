@@ -15,6 +15,7 @@ import time
 from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from podium.sdk.host import AgentHost, run_until_signal
+from tests.support.waiting import eventually
 
 
 async def work(text: str, task: Context) -> str:
@@ -50,8 +51,7 @@ def main(agent_id: str, capacity: str, *types: str) -> None:
     host = AgentHost([agent], grace_s=2.0)
 
     async def tell() -> None:
-        while not host.connected:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: host.connected, within_s=60.0)
         print("accepted", flush=True)
 
     run_until_signal(host, beside=tell)

@@ -67,8 +67,8 @@ class Runner:
 
     def take(self, frames: list[session_pb2.RouterFrame]) -> None:
         """Takes the router's frames that concern work."""
-        # Ahead of the first step of any handler, which may hold this loop up for longer than a router
-        # waits for an ack.
+        # Ahead of the first step of any handler, which may hold this loop up for longer than a
+        # router waits for an ack.
         self._flushing = True
         self._loop.call_soon(self._flush)
         for frame in frames:
