@@ -242,6 +242,31 @@ async def test_f12_a_task_that_kills_agents_fails_and_leaves_the_others_alone(
     assert breakers == [agent_pb2.Agent.BREAKER_CLOSED] * 4
 
 
+async def test_f12_a_task_that_kills_agents_before_they_take_it_ends_as_well(
+    stage: Stage,
+) -> None:
+    task_id = await stage.submit_one("f12-early", retry_policy=RetryPolicy(max_retries=1))
+    died = 0
+    while "FAILED" not in stage.of(task_id) and died < 8:
+        died += 1
+        agent_id = f"f12-early-{died}"
+        wire = stage.wire()
+        await wire.hello(agent_id, "f12-early")
+        await wire.until(agent_id, "assign")
+        await wire.drop()
+        await eventually(
+            lambda: (
+                len(stage.all_of(task_id, "HANDED_BACK"))
+                + len(stage.all_of(task_id, "ATTEMPT_FAILED"))
+                >= died
+            )
+        )  # noqa: B023 - awaited in this turn
+    task = await stage.ended(task_id)
+
+    assert task.failure.reason == "AGENT_LOST"
+    assert died == 4
+
+
 async def test_f13_an_agent_that_fails_everything_is_cut_off_and_work_flows_elsewhere(
     stage: Stage,
 ) -> None:
