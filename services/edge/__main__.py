@@ -11,6 +11,8 @@ from importlib import metadata
 import grpc.aio
 from aiohttp import web
 
+from services.edge.adapters.binary import ProtoCodec
+from services.edge.adapters.doorstep import Doorstep
 from services.edge.adapters.identity import door
 from services.edge.adapters.pages import Files, application, http_log
 from services.edge.adapters.peers import GrpcPeers
@@ -31,49 +33,53 @@ from services.kernel.serving import Assembled, ServiceSpec, main
 async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
     """Put Edge together."""
     visitors = door(settings, clock)
-    channels = [
-        dial(address)
-        for address in (
-            settings.task_scheduler_address,
-            settings.agent_registry_address,
-            settings.analytics_address,
-            settings.routing_address,
-        )
+    named = (
+        settings.task_scheduler_address,
+        settings.agent_registry_address,
+        settings.analytics_address,
+    )
+    scheduler, registry, analytics = channels = [dial(address) for address in named]
+    routings = [dial(address) for address in settings.routing_addresses]
+    routers = [
+        RoutingSessions(address, channel)
+        for address, channel in zip(settings.routing_addresses, routings, strict=True)
     ]
-    scheduler, registry, analytics, routing = channels
-    sessions = RoutingSessions(routing)
     origins = Origins(settings.origins, settings.known_hosts)
     bridge = Bridge(
-        JsonCodec(),
+        (JsonCodec(), ProtoCodec()),
         GrpcPeers(scheduler, registry, analytics),
-        sessions,
+        routers,
         origins,
         visitors,
         clock,
-        Limits(
-            connections_max=settings.connections_max,
-            agents_max=settings.agents_max,
-            messages_per_s=settings.messages_per_s,
-            write_deadline_s=settings.write_deadline_s,
-            ping_s=settings.ping_s,
-        ),
+        limits(settings),
         version(),
     )
     metrics = measured(bridge)
-    loops = [
-        asyncio.create_task(
-            keep_attached(sessions, bridge.agents.deliver, bridge.agents.lost, clock)
-        ),
-        asyncio.create_task(sweep(bridge.sweep, clock)),
-    ]
+    doorstep = Doorstep(clock, settings.handshake_s)
 
     def ready() -> str:
         state = scheduler.get_state(try_to_connect=True)
-        return "" if state is grpc.ChannelConnectivity.READY else "TaskScheduler is not reached"
+        if state is grpc.ChannelConnectivity.READY:
+            return ""
+        return "TaskScheduler is not reached: see PODIUM_TASK_SCHEDULER_ADDRESS"
 
-    app = application(bridge.handle, Files(), metrics.registry, ready, origins)
-    runner = web.AppRunner(app, access_log=None, logger=http_log(), shutdown_timeout=1.0)
+    app = application(bridge.handle, Files(), metrics.registry, ready, origins, doorstep)
+    runner = web.AppRunner(
+        app, access_log=None, logger=http_log(), shutdown_timeout=1.0, keepalive_timeout=75.0
+    )
     await runner.setup()
+
+    def look() -> None:
+        bridge.sweep()
+        if runner.server is not None:
+            doorstep.sweep(runner.server)
+
+    loops = [
+        asyncio.create_task(keep_attached(each, bridge.agents.deliver, bridge.agents.lost, clock))
+        for each in routers
+    ]
+    loops.append(asyncio.create_task(sweep(look, clock)))
 
     async def listen(host: str, port: int) -> int:
         site = web.TCPSite(runner, host, port)
@@ -95,8 +101,20 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        for channel in channels:
+        for channel in (*channels, *routings):
             await channel.close()
+
+
+def limits(settings: Settings) -> Limits:
+    """Return what the bridge allows."""
+    return Limits(
+        connections_max=settings.connections_max,
+        agents_max=settings.agents_max,
+        messages_per_s=settings.messages_per_s,
+        write_deadline_s=settings.write_deadline_s,
+        ping_s=settings.ping_s,
+        connections_per_caller_max=settings.connections_per_caller_max,
+    )
 
 
 def measured(bridge: Bridge) -> Metrics:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.edge.core import origins
 from services.kernel.config import Common, setting
-from services.kernel.parsers import as_address, as_count, as_port, as_seconds
+from services.kernel.parsers import as_address, as_count, as_port, as_replicas, as_seconds
 
 
 def as_names(text: str) -> tuple[str, ...]:
@@ -15,6 +15,11 @@ def as_names(text: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("must be a list separated by commas")
     return names
+
+
+def as_addresses(text: str) -> tuple[str, ...]:
+    """Return `host:port` of one peer or of several, separated by commas."""
+    return tuple(dict.fromkeys(as_address(name) for name in as_names(text)))
 
 
 def as_origins(text: str) -> tuple[str, ...]:
@@ -36,8 +41,8 @@ class Settings(Common):
     task_scheduler_address: str = setting(
         "PODIUM_TASK_SCHEDULER_ADDRESS",
         "127.0.0.1:7701",
-        "host:port of TaskScheduler",
-        parse=as_address,
+        "host:port of TaskScheduler; several replicas with commas",
+        parse=as_replicas,
     )
     agent_registry_address: str = setting(
         "PODIUM_AGENT_REGISTRY_ADDRESS",
@@ -45,8 +50,11 @@ class Settings(Common):
         "host:port of AgentRegistry",
         parse=as_address,
     )
-    routing_address: str = setting(
-        "PODIUM_ROUTING_ADDRESS", "127.0.0.1:7703", "host:port of Routing", parse=as_address
+    routing_addresses: tuple[str, ...] = setting(
+        "PODIUM_ROUTING_ADDRESS",
+        ("127.0.0.1:7703",),
+        "host:port of Routing; of several, separated by commas",
+        parse=as_addresses,
     )
     origins: tuple[str, ...] = setting(
         "PODIUM_EDGE_ORIGINS",
@@ -69,6 +77,19 @@ class Settings(Common):
         "connections at once; one more closes the longest idle",
         parse=as_count,
     )
+    connections_per_caller_max: int = setting(
+        "PODIUM_EDGE_CONNECTIONS_PER_CALLER_MAX",
+        1_000,
+        "connections at once of one caller: by its token, without one by its IP address",
+        parse=as_count,
+        production=200,
+    )
+    handshake_s: float = setting(
+        "PODIUM_EDGE_HANDSHAKE_S",
+        5.0,
+        "seconds a new connection has for its first request",
+        parse=as_seconds,
+    )
     agents_max: int = setting(
         "PODIUM_EDGE_AGENTS_MAX", 5_000, "agents at once over all connections", parse=as_count
     )
@@ -80,7 +101,7 @@ class Settings(Common):
     )
     write_deadline_s: float = setting(
         "PODIUM_EDGE_WRITE_DEADLINE_S",
-        8.0,
+        7.0,
         "seconds a peer may take to read one message before it is cut off",
         parse=as_seconds,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from podium.v1.session_pb2 import RouterFrame
 from services.edge.ports import Sessions
@@ -19,17 +20,19 @@ backoff_s_max = 2.0
 
 async def keep_attached(
     sessions: Sessions,
-    deliver: Callable[[Sequence[RouterFrame]], None],
-    lost: Callable[[str], None],
+    deliver: Callable[[str, Sequence[RouterFrame]], None],
+    lost: Callable[[str, str], None],
     clock: Clock,
 ) -> None:
-    """Hold one stream to Routing for ever, opening the next when it ends."""
+    """Hold one stream to a Routing for ever, opening the next when it ends."""
     chance = random.Random()
     backoff_s = backoff_s_min
     while True:
         began_s = clock.now().mono_s
         try:
-            await sessions.attach(deliver, lost)
+            await sessions.attach(
+                partial(deliver, sessions.address), partial(lost, sessions.address)
+            )
         # Whatever was wrong with one stream, the next may be right; without one no agent works.
         except Exception:
             log.exception("the stream to Routing failed unexpectedly")

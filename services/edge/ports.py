@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse
 from podium.v1.session_pb2 import AgentFrame, RouterFrame
@@ -31,13 +31,22 @@ class Codec(Protocol):
 
     subprotocol: str
     """Its name in the WebSocket handshake."""
+    binary: bool
+    """Whether its messages are binary frames instead of text."""
 
-    def decode(self, text: str) -> BridgeRequest:
+    def decode(self, message: Any) -> BridgeRequest:
         """Return the request; raise InvalidArgument, with `ref` in the metadata if it has one."""
         ...
 
     def encode(self, response: BridgeResponse) -> bytes:
         """Return the bytes of a frame."""
+        ...
+
+    def address(self, ref: str, body: bytes) -> bytes:
+        """Return the frame that a response without a ref, already encoded, is under this ref.
+
+        What goes to many readers is encoded once and addressed to each.
+        """
         ...
 
 
@@ -64,7 +73,10 @@ class Peers(Protocol):
 
 
 class Sessions(Protocol):
-    """The stream to Routing that all agents of the bridge share."""
+    """The stream to one Routing that the agents placed there share."""
+
+    address: str
+    """Which Routing."""
 
     @property
     def attached(self) -> bool:

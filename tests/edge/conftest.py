@@ -72,11 +72,12 @@ async def start() -> AsyncIterator[Start]:
     """Starts an edge with the given settings."""
     async with AsyncExitStack() as stack:
 
-        async def begin(**changed: Any) -> Edge:
-            peers = Peers()
+        async def begin(routings: int = 1, **changed: Any) -> Edge:
+            peers = Peers(routings)
+            changed["routing_addresses"] = peers.addresses
             settings = dataclasses.replace(load(Settings, {}), **changed)
             served = await stack.enter_async_context(
-                running(SERVICE, settings, dial=peers.hub.dial, clock=SystemClock(), port=0)
+                running(SERVICE, settings, dial=peers.dial, clock=SystemClock(), port=0)
             )
             http = await stack.enter_async_context(aiohttp.ClientSession())
 

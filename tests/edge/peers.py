@@ -59,6 +59,21 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 
 
 class Registry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):
+    def __init__(self) -> None:
+        self.watching = 0
+        self.agents: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def WatchAgents(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.watching += 1
+        try:
+            while True:
+                change = await self.agents.get()
+                if isinstance(change, Exception):
+                    raise change
+                yield change
+        finally:
+            self.watching -= 1
+
     async def ListAgents(self, request: Any, context: Any) -> Any:
         agent = Agent(agent_id="a-1", status=Agent.STATUS_IDLE)
         return agent_registry_pb2.ListAgentsResponse(agents=[agent], total_size=1)
@@ -110,16 +125,31 @@ class Routing(routing_pb2_grpc.RoutingServiceServicer):
 
 
 class Peers:
-    """All of them, reached through one hub."""
+    """All of them, reached through one hub, but for further Routings: each has its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, routings: int = 1) -> None:
         self.scheduler = Scheduler()
         self.registry = Registry()
         self.analytics = Analytics()
-        self.routing = Routing()
-        self.hub = InProcessHub()
-        hub: Any = self.hub
+        self.routings = [Routing() for _ in range(routings)]
+        self.hubs = [InProcessHub() for _ in self.routings]
+        hub: Any = self.hubs[0]
         task_scheduler_pb2_grpc.add_TaskSchedulerServiceServicer_to_server(self.scheduler, hub)
         agent_registry_pb2_grpc.add_AgentRegistryServiceServicer_to_server(self.registry, hub)
         analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(self.analytics, hub)
-        routing_pb2_grpc.add_RoutingServiceServicer_to_server(self.routing, hub)
+        for routing, its in zip(self.routings, self.hubs, strict=True):
+            its_hub: Any = its
+            routing_pb2_grpc.add_RoutingServiceServicer_to_server(routing, its_hub)
+
+    @property
+    def routing(self) -> Routing:
+        return self.routings[0]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(f"routing-{index}:1" for index, _ in enumerate(self.routings))
+
+    def dial(self, address: str) -> Any:
+        """Returns a channel to the peer of that address."""
+        index = self.addresses.index(address) if address in self.addresses else 0
+        return self.hubs[index].dial(address)

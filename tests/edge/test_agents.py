@@ -9,9 +9,10 @@ from podium.v1.session_pb2 import (
     RouterDrain,
     RouterFrame,
     Superseded,
+    Tune,
 )
 from services.kernel.errors import Unavailable
-from tests.edge.conftest import Edge, Socket
+from tests.edge.conftest import Edge, Socket, Start
 from tests.support.waiting import eventually
 
 
@@ -183,10 +184,60 @@ async def test_while_routing_is_away_agents_are_told_when_to_try_again(edge: Edg
 async def test_what_routing_says_to_the_whole_stream_reaches_every_agent(edge: Edge) -> None:
     first, second = await connect(edge, "a-1"), await connect(edge, "a-2")
 
-    edge.peers.routing.say.put_nowait([RouterFrame(drain=RouterDrain())])
+    edge.peers.routing.say.put_nowait([RouterFrame(tune=Tune())])
 
     for socket in (first, second):
-        assert "drain" in (await socket.hear())["agent"]["frames"][0]
+        assert "tune" in (await socket.hear())["agent"]["frames"][0]
+
+
+async def test_agents_are_spread_over_all_routings_with_one_stream_to_each(start: Start) -> None:
+    edge = await start(routings=2)
+    for routing in edge.peers.routings:
+        await eventually(lambda routing=routing: routing.streams)
+    names = [f"a-{number}" for number in range(12)]
+    for name in names:
+        await connect(edge, name)
+
+    spoken = [{frame.agent_id for frame in each.said("hello")} for each in edge.peers.routings]
+
+    assert [each.streams for each in edge.peers.routings] == [1, 1]
+    assert all(spoken)
+    assert sorted(spoken[0] | spoken[1]) == sorted(names)
+    assert spoken[0] & spoken[1] == set()
+
+
+async def test_the_agents_of_a_draining_routing_move_to_another_with_their_leases(
+    start: Start,
+) -> None:
+    edge = await start(routings=2)
+    for routing in edge.peers.routings:
+        await eventually(lambda routing=routing: routing.streams)
+    socket = await connect(edge, "a-1")
+    old, new = sorted(edge.peers.routings, key=lambda routing: not routing.said("hello"))
+    held = [{"taskId": "t-1", "leaseEpoch": "7"}]
+
+    old.say.put_nowait([RouterFrame(drain=RouterDrain())])
+    told = (await socket.hear())["agent"]["frames"][0]
+    again = await socket.hello("a-1", inFlight=held)
+
+    assert told["refusal"]["reason"] == "ROUTER_LOST"
+    assert told["refusal"]["closing"]
+    assert "ready" in again["agent"]["frames"][0]
+    assert [lease.lease_epoch for lease in new.said("hello")[0].hello.in_flight] == [7]
+    await eventually(lambda: old.said("detached"))
+
+
+async def test_where_there_is_no_other_routing_agents_wait_until_it_is_back(edge: Edge) -> None:
+    socket = await connect(edge, "a-1")
+
+    edge.peers.routing.say.put_nowait([RouterFrame(drain=RouterDrain())])
+    await socket.hear()
+    refused = await socket.hello("a-1")
+    edge.peers.routing.say.put_nowait(Unavailable("DRAINING", "gone"))
+    await eventually(lambda: edge.peers.routing.streams == 2)
+
+    assert refused["error"]["reason"] == "ROUTING_UNREACHABLE"
+    assert "ready" in (await socket.hello("a-1"))["agent"]["frames"][0]
 
 
 async def test_frames_that_routing_refuses_count_against_their_own_connection(edge: Edge) -> None:

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from podium.v1.event_pb2 import Event
-from services.edge.servicer.bridge import frame_bytes_max
+from services.edge.servicer.handshake import frame_bytes_max
 from services.kernel.errors import Unavailable
 from tests.edge.conftest import Edge, Socket, Start
 from tests.support.waiting import eventually
@@ -132,7 +132,38 @@ async def test_text_that_is_not_utf8_closes(edge: Edge) -> None:
     assert await socket.closed() == aiohttp.WSCloseCode.INVALID_TEXT
 
 
-@pytest.mark.parametrize("flood", ["messages", "pings"])
+def masked(first_byte: int, payload: bytes = b"") -> bytes:
+    """Returns a short frame of a client."""
+    return bytes([first_byte, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+async def test_fragments_without_end_close(edge: Edge) -> None:
+    reader, writer = await raw_socket(edge)
+    await reader.read(1_024)  # the welcome
+
+    writer.write(masked(0x01) + masked(0x00) * 200_000)
+
+    head = await asyncio.wait_for(reader.readexactly(4), 10)
+    assert head[0] == 0x88
+    assert int.from_bytes(head[2:4], "big") == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 62, (1 << 63) - 1])
+async def test_a_frame_that_announces_too_much_closes_before_it_has_come(
+    edge: Edge, size: int
+) -> None:
+    reader, writer = await raw_socket(edge)
+    await reader.read(1_024)
+
+    writer.write(b"\x81\xff" + size.to_bytes(8, "big") + bytes(4))
+
+    head = await asyncio.wait_for(reader.readexactly(4), 10)
+    assert int.from_bytes(head[2:4], "big") == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    writer.close()
+
+
+@pytest.mark.parametrize("flood", ["messages", "pings", "pongs"])
 async def test_a_flood_is_cut_off(start: Start, flood: str) -> None:
     edge = await start(messages_per_s=5)
     socket = await edge.connect()
@@ -140,6 +171,8 @@ async def test_a_flood_is_cut_off(start: Start, flood: str) -> None:
     for number in range(40):
         if flood == "pings":
             await socket.socket.ping()
+        elif flood == "pongs":
+            await socket.socket.pong()
         else:
             await socket.say({"ref": str(number), "ping": {}})
 

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from tests.edge.conftest import Edge, Start
+from tests.support.waiting import eventually
 
 
 async def status(edge: Edge, origin: str | None = None, **options: Any) -> int:
@@ -135,3 +136,33 @@ async def test_compression_is_never_negotiated(edge: Edge) -> None:
     socket = await edge.connect(compress=15)
 
     assert socket.socket.compress == 0
+
+
+async def test_a_caller_has_so_many_connections_and_gets_another_when_one_ends(
+    start: Start,
+) -> None:
+    edge = await start(connections_per_caller_max=2)
+    first, _ = await edge.connect(), await edge.connect()
+    assert await status(edge) == 429
+
+    await first.socket.close()
+
+    async def entered() -> bool:
+        return await status(edge) == 101
+
+    await eventually(entered)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /ws HTTP/1.1\r\nHost: a", b"GET"])
+async def test_who_does_not_finish_a_request_in_time_is_turned_away(
+    start: Start, said: bytes
+) -> None:
+    edge = await start(handshake_s=0.2)
+    other = await edge.connect()
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(said)
+
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+
+    assert (await other.ask({"ref": "1", "ping": {}}))["ref"] == "1"
+    writer.close()

@@ -385,3 +385,14 @@ async def test_a_handler_that_never_ends_is_told_instead_of_waited_for(
         task = await suite.submit("work")
         with pytest.raises(AssertionError, match=r"no handler has said anything for 0\.01 s"):
             await task.result()
+
+
+async def test_a_frozen_agents_handler_is_not_waited_for() -> None:
+    stuck, _ = waiting("a1")
+    async with Suite(stuck, failing("a2")) as suite:
+        task = await suite.submit("work")
+        await task.reaches("RUNNING")
+        suite.freeze("a1")
+        assert await task.result() == "done by a2"
+
+    assert 30 <= suite.now_s < 31

@@ -188,7 +188,7 @@ def test_where_a_task_comes_from_is_told_to_watchers_and_agents() -> None:
     parent = rig.submit_one()
     asked = spec(parent_task_id=parent.task_id)
     child = rig.task(rig.submit(codec.created(asked, principal="me"))[0])
-    rig.core.recurrence.create("default", plan(), "me", rig.now)
+    rig.core.recurrence.create("default", plan(task=codec.created(spec())), "me", rig.now)
     rig.advance(60)
     scheduled = list(rig.book.tasks.values())[-1]
     for task_of in (child, scheduled):

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from services.edge.adapters.doorstep import Doorstep
 from services.edge.core.origins import Origins
 
 static_dir = Path(__file__).resolve().parents[1] / "static"
@@ -113,6 +114,7 @@ def application(
     registry: CollectorRegistry,
     ready: Callable[[], str],
     origins: Origins,
+    doorstep: Doorstep,
 ) -> web.Application:
     """Return the HTTP application around the bridge."""
 
@@ -128,7 +130,7 @@ def application(
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
     known = _known_hosts(origins, exempt=("/healthz", "/readyz", "/metrics"))
-    app = web.Application(middlewares=[known], client_max_size=16 * 1024)
+    app = web.Application(middlewares=[doorstep.pass_on, known], client_max_size=16 * 1024)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/ws", bridge, allow_head=False)
     app.router.add_get("/healthz", healthz)

@@ -77,19 +77,23 @@ class Reader:
             raise wrong("must be an object")
         fields = self._fields
         found: dict[str, Any] = {}
-        chosen: set[str] = set()
+        chosen: set[str] | None = None
         for key, item in value.items():
             field = fields.get(key)
             if field is None:
                 raise Fault("UNKNOWN_FIELD", "there is no such field").under(key[:64])
             if item is None:
                 continue
-            if field.choice:
-                if field.choice in chosen:
-                    raise wrong(f"must be the only field of {field.choice}").under(key)
-                chosen.add(field.choice)
+            name, read, choice = field
+            if choice:
+                if chosen is None:
+                    chosen = {choice}
+                elif choice in chosen:
+                    raise wrong(f"must be the only field of {choice}").under(key)
+                else:
+                    chosen.add(choice)
             try:
-                found[field.name] = field.read(item)
+                found[name] = read(item)
             except Fault as fault:
                 raise fault.under(key) from None
         return self._message(**found)
@@ -200,6 +204,7 @@ class JsonCodec:
     """The messages of the bridge as JSON, subprotocol `podium.v1.json`."""
 
     subprotocol = "podium.v1.json"
+    binary = False
 
     def __init__(self) -> None:
         request: Any = BridgeRequest.DESCRIPTOR
@@ -207,8 +212,8 @@ class JsonCodec:
         self._read = Reader(request, {})
         self._write = Writer(response, {})
 
-    def decode(self, text: str) -> BridgeRequest:
-        """Return the request that `text` holds.
+    def decode(self, message: str) -> BridgeRequest:
+        """Return the request that `message` holds.
 
         Raises:
             InvalidArgument: INVALID_JSON, DUPLICATE_KEY, JSON_TOO_DEEP, UNKNOWN_FIELD or
@@ -216,7 +221,7 @@ class JsonCodec:
         """
         value: Any = None
         try:
-            value = parse(text)
+            value = parse(message)
             request: BridgeRequest = self._read(value)
             return request
         except Fault as fault:
@@ -227,6 +232,11 @@ class JsonCodec:
     def encode(self, response: BridgeResponse) -> bytes:
         """Return the JSON of `response`."""
         return orjson.dumps(self._write(response))
+
+    def address(self, ref: str, body: bytes) -> bytes:
+        """Return `body` with `ref` as its first field."""
+        head = b'{"ref":' + orjson.dumps(ref)
+        return head + body[1:] if body == b"{}" else head + b"," + body[1:]
 
 
 def _ref(value: Any) -> str:

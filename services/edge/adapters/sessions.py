@@ -1,4 +1,4 @@
-"""The one stream to Routing on which all agents of the bridge have their sessions."""
+"""The one stream to a Routing on which all agents of the bridge have their sessions there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ log = logging.getLogger("podium.edge.sessions")
 class RoutingSessions:
     """`RoutingService.OpenSession`, shared."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
         stub: Any = routing_pb2_grpc.RoutingServiceStub(channel)
         self._open = stub.OpenSession
         self._channel = channel
@@ -65,7 +66,7 @@ class RoutingSessions:
         outbox: Outbox[AgentFrame] = Outbox()
         writer = asyncio.create_task(_write(call, outbox))
         self._outbox = outbox
-        log.info("attached to Routing")
+        log.info("attached to Routing", extra={"router": self.address})
         reason = "Routing has closed the stream."
         try:
             async for response in call:

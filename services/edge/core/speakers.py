@@ -15,6 +15,8 @@ class Speaker(NamedTuple):
     connection: int
     instance_id: str
     """As the agent's Hello names it."""
+    router: str
+    """The Routing with which the agent has its session."""
 
 
 class Speakers:
@@ -37,13 +39,13 @@ class Speakers:
         """Return who speaks for the agent."""
         return self._by_agent.get(agent_id)
 
-    def agents(self, connection: int) -> frozenset[str]:
-        """Return the agents for which a connection speaks."""
-        return frozenset(self._by_connection.get(connection, ()))
-
-    def connections(self) -> dict[int, frozenset[str]]:
-        """Return every connection that speaks for agents, with them."""
-        return {number: frozenset(ids) for number, ids in self._by_connection.items()}
+    def through(self, router: str) -> dict[int, list[str]]:
+        """Return the agents with a session at this Routing, by their connection."""
+        found: dict[int, list[str]] = {}
+        for agent_id, speaker in self._by_agent.items():
+            if speaker.router == router:
+                found.setdefault(speaker.connection, []).append(agent_id)
+        return found
 
     def speaks(self, connection: int, agent_id: str) -> bool:
         """Tell whether the agent has said Hello on this connection."""
@@ -73,9 +75,9 @@ class Speakers:
         if not spoken:
             del self._by_connection[speaker.connection]
 
-    def drop(self, connection: int) -> list[str]:
-        """Return the agents of a connection that is gone, and forget them."""
-        agents = sorted(self._by_connection.pop(connection, ()))
-        for agent_id in agents:
-            del self._by_agent[agent_id]
-        return agents
+    def drop(self, connection: int) -> dict[str, list[str]]:
+        """Return the agents of a connection that is gone by their Routing, and forget them."""
+        found: dict[str, list[str]] = {}
+        for agent_id in sorted(self._by_connection.pop(connection, ())):
+            found.setdefault(self._by_agent.pop(agent_id).router, []).append(agent_id)
+        return found

@@ -7,25 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 
 from podium.v1.bridge_pb2 import BridgeResponse, RouterFrames
 from podium.v1.session_pb2 import AgentFrame, Detached, Refusal, RouterFrame, Superseded
+from services.edge.core.placement import place
 from services.edge.core.speakers import Speaker, Speakers
 from services.edge.ports import Sessions
-from services.kernel import limits
+from services.edge.servicer.introduction import check_hello, check_rights
 from services.kernel.auth import Principal
 from services.kernel.errors import (
     FailedPrecondition,
     InvalidArgument,
-    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
-from services.kernel.rules import Checker
 
 log = logging.getLogger("podium.edge.agents")
 
 transport = "websocket"
-concurrency_max = 1_000
-in_flight_len_max = 1_000
-money_max = 1e12
 router_lost = "ROUTER_LOST"
 
 Tell = Callable[[int, BridgeResponse], None]
@@ -35,10 +31,13 @@ Strike = Callable[[int], None]
 
 
 class Agents:
-    """The agents of all connections, and the stream they share."""
+    """The agents of all connections, and the streams they share: one to each Routing."""
 
-    def __init__(self, sessions: Sessions, speakers: Speakers, tell: Tell, strike: Strike) -> None:
-        self._sessions = sessions
+    def __init__(
+        self, routers: Sequence[Sessions], speakers: Speakers, tell: Tell, strike: Strike
+    ) -> None:
+        self._routers = {sessions.address: sessions for sessions in routers}
+        self._draining: set[str] = set()
         self._speakers = speakers
         self._tell = tell
         self._strike = strike
@@ -49,59 +48,81 @@ class Agents:
         Raises:
             PodiumError: A frame was refused; the frames before it were passed on.
         """
-        passed: list[AgentFrame] = []
+        passed: dict[str, list[AgentFrame]] = {}
         try:
             for index, frame in enumerate(frames):
                 self._admit(connection, principal, frame, f"agent.frames[{index}]", passed)
-                passed.append(frame)
         finally:
-            self._send(connection, passed)
+            # The frames that one Routing does not get are no reason to keep another's.
+            faults = [self._send(connection, router, batch) for router, batch in passed.items()]
+            for fault in filter(None, faults):
+                raise fault
 
-    def deliver(self, frames: Sequence[RouterFrame]) -> None:
-        """Hand frames of Routing to the connections that speak for their agents."""
+    def deliver(self, router: str, frames: Sequence[RouterFrame]) -> None:
+        """Hand frames of a Routing to the connections that speak for their agents."""
         batches: dict[int, list[RouterFrame]] = {}
-        ended: list[str] = []
         refused: list[int] = []
+        ended: list[str] = []
         for frame in frames:
-            if not frame.agent_id:
-                for connection in self._speakers.connections():
-                    batches.setdefault(connection, []).append(frame)
-                continue
-            speaker = self._speakers.of(frame.agent_id)
-            if speaker is None or _meant_for_older(frame, speaker):
-                continue
-            batches.setdefault(speaker.connection, []).append(frame)
-            if _ends_session(frame):
-                ended.append(frame.agent_id)
-            if frame.HasField("refusal"):
-                refused.append(speaker.connection)
+            for connection in self._meant(router, frame):
+                batches.setdefault(connection, []).append(frame)
+                if frame.HasField("refusal"):
+                    refused.append(connection)
+                if _ends_session(frame):
+                    ended.append(frame.agent_id)
         for agent_id in ended:
             self._speakers.release(agent_id)
         for connection, batch in batches.items():
             self._tell(connection, BridgeResponse(agent=RouterFrames(frames=batch)))
         for connection in refused:
             self._strike(connection)
+        if any(frame.HasField("drain") for frame in frames):
+            self._move_away(router)
+
+    def _meant(self, router: str, frame: RouterFrame) -> Iterable[int]:
+        """Return the connections that a frame of a Routing is for."""
+        if not frame.agent_id:
+            # A draining stream is the bridge's, so it is the bridge that moves.
+            return () if frame.HasField("drain") else self._speakers.through(router)
+        speaker = self._speakers.of(frame.agent_id)
+        if speaker is None or speaker.router != router or _meant_for_older(frame, speaker):
+            return ()
+        return (speaker.connection,)
 
     def gone(self, connection: int) -> None:
         """Tell Routing that the agents of a connection have lost it; their leases wait."""
-        agents = self._speakers.drop(connection)
-        if not agents:
-            return
-        lost = Detached(reason="The connection to the bridge is lost.")
-        try:
-            self._sessions.send([AgentFrame(agent_id=each, detached=lost) for each in agents])
-        except Unavailable:
-            log.debug("Routing is not there to learn that %d agents are gone", len(agents))
+        for router, agents in self._speakers.drop(connection).items():
+            self._detach(router, agents, "The connection to the bridge is lost.")
 
-    def lost(self, reason: str) -> None:
-        """End all sessions: the stream is gone. Agents say Hello again, with their leases."""
-        for connection, agents in self._speakers.connections().items():
-            self._speakers.drop(connection)
-            refusal = Refusal(
-                reason=router_lost, message=f"{reason} Say Hello again.", closing=True
-            )
+    def lost(self, router: str, reason: str) -> None:
+        """End all sessions at a Routing: its stream is gone."""
+        self._draining.discard(router)
+        self._end_all(router, reason)
+
+    def _move_away(self, router: str) -> None:
+        """Leave a Routing that drains: its agents say Hello at another, or when it is back."""
+        log.info("Routing drains; its agents move", extra={"router": router})
+        self._draining.add(router)
+        for agents in self._speakers.through(router).values():
+            self._detach(router, agents, "The agent moves to another Routing.")
+        self._end_all(router, "Routing drains.")
+
+    def _end_all(self, router: str, reason: str) -> None:
+        """Ask all agents at a Routing to say Hello again, with their leases."""
+        refusal = Refusal(reason=router_lost, message=f"{reason} Say Hello again.", closing=True)
+        for connection, agents in self._speakers.through(router).items():
+            for agent_id in agents:
+                self._speakers.release(agent_id)
             frames = [RouterFrame(agent_id=agent_id, refusal=refusal) for agent_id in agents]
             self._tell(connection, BridgeResponse(agent=RouterFrames(frames=frames)))
+
+    def _detach(self, router: str, agents: Iterable[str], reason: str) -> None:
+        lost = Detached(reason=reason)
+        frames = [AgentFrame(agent_id=agent_id, detached=lost) for agent_id in agents]
+        try:
+            self._routers[router].send(frames)
+        except Unavailable:
+            log.debug("Routing is not there to learn that %d agents are gone", len(frames))
 
     def _admit(
         self,
@@ -109,27 +130,30 @@ class Agents:
         principal: Principal,
         frame: AgentFrame,
         path: str,
-        passed: list[AgentFrame],
+        passed: dict[str, list[AgentFrame]],
     ) -> None:
-        """Check what would end the shared stream, or speak for somebody else's agent."""
+        """Let a frame pass that neither ends the shared stream nor speaks for another's agent."""
         arm = frame.WhichOneof("frame")
         if arm is None:
             raise InvalidArgument("INVALID_FIELD", f"{path} says nothing: set one field of it.")
         if arm == "detached":
             raise InvalidArgument("INVALID_FIELD", f"{path}.detached is for bridges alone.")
         if arm == "hello":
-            _check_rights(principal, frame)
+            check_rights(principal, frame)
             self._hello(connection, frame, path, passed)
-        elif not self._speakers.speaks(connection, frame.agent_id):
+            return
+        speaker = self._speakers.of(frame.agent_id)
+        if speaker is None or speaker.connection != connection:
             raise FailedPrecondition(
                 "HELLO_REQUIRED",
                 f"The agent {frame.agent_id!r} has no session on this connection: say Hello first.",
             )
-        elif arm == "goodbye":
+        passed.setdefault(speaker.router, []).append(frame)
+        if arm == "goodbye":
             self._speakers.release(frame.agent_id)
 
     def _hello(
-        self, connection: int, frame: AgentFrame, path: str, passed: list[AgentFrame]
+        self, connection: int, frame: AgentFrame, path: str, passed: dict[str, list[AgentFrame]]
     ) -> None:
         if self._speakers.speaks(connection, frame.agent_id):
             raise FailedPrecondition(
@@ -141,81 +165,41 @@ class Agents:
                 "TOO_MANY_AGENTS", "This bridge has no place for another agent.", retry_after_s=5.0
             )
         frame.hello.transport = transport
-        speaker = Speaker(connection, frame.hello.instance_id)
+        router = self._place(frame.agent_id)
+        speaker = Speaker(connection, frame.hello.instance_id, router)
         before = self._speakers.bind(frame.agent_id, speaker)
-        if before is None:
-            return
-        # To Routing the older connection is lost, whether or not it has broken yet.
-        lost = Detached(reason="The agent has connected anew.")
-        passed.append(AgentFrame(agent_id=frame.agent_id, detached=lost))
-        taken = RouterFrame(
-            agent_id=frame.agent_id, superseded=Superseded(instance_id=speaker.instance_id)
-        )
-        self._tell(before.connection, BridgeResponse(agent=RouterFrames(frames=[taken])))
+        if before is not None:
+            # To Routing the older connection is lost, whether or not it has broken yet.
+            lost = Detached(reason="The agent has connected anew.")
+            detached = AgentFrame(agent_id=frame.agent_id, detached=lost)
+            passed.setdefault(before.router, []).append(detached)
+            taken = RouterFrame(
+                agent_id=frame.agent_id, superseded=Superseded(instance_id=speaker.instance_id)
+            )
+            self._tell(before.connection, BridgeResponse(agent=RouterFrames(frames=[taken])))
+        passed.setdefault(router, []).append(frame)
 
-    def _send(self, connection: int, frames: list[AgentFrame]) -> None:
-        if not frames:
-            return
+    def _place(self, agent_id: str) -> str:
+        attached = (name for name, sessions in self._routers.items() if sessions.attached)
+        router = place(agent_id, (name for name in attached if name not in self._draining))
+        if router is None:
+            raise Unavailable(
+                "ROUTING_UNREACHABLE",
+                "Routing cannot be reached; say Hello again in a moment.",
+                retry_after_s=1.0,
+            )
+        return router
+
+    def _send(self, connection: int, router: str, frames: list[AgentFrame]) -> Unavailable | None:
         try:
-            self._sessions.send(frames)
-        except Unavailable:
+            self._routers[router].send(frames)
+        except Unavailable as error:
             # Half a conversation helps nobody: these agents begin anew.
             for frame in frames:
                 if self._speakers.speaks(connection, frame.agent_id):
                     self._speakers.release(frame.agent_id)
-            raise
-
-
-def check_hello(frame: AgentFrame, path: str) -> None:
-    """Check what Routing would refuse, which counts against the stream that all agents share.
-
-    Raises:
-        InvalidArgument: INVALID_FIELD with all violations.
-    """
-    hello, at = frame.hello, f"{path}.hello"
-    checker = Checker()
-    checker.identifier(f"{path}.agentId", frame.agent_id)
-    checker.key(f"{at}.instanceId", hello.instance_id)
-    checker.name(f"{at}.name", hello.name)
-    checker.text(f"{at}.buildId", hello.build_id, limits.name_len_max)
-    checker.text(f"{at}.sdk", hello.sdk, limits.name_len_max)
-    checker.text(f"{at}.resumeToken", hello.resume_token, limits.name_len_max)
-    checker.labels(f"{at}.labels", hello.labels)
-    checker.integer(f"{at}.maxConcurrency", hello.max_concurrency, 0, concurrency_max)
-    checker.length(f"{at}.inFlight", len(hello.in_flight), in_flight_len_max)
-    count = len(hello.capabilities)
-    checker.length(f"{at}.capabilities", count, limits.capabilities_len_max, low=1)
-    for index, capability in enumerate(hello.capabilities[: limits.capabilities_len_max]):
-        each = f"{at}.capabilities[{index}]"
-        checker.capability(f"{each}.name", capability.name)
-        checker.text(f"{each}.version", capability.version, 32)
-        checker.finite(f"{each}.proficiency", capability.proficiency, 0.0, 1.0)
-    cost = hello.cost_hint
-    checker.finite(f"{at}.costHint.costPerTask", cost.cost_per_task, 0.0, money_max)
-    checker.finite(f"{at}.costHint.costPerKilotoken", cost.cost_per_kilotoken, 0.0, money_max)
-    checker.done()
-
-
-def _check_rights(principal: Principal, frame: AgentFrame) -> None:
-    """Check who speaks for the agent: to Routing every frame comes from this bridge.
-
-    Raises:
-        PermissionDenied: ROLE_REQUIRED, AGENT_NOT_YOURS or CAPABILITY_NOT_GRANTED.
-    """
-    if not principal.may("agent"):
-        raise PermissionDenied("ROLE_REQUIRED", "To be an agent needs the role agent.")
-    service = principal.may("service")
-    own = frame.agent_id == principal.subject or frame.agent_id.startswith(f"{principal.subject}-")
-    if not own and not service:
-        raise PermissionDenied(
-            "AGENT_NOT_YOURS", f"The caller {principal.subject} may not speak for this agent."
-        )
-    for capability in frame.hello.capabilities:
-        if not service and not principal.may_offer(capability.name):
-            raise PermissionDenied(
-                "CAPABILITY_NOT_GRANTED",
-                f"The caller may not offer the capability {capability.name[:64]!r}.",
-            )
+            return error
+        return None
 
 
 def _meant_for_older(frame: RouterFrame, speaker: Speaker) -> bool:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import WSMessage, WSMsgType, hdrs, web
 
-from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse, Notice, Pong, Unwatched
+from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse, Notice, Pong
+from services.edge.core.callers import Callers
 from services.edge.core.conduct import Conduct
 from services.edge.core.connections import Connections
 from services.edge.core.origins import Origins
 from services.edge.core.speakers import Speakers
 from services.edge.ports import Codec, Door, Peers, Sessions
 from services.edge.servicer.agents import Agents
-from services.edge.servicer.handshake import Visitor, check
+from services.edge.servicer.handshake import Visitor, answer_close, check, unopened
+from services.edge.servicer.merging import Update
+from services.edge.servicer.meter import metered, wire_bytes_max
 from services.edge.servicer.refusal import refusal
+from services.edge.servicer.requests import Requests, check_ref, ref_len_max
 from services.edge.servicer.wire import (
+    MESSAGE_TOO_BIG,
     POLICY_VIOLATION,
     SERVICE_RESTART,
     TOKEN_EXPIRED,
@@ -27,25 +33,13 @@ from services.edge.servicer.wire import (
     Wire,
 )
 from services.kernel.clock import Clock
-from services.kernel.errors import (
-    Internal,
-    InvalidArgument,
-    PodiumError,
-    ResourceExhausted,
-    Unavailable,
-)
+from services.kernel.errors import PodiumError
 from services.kernel.limits import TokenBucket
 
 log = logging.getLogger("podium.edge.bridge")
 
-frame_bytes_max = 512 * 1024
-"""One message either way from a browser: a payload of 256 KiB in base64 and what is around it."""
-ref_len_max = 64
-asked_len_max = 32
-"""Requests of one connection under way at once; it is not read from beyond that."""
-watches_len_max = 32
-close_s = 2.0
 drain_s = 5.0
+_PONG = Update(BridgeResponse(pong=Pong()))
 
 
 class Limits(NamedTuple):
@@ -56,6 +50,7 @@ class Limits(NamedTuple):
     messages_per_s: int
     write_deadline_s: float
     ping_s: float
+    connections_per_caller_max: int = 1_000
 
 
 class Counts:
@@ -75,9 +70,9 @@ class Bridge:
 
     def __init__(
         self,
-        codec: Codec,
+        codecs: Sequence[Codec],
         peers: Peers,
-        sessions: Sessions,
+        routers: Sequence[Sessions],
         origins: Origins,
         door: Door,
         clock: Clock,
@@ -85,8 +80,7 @@ class Bridge:
         version: str,
     ) -> None:
         self.counts = Counts()
-        self._codec = codec
-        self._peers = peers
+        self._codecs = {codec.subprotocol: codec for codec in codecs}
         self._origins = origins
         self._door = door
         self._clock = clock
@@ -96,10 +90,12 @@ class Bridge:
         self._connections: Connections[Wire] = Connections(limits.connections_max)
         # Evicted ones too, until they are gone: somebody has to see that they go.
         self._open: set[Wire] = set()
+        self._callers = Callers(limits.connections_per_caller_max)
         self._speakers = Speakers(limits.agents_max)
         self._draining = False
         self._left = asyncio.Event()
-        self.agents = Agents(sessions, self._speakers, self._tell, self._strike)
+        self._requests = Requests(peers, self._connections.touch)
+        self.agents = Agents(routers, self._speakers, self._tell, self._strike)
 
     @property
     def connection_count(self) -> int:
@@ -117,21 +113,31 @@ class Bridge:
             raise web.HTTPServiceUnavailable(
                 text="This bridge is draining: connect again.", headers={hdrs.RETRY_AFTER: "1"}
             )
-        visitor = check(request, self._origins, self._door, self._codec.subprotocol)
-        socket = web.WebSocketResponse(
-            timeout=close_s,
-            autoping=False,
-            heartbeat=self._limits.ping_s,
-            protocols=(self._codec.subprotocol,),
-            compress=False,
-            max_msg_size=frame_bytes_max,
-            writer_limit=64 * 1024,
-        )
+        visitor = check(request, self._origins, self._door, tuple(self._codecs))
+        caller = visitor.caller
+        if self._callers.full(caller):
+            raise web.HTTPTooManyRequests(
+                text="You have too many connections open: close one.",
+                headers={hdrs.RETRY_AFTER: "5"},
+            )
+        self._callers.enter(caller)
+        try:
+            return await self._hold(request, visitor)
+        finally:
+            self._callers.leave(caller)
+
+    async def _hold(self, request: web.Request, visitor: Visitor) -> web.WebSocketResponse:
+        socket = unopened(self._limits.ping_s, visitor.subprotocol)
         await socket.prepare(request)
         wire = self._admit(socket, request.transport, visitor)
+        meter = metered(
+            request,
+            wire_bytes_max,
+            lambda: wire.close(MESSAGE_TOO_BIG, "a message of too many fragments"),
+        )
         writer = asyncio.create_task(wire.run())
         try:
-            await self._read(wire)
+            await self._read(wire, meter.reset)
         finally:
             self._leave(wire)
             for task in (*wire.watches.values(), *wire.asked):
@@ -144,10 +150,11 @@ class Bridge:
 
     def sweep(self) -> None:
         """Cut connections whose peer does not read, and close those whose token is over."""
+        now_s = self._clock.now().mono_s
         for wire in tuple(self._open):
             if wire.aborted:
                 continue
-            if wire.stalled(self._limits.write_deadline_s):
+            if wire.stalled(now_s, self._limits.write_deadline_s):
                 # A close could not reach it either.
                 self._cut(wire)
             elif wire.expired():
@@ -177,7 +184,7 @@ class Bridge:
             next(self._numbers),
             socket,
             transport,
-            self._codec,
+            self._codecs[visitor.subprotocol],
             Conduct(TokenBucket(rate, 4 * rate)),
             self._clock,
             visitor,
@@ -199,24 +206,33 @@ class Bridge:
         self.agents.gone(wire.number)
         self._left.set()
 
-    async def _read(self, wire: Wire) -> None:
+    async def _read(self, wire: Wire, whole: Callable[[], None]) -> None:
+        mine, other = WSMsgType.TEXT, WSMsgType.BINARY
+        if wire.codec.binary:
+            mine, other = other, mine
         while not wire.aborted:
             message = await wire.socket.receive()
-            if message.type is WSMsgType.TEXT:
+            whole()
+            if message.type is mine:
                 self.counts.frames_in += 1
-                if wire.closing:
-                    continue
-                if self._too_fast(wire):
+                if wire.closing or self._too_fast(wire):
                     continue
                 self._connections.touch(wire.number)
                 await self._take(wire, message.data)
-            elif message.type is WSMsgType.PING:
-                if not wire.closing and not self._too_fast(wire):
-                    await wire.pong(message.data)
-            elif message.type is WSMsgType.BINARY:
-                wire.close(UNSUPPORTED_DATA, f"{self._codec.subprotocol} is text")
-            elif message.type is not WSMsgType.PONG:
+            elif message.type in (WSMsgType.PING, WSMsgType.PONG):
+                await self._heed(wire, message)
+            elif message.type is other:
+                kind = "binary" if wire.codec.binary else "text"
+                wire.close(UNSUPPORTED_DATA, f"{wire.codec.subprotocol} is {kind}")
+            else:
+                if message.type is WSMsgType.CLOSE:
+                    await answer_close(wire.socket, message.data)
                 return
+
+    async def _heed(self, wire: Wire, message: WSMessage) -> None:
+        """Answer a ping. A pong answers ours, and many are a flood as good as any."""
+        if not wire.closing and not self._too_fast(wire) and message.type is WSMsgType.PING:
+            await wire.pong(message.data)
 
     def _too_fast(self, wire: Wire) -> bool:
         if not wire.conduct.too_fast(self._clock.now().mono_s):
@@ -225,11 +241,11 @@ class Bridge:
         wire.close(POLICY_VIOLATION, "too many messages")
         return True
 
-    async def _take(self, wire: Wire, text: str) -> None:
+    async def _take(self, wire: Wire, message: str | bytes) -> None:
         """Serve one message; what is wrong with it is answered, and the connection lives."""
         ref = arm = ""
         try:
-            request = self._codec.decode(text)
+            request = wire.codec.decode(message)
             ref, arm = request.ref, request.WhichOneof("request") or ""
             await self._serve(wire, ref, arm, request)
         except PodiumError as error:
@@ -244,67 +260,11 @@ class Bridge:
             principal = wire.visitor.identity.principal
             self.agents.speak(wire.number, principal, request.agent.frames)
             return
-        _check_ref(ref, arm)
+        check_ref(ref, arm)
         if arm == "ping":
-            await wire.answer(BridgeResponse(ref=ref, pong=Pong()))
-        elif arm == "unwatch":
-            await self._unwatch(wire, ref, request.unwatch.watch_ref)
-        elif self._peers.watches(arm):
-            self._watch(wire, ref, arm, request)
+            await wire.answer_alike(ref, _PONG)
         else:
-            while len(wire.asked) >= asked_len_max:
-                await asyncio.wait(wire.asked, return_when=asyncio.FIRST_COMPLETED)
-            task = asyncio.create_task(self._ask(wire, ref, arm, request))
-            wire.asked.add(task)
-            task.add_done_callback(wire.asked.discard)
-
-    async def _ask(self, wire: Wire, ref: str, arm: str, request: BridgeRequest) -> None:
-        try:
-            response = await self._peers.ask(arm, request, wire.visitor.token)
-            response.ref = ref
-        except PodiumError as error:
-            response = refusal(ref, error, arm)
-        except Exception:
-            log.exception("a request failed unexpectedly", extra={"arm": arm})
-            response = refusal(ref, _internal())
-        await wire.answer(response)
-
-    def _watch(self, wire: Wire, ref: str, arm: str, request: BridgeRequest) -> None:
-        if ref in wire.watches:
-            raise InvalidArgument("WATCH_REPEATED", f"A watch with the ref {ref!r} is open.")
-        if len(wire.watches) >= watches_len_max:
-            raise ResourceExhausted(
-                "TOO_MANY_WATCHES", f"A connection has at most {watches_len_max} watches."
-            )
-        task = asyncio.create_task(self._follow(wire, ref, arm, request))
-        wire.watches[ref] = task
-
-    async def _follow(self, wire: Wire, ref: str, arm: str, request: BridgeRequest) -> None:
-        """Pass on what a watch brings; it ends with an error, since it has no end of its own."""
-        error: PodiumError = Unavailable(
-            "WATCH_ENDED", "The watch has ended; watch again.", retry_after_s=1.0
-        )
-        try:
-            async for response in self._peers.watch(arm, request, wire.visitor.token):
-                response.ref = ref
-                await wire.update(ref, response)
-                self._connections.touch(wire.number)
-        except PodiumError as raised:
-            error = raised
-        except Exception:
-            log.exception("a watch failed unexpectedly", extra={"arm": arm})
-            error = _internal()
-        wire.watches.pop(ref, None)
-        await wire.answer(refusal(ref, error, arm))
-
-    async def _unwatch(self, wire: Wire, ref: str, watch_ref: str) -> None:
-        task = wire.watches.pop(watch_ref, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            wire.forget(watch_ref)
-        unwatched = Unwatched(watch_ref=watch_ref)
-        await wire.answer(BridgeResponse(ref=ref, unwatched=unwatched))
+            await self._requests.serve(wire, ref, arm, request)
 
     def _tell(self, connection: int, response: BridgeResponse) -> None:
         """Give frames to an agent's connection; one that cannot take them is lost to the agent."""
@@ -327,17 +287,6 @@ class Bridge:
 
     def _written(self) -> None:
         self.counts.frames_out += 1
-
-
-def _check_ref(ref: str, arm: str) -> None:
-    if not arm:
-        raise InvalidArgument("REQUEST_MISSING", "The message asks for nothing: set one request.")
-    if not 0 < len(ref) <= ref_len_max:
-        raise InvalidArgument("INVALID_FIELD", f"ref must be 1 to {ref_len_max} characters.")
-
-
-def _internal() -> Internal:
-    return Internal("INTERNAL", "internal error")
 
 
 __all__ = ["Bridge", "Limits"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import WSCloseCode, hdrs, web
 
 from services.edge.core.origins import Origins
 from services.edge.ports import Door, Identity
@@ -14,12 +15,26 @@ bearer_prefix = "podium.bearer."
 """A subprotocol entry that carries the token, where a browser cannot set a header."""
 
 
+frame_bytes_max = 512 * 1024
+"""One message either way from a browser: a payload of 256 KiB in base64 and what is around it."""
+close_s = 2.0
+
+
 class Visitor(NamedTuple):
     """Who connects."""
 
     token: str
     """What it has shown; empty for nothing."""
     identity: Identity
+    subprotocol: str
+    """What it speaks: the first that it offers of those that the bridge knows."""
+    address: str
+    """Its IP address, or that of the balancer before it."""
+
+    @property
+    def caller(self) -> str:
+        """Whose connections are counted together."""
+        return f"token {self.identity.principal.subject}" if self.token else self.address
 
 
 class HTTPUpgradeRequired(web.HTTPClientError):
@@ -28,7 +43,9 @@ class HTTPUpgradeRequired(web.HTTPClientError):
     status_code = 426
 
 
-def check(request: web.Request, origins: Origins, door: Door, subprotocol: str) -> Visitor:
+def check(
+    request: web.Request, origins: Origins, door: Door, subprotocols: Sequence[str]
+) -> Visitor:
     """Return who connects.
 
     Raises:
@@ -57,13 +74,39 @@ def check(request: web.Request, origins: Origins, door: Door, subprotocol: str) 
         for value in headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
         for entry in value.split(",")
     ]
-    if subprotocol not in offered:
-        raise web.HTTPBadRequest(text=f"Offer the subprotocol {subprotocol}.")
+    subprotocol = next((name for name in offered if name in subprotocols), "")
+    if not subprotocol:
+        raise web.HTTPBadRequest(text=f"Offer the subprotocol {' or '.join(subprotocols)}.")
     token = _token(headers.getall(hdrs.AUTHORIZATION, []), offered)
     try:
-        return Visitor(token, door.identify(token))
+        return Visitor(token, door.identify(token), subprotocol, request.remote or "")
     except Unauthenticated as error:
         raise web.HTTPUnauthorized(text=error.message) from None
+
+
+def unopened(ping_s: float, *subprotocols: str) -> web.WebSocketResponse:
+    """Return a WebSocket with the bridge's limits, to be prepared."""
+    return web.WebSocketResponse(
+        timeout=close_s,
+        autoping=False,
+        autoclose=False,
+        heartbeat=ping_s,
+        protocols=subprotocols,
+        compress=False,
+        max_msg_size=frame_bytes_max,
+        writer_limit=64 * 1024,
+    )
+
+
+async def answer_close(socket: web.WebSocketResponse, code: int | None) -> None:
+    """Answer the close of a peer with its own code.
+
+    1006 says that there was no close: on the wire it is an error (RFC 6455, 7.4.1).
+    """
+    if code == WSCloseCode.ABNORMAL_CLOSURE:
+        code = WSCloseCode.PROTOCOL_ERROR
+    # What waits is for a peer that reads no more.
+    await socket.close(code=code or WSCloseCode.OK, drain=False)
 
 
 def _token(authorizations: list[str], offered: list[str]) -> str:

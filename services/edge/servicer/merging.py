@@ -3,9 +3,45 @@
 from __future__ import annotations
 
 from podium.v1.bridge_pb2 import BridgeResponse
+from services.edge.ports import Codec
 
 events_len_max = 2_000
 """Events that wait for one watch; older ones are left out, counted, beyond it."""
+
+
+class Update:
+    """What a watch tells, to one reader or to many: encoded once for all of them.
+
+    Args:
+        response: the answer without its ref; nobody changes it from now on.
+    """
+
+    __slots__ = ("_bodies", "_merged", "response")
+
+    def __init__(self, response: BridgeResponse) -> None:
+        self.response = response
+        self._merged = False
+        self._bodies: dict[str, bytes] = {}
+
+    def frame(self, ref: str, codec: Codec) -> bytes:
+        """Return the frame for the reader who knows the watch as `ref`."""
+        body = self._bodies.get(codec.subprotocol)
+        if body is None:
+            body = self._bodies[codec.subprotocol] = codec.encode(self.response)
+        return codec.address(ref, body)
+
+    def taking_in(self, newer: Update) -> Update:
+        """Return one update that says what both say; other readers of this one see no change."""
+        merged = self
+        if not self._merged:
+            copy = BridgeResponse()
+            copy.CopyFrom(self.response)
+            merged = Update(copy)
+            merged._merged = True
+        merged._bodies.clear()
+        if merge(merged.response, newer.response) is not merged.response:
+            return newer
+        return merged
 
 
 def merge(waiting: BridgeResponse, newer: BridgeResponse) -> BridgeResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -14,7 +14,7 @@ from services.edge.core.conduct import Conduct
 from services.edge.core.outbound import Outbound
 from services.edge.ports import Codec
 from services.edge.servicer.handshake import Visitor
-from services.edge.servicer.merging import merge
+from services.edge.servicer.merging import Update
 from services.kernel.clock import Clock
 
 log = logging.getLogger("podium.edge.wire")
@@ -22,8 +22,23 @@ log = logging.getLogger("podium.edge.wire")
 Written = Callable[[], None]
 
 
+class _Addressed(NamedTuple):
+    """An update for the watch `ref` of this connection."""
+
+    ref: str
+    update: Update
+
+
+def _merge(waiting: BridgeResponse | _Addressed, newer: Any) -> BridgeResponse | _Addressed:
+    assert isinstance(waiting, _Addressed)
+    return _Addressed(waiting.ref, waiting.update.taking_in(newer.update))
+
+
 class Wire:
-    """The connection `number`: answers go in by `answer` and `update`, `run` writes them."""
+    """The connection `number`: answers go in by `answer`, what a watch tells by `update`.
+
+    What comes while nothing waits is written at once by who brings it; `run` writes the rest.
+    """
 
     def __init__(
         self,
@@ -38,20 +53,24 @@ class Wire:
     ) -> None:
         self.number = number
         self.socket = socket
+        self.codec = codec
         self.conduct = conduct
         self.visitor = visitor
         self.watches: dict[str, asyncio.Task[None]] = {}
         self.asked: set[asyncio.Task[None]] = set()
         self.aborted = False
         self._transport = transport
-        self._codec = codec
+        self._kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
         self._clock = clock
         self._written = written
-        self._outbound: Outbound[BridgeResponse] = Outbound()
+        self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing: tuple[int, str] | None = None
-        self._writing_since_s: float | None = None
+        self._writing = False
+        self._written_count = 0
+        self._stuck: tuple[int, float] | None = None
+        """The write that was under way when somebody last looked, and since when."""
 
     @property
     def closing(self) -> bool:
@@ -60,22 +79,24 @@ class Wire:
 
     def offer(self, response: BridgeResponse) -> bool:
         """Queue an answer; False when the reader is so slow that there is no place."""
-        if not self._outbound.put(response):
-            return False
-        self._wake.set()
-        return True
+        return self._put(response)
 
     async def answer(self, response: BridgeResponse) -> None:
-        """Queue an answer, waiting for a place: who asks and does not read gets no more answers."""
-        while not self.offer(response) and not self.aborted:
-            self._room.clear()
-            await self._room.wait()
+        """Give an answer, waiting for a place: who asks and does not read gets no more answers."""
+        await self._give(response)
 
-    async def update(self, ref: str, response: BridgeResponse) -> None:
-        """Queue an update of the watch `ref`, merged with one that waits."""
-        while not self._outbound.update(ref, response, merge) and not self.aborted:
-            self._room.clear()
-            await self._room.wait()
+    async def answer_alike(self, ref: str, update: Update) -> None:
+        """Give an answer that is encoded already, but for its ref."""
+        await self._give(_Addressed(ref, update))
+
+    async def update(self, ref: str, update: Update) -> None:
+        """Give an update of the watch `ref`, merged with one that waits."""
+        addressed = _Addressed(ref, update)
+        if self._idle():
+            await self._write_now(addressed)
+            return
+        while not self._outbound.update(ref, addressed, _merge) and not self.aborted:
+            await self._has_room()
         self._wake.set()
 
     def forget(self, ref: str) -> None:
@@ -100,39 +121,85 @@ class Wire:
         """Tell whether the visitor's token is over."""
         return self._clock.now().wall_ms / 1_000 >= self.visitor.identity.expire_s
 
-    def stalled(self, deadline_s: float) -> bool:
-        """Tell whether one write has been under way for longer than `deadline_s`."""
-        since_s = self._writing_since_s
-        return since_s is not None and self._clock.now().mono_s - since_s > deadline_s
+    def stalled(self, now_s: float, deadline_s: float) -> bool:
+        """Tell whether the same write has been under way for `deadline_s`.
+
+        Asked again and again; reading the clock at each write would cost more than the asking.
+        """
+        if not self._writing:
+            self._stuck = None
+        elif self._stuck is None or self._stuck[0] != self._written_count:
+            self._stuck = (self._written_count, now_s)
+        return self._stuck is not None and now_s - self._stuck[1] >= deadline_s
 
     async def run(self) -> None:
         """Write what is queued until the connection ends."""
         try:
             while not self.aborted:
-                response = self._outbound.take()
-                if response is not None:
-                    await self._write(self._codec.encode(response))
-                elif self._closing is not None:
+                # While somebody who found the queue empty still writes, what waits is behind it.
+                message = None if self._writing else self._outbound.take()
+                if message is not None:
+                    await self._write(message)
+                elif self._closing is not None and not self._writing:
                     code, reason = self._closing
                     # The peer gets a moment to answer the close; what it does not read is cut off.
-                    self._writing_since_s = self._clock.now().mono_s
+                    self._writing = True
                     await self.socket.close(code=code, message=reason.encode()[:120])
                     return
                 else:
                     self._wake.clear()
                     await self._wake.wait()
         except (ConnectionError, RuntimeError):
-            # The peer is gone; the reading side sees the end and cleans up.
-            log.debug("a connection ended while it was written to")
-            self.abort()
+            self._broken()
 
-    async def _write(self, frame: bytes) -> None:
-        self._writing_since_s = self._clock.now().mono_s
-        await self.socket.send_frame(frame, WSMsgType.TEXT)
-        self._writing_since_s = None
+    def _put(self, message: BridgeResponse | _Addressed) -> bool:
+        if not self._outbound.put(message):
+            return False
+        self._wake.set()
+        return True
+
+    async def _give(self, message: BridgeResponse | _Addressed) -> None:
+        if self._idle():
+            await self._write_now(message)
+            return
+        while not self._put(message) and not self.aborted:
+            await self._has_room()
+
+    def _idle(self) -> bool:
+        return not (self._writing or self._outbound or self._closing is not None or self.aborted)
+
+    async def _write_now(self, message: BridgeResponse | _Addressed) -> None:
+        try:
+            await self._write(message)
+        except (ConnectionError, RuntimeError):
+            self._broken()
+
+    async def _write(self, message: BridgeResponse | _Addressed) -> None:
+        if isinstance(message, _Addressed):
+            frame = message.update.frame(message.ref, self.codec)
+        else:
+            frame = self.codec.encode(message)
+        self._writing = True
+        try:
+            await self.socket.send_frame(frame, self._kind)
+        finally:
+            # Whoever is stopped while the peer is slow has given the frame away whole.
+            self._writing = False
+            self._written_count += 1
+            if self._outbound or self._closing is not None:
+                self._wake.set()
         self._written()
         if not self._room.is_set():
             self._room.set()
+
+    async def _has_room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    def _broken(self) -> None:
+        # The peer is gone; the reading side sees the end and cleans up.
+        log.debug("a connection ended while it was written to")
+        self.abort()
 
     async def pong(self, data: Any) -> None:
         """Answer a ping of the peer."""
@@ -140,6 +207,7 @@ class Wire:
             await self.socket.pong(data)
 
 
+MESSAGE_TOO_BIG = WSCloseCode.MESSAGE_TOO_BIG
 POLICY_VIOLATION = WSCloseCode.POLICY_VIOLATION
 UNSUPPORTED_DATA = WSCloseCode.UNSUPPORTED_DATA
 SERVICE_RESTART = WSCloseCode.SERVICE_RESTART

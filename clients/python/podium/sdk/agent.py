@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from podium.sdk.handlers import Handler, Pool
+from podium.sdk.handlers import POOL_PROCESS, Handler, Pool
 from podium.sdk.identity import Identity
 from podium.sdk.pace import Pace
 from podium.sdk.settings import Settings
@@ -198,7 +198,7 @@ class Agent:
 
     def main(self, settings: Settings | None = None) -> None:
         """Works until SIGTERM or Ctrl-C, then finishes what it has; for a program's last line."""
-        if multiprocessing.parent_process() is not None:
+        if multiprocessing.current_process().name == POOL_PROCESS:
             return  # a process of the pool imports the program for its handlers alone
         # As in `run`.
         from podium.sdk.host import AgentHost, run_until_signal  # noqa: PLC0415 - a cycle otherwise

@@ -17,6 +17,9 @@ from podium.v1 import task_pb2
 
 Pool = Literal["thread", "process"]
 
+POOL_PROCESS = "podium-handler"
+"""Name of the processes that handlers run in, by which a program can tell that it is in one."""
+
 
 @dataclass(frozen=True)
 class Handler:

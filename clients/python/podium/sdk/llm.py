@@ -85,8 +85,8 @@ class LLMAgent(Agent):
     Args:
         name: as `Agent`.
         prompts: what to ask, by task type; a plain string is a `Prompt` with that template.
-            Default: `llm.chat`, whose payload is a text, or an object with `messages` as the API
-            defines them.
+        chat: whether it also takes `llm.chat`, whose payload is a text, or an object with
+            `messages` as the API defines them. Default: when it has no prompts.
         model: the model. Default: PODIUM_LLM_MODEL.
         endpoint: where it is. Default: OPENAI_BASE_URL with OPENAI_API_KEY.
         input_price: money for 1,000 tokens read. Default: PODIUM_LLM_INPUT_PRICE, or 0.
@@ -105,6 +105,7 @@ class LLMAgent(Agent):
         name: str,
         *,
         prompts: Mapping[str, Prompt | str] | None = None,
+        chat: bool | None = None,
         model: str = "",
         endpoint: Endpoint | None = None,
         input_price: float | None = None,
@@ -129,7 +130,7 @@ class LLMAgent(Agent):
         # One for all handlers, since they share the endpoint.
         self._pace = Pace(rate_per_s, burst) if rate_per_s else Pace(1e9)
         self.lifespan(self._connected)
-        if prompts is None:
+        if chat or (chat is None and not prompts):
             self._answer(CHAT_TYPE, Prompt("$payload"), chat_messages)
         for task_type, prompt in (prompts or {}).items():
             asked = Prompt(prompt) if isinstance(prompt, str) else prompt

@@ -18,7 +18,7 @@ from podium.sdk import process_worker
 from podium.sdk.context import Context, Parked
 from podium.sdk.conversation import Outgoing
 from podium.sdk.errors import TaskError
-from podium.sdk.handlers import Handler
+from podium.sdk.handlers import POOL_PROCESS, Handler
 from podium.sdk.process_worker import Done, Job, Said, Stop
 from podium.sdk.tracing import Tracer
 from podium.v1 import session_pb2
@@ -41,7 +41,7 @@ class Process:
         # Jobs and stops come from different threads.
         self._sending = threading.Lock()
         self._process = _SPAWN.Process(
-            target=process_worker.main, args=(theirs,), name="podium-handler", daemon=True
+            target=process_worker.main, args=(theirs,), name=POOL_PROCESS, daemon=True
         )
         self._process.start()
         theirs.close()

@@ -238,11 +238,12 @@ class Ledger:
 
     def next_due(self) -> float | None:
         """Returns when something happens by itself, apart from leases that are renewed."""
+        frozen = {slot.agent_id for slot in self.slots.values() if slot.frozen}
         times = [
             at_s
             for entry in self.entries.values()
             for what, at_s in entry.due.items()
-            if what != "lease"
+            if what != "lease" or entry.agent_id in frozen
         ]
         return min(times, default=None)
 

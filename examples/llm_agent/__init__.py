@@ -1,0 +1,1 @@
+"""An agent that answers by a language model, at whichever endpoint the environment names."""
