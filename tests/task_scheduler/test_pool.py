@@ -14,34 +14,42 @@ def lane(number: int, priority: int, *places: int) -> Lane:
     key = LaneKey(("work",), priority, "default", "work", (), 0)
     made = Lane(number, key, Requirement(1, ("work",)), share, ())
     for place in places:
-        draft = created(terms=Terms(priority=priority))
-        task = Task(f"t{place}", draft, seq=place, wall_ms=0, mono_s=0.0)
-        task.queued_seq = place
-        made.push(task)
+        push(made, place)
     return made
+
+
+def push(made: Lane, place: int) -> None:
+    draft = created(terms=Terms(priority=made.key.priority))
+    task = Task(f"t{place}", draft, seq=place, wall_ms=0, mono_s=0.0)
+    task.queued_seq = place
+    made.push(task)
 
 
 def test_a_lane_that_is_offered_shows_in_the_mask_of_its_priority() -> None:
     pool = Pool(frozenset({"work"}))
-    pool.offer(lane(1, 3, 1), first=False)
-    pool.offer(lane(2, 7, 2), first=False)
+    pool.offer(lane(1, 3, 1))
+    pool.offer(lane(2, 7, 2))
 
     assert pool.mask == 1 << 3 | 1 << 7
 
 
 def test_an_empty_lane_is_not_listed() -> None:
     pool = Pool(frozenset({"work"}))
-    pool.offer(lane(1, 3), first=True)
+    pool.offer(lane(1, 3))
 
     assert (pool.mask, pool.lines) == (0, {})
 
 
-def test_a_lane_is_listed_once_but_for_a_new_first_task() -> None:
+def test_a_lane_is_listed_again_only_when_its_first_task_comes_earlier() -> None:
     pool = Pool(frozenset({"work"}))
-    offered = lane(1, 3, 1)
-    for first in (False, False, True):
-        pool.offer(offered, first=first)
+    offered = lane(1, 3, 5)
+    for place in (0, 9, 2):
+        if place:
+            push(offered, place)
+        pool.offer(offered)
 
     line = pool.lines[offered.share]
-    assert len(line.heads) == len(line.elders) == 2
+    assert [entry[1] for entry in sorted(line.heads)] == [2, 5]
+    assert [entry[0] for entry in sorted(line.elders)] == [2, 5]
+    assert line.lanes[1][1] == line.aged[1][0] == 2
     assert len(pool.turns[3]) == 1

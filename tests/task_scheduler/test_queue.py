@@ -38,7 +38,7 @@ class Lane:
         terms = Terms(priority=priority, deadline_ms=deadline_ms, concurrency_keys=keys)
         draft = created(needs=needs or ("a",), terms=terms, tenant=tenant)
         task = Task(f"t{self.seq}", draft, seq=self.seq, wall_ms=0, mono_s=START.mono_s)
-        task.lane = self.queue.enter(task.lane_key)
+        task.lane = self.queue.enter(task.alike)
         task.queued_seq = self.seq
         task.queued_s = at_s
         self.queue.push(task)

@@ -200,7 +200,7 @@ class Book:
 
     def open(self, task: Task, *, new: bool) -> None:
         """Take an open task into the indexes of open tasks."""
-        task.lane = self.queue.enter(task.lane_key)
+        task.lane = self.queue.enter(task.alike)
         if task.origin is not FROM_CLIENT:
             if task.origin.parent_task_id:
                 self.lineages.add(task, new=new)

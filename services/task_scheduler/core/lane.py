@@ -28,6 +28,10 @@ Head = tuple[int, int, "Task"]
 """Deadline, place and task of the first of a lane."""
 
 
+Alike = tuple[tuple[str, ...], int, str, str, tuple[str, ...], int]
+"""The fields of a `LaneKey`: made for every task, and four times faster to make."""
+
+
 class LaneKey(NamedTuple):
     """What the tasks of a lane have in common."""
 

@@ -1,7 +1,7 @@
 """Pools: what connected agents can do, with heaps of what they could work on next.
 
 An entry of a heap may be out of date in one direction only, too early; whoever takes it corrects
-it.
+it. Of several entries of one lane the one counts that is listed; the others go when they surface.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from heapq import heappush
 
 from services.task_scheduler.core.lane import Lane
 from services.task_scheduler.core.shares import PRIORITIES, Share
+
+First = tuple[int, int, int, Lane]
+"""Deadline and place of a lane's first task, the lane's number, the lane."""
+Oldest = tuple[int, int, Lane]
+"""Place of a lane's oldest task, the lane's number, the lane."""
 
 
 class Line:
@@ -20,12 +25,12 @@ class Line:
     def __init__(self, share: Share) -> None:
         self.share = share
         self.listed = False
-        # (deadline, place, number of the lane, lane) of each lane's first task.
-        self.heads: list[tuple[int, int, int, Lane]] = []
-        self.lanes: set[int] = set()
-        # (place, number of the lane, lane) of each lane's oldest task.
-        self.elders: list[tuple[int, int, Lane]] = []
-        self.aged: set[int] = set()
+        self.heads: list[First] = []
+        self.lanes: dict[int, First] = {}
+        """Entries of `heads` that count, by lane."""
+        self.elders: list[Oldest] = []
+        self.aged: dict[int, Oldest] = {}
+        """Entries of `elders` that count, by lane."""
 
 
 class Pool:
@@ -46,8 +51,8 @@ class Pool:
         self.turns: list[list[tuple[float, str, Line]]] = [[] for _ in range(PRIORITIES)]
         self.lines: dict[Share, Line] = {}
 
-    def offer(self, lane: Lane, *, first: bool) -> None:
-        """List a lane; again when it got a new first or oldest task."""
+    def offer(self, lane: Lane) -> None:
+        """List a lane, or note that its first or oldest task comes earlier than listed."""
         head, oldest = lane.head(), lane.oldest()
         if head is None or oldest is None:
             return
@@ -55,12 +60,14 @@ class Pool:
         line = self.lines.get(share)
         if line is None:
             line = self.lines[share] = Line(share)
-        if first or number not in line.lanes:
-            line.lanes.add(number)
-            heappush(line.heads, (head[0], head[1], number, lane))
-        if first or number not in line.aged:
-            line.aged.add(number)
-            heappush(line.elders, (oldest[0], number, lane))
+        first = line.lanes.get(number)
+        if first is None or head[0] < first[0] or (head[0] == first[0] and head[1] < first[1]):
+            line.lanes[number] = first = (head[0], head[1], number, lane)
+            heappush(line.heads, first)
+        elder = line.aged.get(number)
+        if elder is None or oldest[0] < elder[0]:
+            line.aged[number] = elder = (oldest[0], number, lane)
+            heappush(line.elders, elder)
         if not line.listed:
             line.listed = True
             heappush(self.turns[share.priority], (share.passed_s, share.name, line))

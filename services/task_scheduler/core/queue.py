@@ -20,7 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, heapreplace
 
-from services.task_scheduler.core.lane import ConcurrencyKey, Lane, LaneKey, Rank, Requirement
+from services.task_scheduler.core.lane import (
+    Alike,
+    ConcurrencyKey,
+    Lane,
+    LaneKey,
+    Rank,
+    Requirement,
+)
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Pauses
 from services.task_scheduler.core.pool import Line, Pool
@@ -49,7 +56,7 @@ class ReadyQueue:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lanes: dict[LaneKey, Lane] = {}
+        self._lanes: dict[Alike, Lane] = {}
         self._requirements: dict[tuple[str, ...], Requirement] = {}
         self._pools: dict[frozenset[str], Pool] = {}
         self._serial = 0
@@ -63,11 +70,11 @@ class ReadyQueue:
 
     # --- Lanes -----------------------------------------------------------------------------
 
-    def enter(self, key: LaneKey) -> Lane:
+    def enter(self, alike: Alike) -> Lane:
         """Return the lane for one more open task."""
-        lane = self._lanes.get(key)
+        lane = self._lanes.get(alike)
         if lane is None:
-            lane = self._lanes[key] = self._new_lane(key)
+            lane = self._lanes[alike] = self._new_lane(LaneKey(*alike))
         lane.tasks += 1
         lane.share.tenant.open_tasks += 1
         return lane
@@ -151,7 +158,7 @@ class ReadyQueue:
             key.waiting += 1
         if first:
             for pool in lane.requirement.pools:
-                pool.offer(lane, first=True)
+                pool.offer(lane)
 
     def remove(self, task: Task) -> None:
         """Take a task out that was not popped."""
@@ -205,31 +212,41 @@ class ReadyQueue:
         return None
 
     def _first_of(self, line: Line) -> Task | None:
-        heads = line.heads
+        heads, listed = line.heads, line.lanes
         while heads:
-            deadline_ms, place, number, lane = heads[0]
+            entry = heads[0]
+            number, lane = entry[2], entry[3]
+            if listed.get(number) is not entry:
+                heappop(heads)
+                continue
             head = lane.head()
             if head is None or self._held_up(lane):
                 heappop(heads)
-                line.lanes.discard(number)
+                del listed[number]
                 self._pass_on(lane)
-            elif head[0] != deadline_ms or head[1] != place:
-                heapreplace(heads, (head[0], head[1], number, lane))
+            elif head[1] != entry[1]:
+                listed[number] = entry = (head[0], head[1], number, lane)
+                heapreplace(heads, entry)
             else:
                 return head[2]
         return None
 
     def _oldest_of(self, line: Line) -> Task | None:
-        elders = line.elders
+        elders, listed = line.elders, line.aged
         while elders:
-            place, number, lane = elders[0]
+            entry = elders[0]
+            number, lane = entry[1], entry[2]
+            if listed.get(number) is not entry:
+                heappop(elders)
+                continue
             oldest = lane.oldest()
             if oldest is None or self._held_up(lane):
                 heappop(elders)
-                line.aged.discard(number)
+                del listed[number]
                 self._pass_on(lane)
-            elif oldest[0] != place:
-                heapreplace(elders, (oldest[0], number, lane))
+            elif oldest[0] != entry[0]:
+                listed[number] = entry = (oldest[0], number, lane)
+                heapreplace(elders, entry)
             else:
                 return oldest[1]
         return None
@@ -332,7 +349,7 @@ class ReadyQueue:
 
     def _offer(self, lane: Lane) -> None:
         for pool in lane.requirement.pools:
-            pool.offer(lane, first=False)
+            pool.offer(lane)
 
     # --- Pools -----------------------------------------------------------------------------
 
@@ -345,7 +362,7 @@ class ReadyQueue:
                 if requirement.capabilities <= capabilities:
                     requirement.pools.append(pool)
                     for lane in requirement.lanes.values():
-                        pool.offer(lane, first=False)
+                        pool.offer(lane)
         return pool
 
     def drop(self, pool: Pool) -> None:

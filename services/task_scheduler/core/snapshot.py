@@ -211,7 +211,7 @@ class Restoring:
         live = [task for task in tasks if not task.ended]
         book.open_bytes = sum(task.size_bytes for task in live)
         for task in live:
-            task.lane = book.queue.enter(task.lane_key)
+            task.lane = book.queue.enter(task.alike)
         for task in sorted((t for t in live if t.state in LEASED), key=attrgetter("lease_epoch")):
             book.leases[task.lease_epoch] = task
             assert task.lane is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from services.task_scheduler.core.event import Created, Failure, Terms, Usage
-from services.task_scheduler.core.lane import Lane, LaneKey
+from services.task_scheduler.core.lane import Alike, Lane
 from services.task_scheduler.core.states import LEASED, TERMINAL, State
 
 ATTEMPTS_LEN_MAX = 128
@@ -192,10 +192,10 @@ class Task:
         return self.state in TERMINAL
 
     @property
-    def lane_key(self) -> LaneKey:
+    def alike(self) -> Alike:
         """What it has in common with the tasks of its lane."""
         terms = self.terms
-        return LaneKey(
+        return (
             self.needs,
             terms.priority,
             self.tenant,
