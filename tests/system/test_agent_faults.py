@@ -254,13 +254,7 @@ async def test_f12_a_task_that_kills_agents_before_they_take_it_ends_as_well(
         await wire.hello(agent_id, "f12-early")
         await wire.until(agent_id, "assign")
         await wire.drop()
-        await eventually(
-            lambda: (
-                len(stage.all_of(task_id, "HANDED_BACK"))
-                + len(stage.all_of(task_id, "ATTEMPT_FAILED"))
-                >= died
-            )
-        )  # noqa: B023 - awaited in this turn
+        await stage.until_count(task_id, died, "HANDED_BACK", "ATTEMPT_FAILED")
     task = await stage.ended(task_id)
 
     assert task.failure.reason == "AGENT_LOST"
