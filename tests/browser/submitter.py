@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from podium.sdk.client import Client, TaskHandle
+from podium.sdk.results import Outcome
 from podium.sdk.settings import Settings
 
 T = TypeVar("T")
@@ -38,11 +39,14 @@ class Submitter:
         self._thread.join()
         self._loop.close()
 
-    def submit(self, kind: str, payload: Any) -> TaskHandle:
-        return self._run(self._client.submit(kind, payload))
+    def submit(self, kind: str, payload: Any, **options: Any) -> TaskHandle:
+        return self._run(self._client.submit(kind, payload, **options))
 
     def result(self, handle: TaskHandle) -> Any:
         return self._run(handle.result())
+
+    def outcome(self, handle: TaskHandle) -> Outcome:
+        return self._run(handle.outcome())
 
     def attempts(self, handle: TaskHandle) -> int:
         return self._run(self._client.get(handle.task_id)).attempt_count
