@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import Postgres, postgres
 from tests.support.processes import Processes
 
 # Folders whose tests carry a marker of the same name, in the order in which they run, last.
@@ -40,3 +41,17 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     """Starts real processes; none of them outlives the test."""
     with Processes(tmp_path / "logs") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests that need one."""
+    with postgres() as started:
+        yield started
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """A new database, for one test."""
+    with postgres_server.database() as url:
+        yield url

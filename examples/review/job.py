@@ -20,8 +20,9 @@ from examples.review.pieces import Piece
 from examples.review.report import Ground, Report, agent_lines, report_of
 from examples.review.screen import Board, Screen
 from examples.review.tally import TYPES, Tally, faults, first_waits, outcome_of
-from podium.sdk.client import Client, TaskHandle
+from podium.sdk.client import Client
 from podium.sdk.errors import TaskFailed
+from podium.sdk.handle import TaskHandle
 from podium.sdk.settings import Settings
 from podium.sdk.specs import build
 from podium.v1 import task_pb2

@@ -1,4 +1,4 @@
-"""Runs TaskScheduler: `python -m services.task_scheduler`."""
+"""Runs TaskScheduler: `python -m services.task_scheduler`; with `log`, looks at its log."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import gc
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from services.kernel import telemetry
 from services.kernel.clock import Clock
+from services.kernel.errors import FailedPrecondition
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
+from services.task_scheduler.adapters import log
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
@@ -27,18 +29,20 @@ from services.task_scheduler.ports import Store
 from services.task_scheduler.servicer.drafts import Defaults
 from services.task_scheduler.servicer.encoded import add_to_server
 from services.task_scheduler.servicer.feed import Feed
+from services.task_scheduler.servicer.forward import Forwarding
 from services.task_scheduler.servicer.links import Links
 from services.task_scheduler.servicer.service import POLICY, SERVICE_NAME, TaskScheduler
 
 
 @asynccontextmanager
 async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
-    """Put TaskScheduler together; it has no peers, others come to it."""
+    """Put TaskScheduler together; its only peers are its own replicas."""
     # A task lives in memory until long after it ended, and none is part of a cycle: looking for
     # cycles after every 700 new objects took a fifth of the time per task.
     gc.set_threshold(50_000, 20, 100)
     failpoint = Failpoints(settings.failpoints)
-    journal = journal_of(settings, failpoint)
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    journal = journal_of(settings, failpoint, clock, address)
     await journal.open()
     try:
         async with telemetry.started("task_scheduler", settings) as observed:
@@ -61,16 +65,23 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                 Defaults(settings.max_retries),
             )
 
+            forwarding = Forwarding(lambda: committer.owner_address, dial)
+            keeper = Keeper(committer, journal, codec, clock, retention_of(settings))
+            loops = [asyncio.create_task(each) for each in (committer.run(), keeper.run())]
+
             async def drain() -> None:
                 await committer.drain()
                 feed.close()
                 links.close()
+                if settings.journal == "postgres":
+                    # Another replica takes over while open calls here still end.
+                    await ended(loops)
+                    await journal.close()
 
-            keeper = Keeper(committer, journal, codec, clock, retention_of(settings))
-            loops = [asyncio.create_task(each) for each in (committer.run(), keeper.run())]
             try:
                 yield Assembled(
-                    register=lambda server: add_to_server(servicer, server),
+                    register=lambda server: add_to_server(servicer, server, forwarding),
+                    bound=lambda port: address.set_result(settings.advertised(port)),
                     service_names=(SERVICE_NAME,),
                     ready=lambda: committer.waits_for,
                     drain=drain,
@@ -79,19 +90,56 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                     loops=loops,
                 )
             finally:
-                for loop in loops:
-                    loop.cancel()
-                await asyncio.gather(*loops, return_exceptions=True)
+                await ended(loops)
+                await forwarding.close()
     finally:
         await journal.close()
 
 
-def journal_of(settings: Settings, failpoint: Failpoints) -> Store:
+async def ended(loops: Sequence[asyncio.Task[None]]) -> None:
+    """End loops and return when they have."""
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+
+
+def journal_of(
+    settings: Settings, failpoint: Failpoints, clock: Clock, address: asyncio.Future[str]
+) -> Store:
     """Return the journal that the settings name."""
     if settings.journal == "memory":
         return MemoryJournal()
+    if settings.journal == "postgres":
+        return postgres_of(settings, failpoint, clock, address)
     return SqliteJournal(
         settings.data_dir, reserve_bytes=settings.reserve_bytes, failpoint=failpoint
+    )
+
+
+def postgres_of(
+    settings: Settings, failpoint: Failpoints, clock: Clock, address: asyncio.Future[str]
+) -> Store:
+    """Return the journal in PostgreSQL.
+
+    Raises:
+        FailedPrecondition: EXTRA_MISSING.
+    """
+    try:
+        from services.task_scheduler.adapters.postgres import (  # noqa: PLC0415  # an extra
+            PostgresJournal,
+        )
+    except ModuleNotFoundError as missing:
+        raise FailedPrecondition(
+            "EXTRA_MISSING",
+            f"PODIUM_JOURNAL=postgres needs the package {missing.name}: "
+            "install Podium with the extra `scale`",
+        ) from None
+    return PostgresJournal(
+        settings.postgres_url,
+        clock=clock,
+        address=address,
+        lease_ttl_s=settings.owner_lease_s,
+        failpoint=failpoint,
     )
 
 
@@ -123,4 +171,4 @@ SERVICE = ServiceSpec(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(SERVICE))
+    sys.exit(log.main(sys.argv[2:]) if sys.argv[1:2] == ["log"] else main(SERVICE))

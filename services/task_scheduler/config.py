@@ -32,8 +32,25 @@ class Settings(Common):
     journal: str = setting(
         "PODIUM_JOURNAL",
         "sqlite",
-        "sqlite: a file in the data directory; memory: nothing survives the process",
-        parse=as_choice("sqlite", "memory"),
+        "sqlite: a file in the data directory; postgres: a database that replicas share; "
+        "memory: nothing survives the process",
+        parse=as_choice("sqlite", "postgres", "memory"),
+    )
+    postgres_url: str = setting(
+        "PODIUM_POSTGRES_URL",
+        "postgresql://podium@127.0.0.1:5432/podium",
+        "the database of PODIUM_JOURNAL=postgres",
+    )
+    owner_lease_s: float = setting(
+        "PODIUM_OWNER_LEASE_S",
+        6.0,
+        "how long a replica that says nothing owns the log before another takes over",
+        parse=as_seconds,
+    )
+    advertised_address: str = setting(
+        "PODIUM_ADVERTISED_AT",
+        "",
+        "host:port at which other replicas reach this one; unset: where it listens",
     )
     max_retries: int = setting(
         "PODIUM_MAX_RETRIES",
@@ -114,3 +131,11 @@ class Settings(Common):
         "faults to inject, for tests: point=action[:ms][@passes], separated by commas",
         parse=as_failpoints,
     )
+
+    def advertised(self, port: int) -> str:
+        """Return where other replicas reach this one.
+
+        Args:
+            port: The port it listens on.
+        """
+        return self.advertised_address or f"{self.host}:{port}"

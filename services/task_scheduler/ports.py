@@ -56,11 +56,22 @@ class Journal(Protocol):
     def compacted_seq(self) -> int:
         """The last event that is no longer kept; 0 when all are."""
 
+    @property
+    def owner_address(self) -> str:
+        """Where the process is that may write, when another one has told; else empty."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether this process may rely on being the only one that writes."""
+
     async def open(self) -> None:
         """Get ready; raises PodiumError with a sentence when that is not possible."""
 
     async def own(self) -> None:
         """Return when this process, and no other, may write."""
+
+    async def lost(self) -> None:
+        """Return when another process may write."""
 
     def replay(self, after_seq: int) -> AsyncIterator[Sequence[Group]]:
         """Yield all groups behind the event of a snapshot (or 0), checking their chain.
@@ -177,6 +188,10 @@ Listener = Callable[[Commit], None]
 
 class Desk(Protocol):
     """What servicers need of the loop that commits."""
+
+    @property
+    def owner_address(self) -> str:
+        """Where calls go while this process is not the one that writes; empty = nowhere else."""
 
     core: Scheduler
     durable_seq: int

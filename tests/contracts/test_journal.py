@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from services.kernel.clock import SystemClock
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
+from services.task_scheduler.adapters.postgres import PostgresJournal
 from services.task_scheduler.adapters.sqlite import SqliteJournal
 from services.task_scheduler.ports import Group, StorageFailed, Store
 
@@ -30,17 +32,46 @@ async def replayed(journal: Store, after_seq: int = 0) -> list[Group]:
     return [one._replace(wall_ms=0) for one in found]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+def in_postgres(url: str, failpoints: str = "", lease_ttl_s: float = 30.0) -> PostgresJournal:
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    address.set_result("127.0.0.1:1")
+    return PostgresJournal(
+        url,
+        clock=SystemClock(),
+        address=address,
+        lease_ttl_s=lease_ttl_s,
+        failpoint=Failpoints(failpoints),
+    )
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, kind: str) -> str:
+    return str(request.getfixturevalue("postgres_url")) if kind == "postgres" else ""
+
+
+@pytest.fixture
+async def make(kind: str, url: str, tmp_path: Path) -> AsyncIterator[Make]:
     """Opens the same log again and again, as restarts do."""
     memory = MemoryJournal()
 
     async def made() -> Store:
-        journal = memory if request.param == "memory" else sqlite(tmp_path)
+        journal: Store = memory if kind == "memory" else sqlite(tmp_path)
+        if url:
+            journal = in_postgres(url)
+        opened.append(journal)
         await journal.open()
+        await journal.own()
         return journal
 
+    opened: list[Store] = []
     yield made
+    for journal in opened:
+        await journal.close()
 
 
 async def test_a_new_log_is_empty(make: Make) -> None:

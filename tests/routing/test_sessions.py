@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -11,7 +13,11 @@ import pytest
 
 from podium.v1 import routing_pb2, session_pb2, task_pb2
 from services.kernel import limits
+from services.kernel.auth import ANONYMOUS, acting_as
+from services.kernel.clock import ManualClock
+from services.kernel.instant import Instant
 from services.kernel.rpc import from_rpc_error
+from services.routing.servicer.sessions import RoutingServicer
 from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST, room
 from tests.support.waiting import eventually
 
@@ -323,3 +329,45 @@ async def test_a_router_without_work_drains_at_once() -> None:
         await wire.hello("a1")
 
         await asyncio.wait_for(here.routing.drain(), 5)
+
+
+async def test_a_stream_is_noted_as_gone_though_its_call_is_cancelled_twice() -> None:
+    dropped: list[int] = []
+    closed = asyncio.Event()
+
+    async def responses() -> AsyncIterator[Any]:
+        await closed.wait()
+        return
+        yield
+
+    line = SimpleNamespace(number=7, responses=responses, close=closed.set)
+    desk: Any = SimpleNamespace(
+        router=SimpleNamespace(board=SimpleNamespace(draining=False), attendance=None, work=None),
+        open_line=lambda: line,
+        drop_line=dropped.append,
+        now=lambda: Instant(0.0, 0),
+    )
+    gone = asyncio.Event()
+
+    async def requests() -> AsyncIterator[Any]:
+        await gone.wait()
+        return
+        yield
+
+    async def call() -> None:
+        context: Any = None
+        async for _ in RoutingServicer(desk, ManualClock()).OpenSession(requests(), context):
+            pass
+
+    with acting_as(ANONYMOUS):
+        serving = asyncio.create_task(call())
+    await asyncio.sleep(0.01)
+    # The reader sees the end of the stream, and then the transport cancels the call as well, at
+    # whatever step of the clean-up it is.
+    gone.set()
+    while not serving.done():
+        await asyncio.sleep(0)
+        serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+    assert dropped == [7]

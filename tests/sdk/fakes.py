@@ -26,6 +26,7 @@ from podium.v1 import (
 from podium.v1.session_pb2 import AgentFrame, LeaseVerdict, ResultAck, RouterFrame
 
 KEEP = LeaseVerdict.VERDICT_KEEP
+DONE = task_pb2.Payload(content_type="text/plain", data=b"done")
 
 
 class Stream:
@@ -158,7 +159,11 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self._changed = asyncio.Condition()
 
     async def end(
-        self, task_id: str, state: task_pb2.Task.State, reason: str = "", data: bytes = b"done"
+        self,
+        task_id: str,
+        state: task_pb2.Task.State,
+        reason: str = "",
+        result: task_pb2.Payload = DONE,
     ) -> None:
         """Ends a task."""
         task = self.tasks[task_id]
@@ -166,8 +171,8 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         event = event_pb2.Event(task_id=task_id, task_type=task.spec.type)
         if state == task_pb2.Task.STATE_COMPLETED:
             event.type = event_pb2.Event.TYPE_COMPLETED
-            task.result.data = event.completed.result.data = data
-            task.result.content_type = event.completed.result.content_type = "text/plain"
+            task.result.CopyFrom(result)
+            event.completed.result.CopyFrom(result)
         else:
             name = task_pb2.Task.State.Name(state).removeprefix("STATE_")
             event.type = event_pb2.Event.Type.Value(f"TYPE_{name}")

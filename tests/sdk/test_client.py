@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
 import pytest
 
+from podium.sdk import payloads
 from podium.sdk.client import Client
 from podium.sdk.errors import (
     InvalidArgument,
     NotFound,
+    ResultMisfit,
     TaskCanceled,
     TaskFailed,
     Unavailable,
@@ -53,6 +56,42 @@ async def test_a_result_arrives_as_what_its_media_type_says(scheduler: FakeSched
         7,
     )
     assert spec.traceparent == task.traceparent != ""
+
+
+@dataclass
+class Count:
+    words: int
+    lines: int = 1
+
+
+async def test_a_result_is_made_into_the_type_that_is_asked_for(scheduler: FakeScheduler) -> None:
+    async with connected(scheduler) as client:
+        task = await client.submit("text.count", "a text")
+        await scheduler.end(task.task_id, COMPLETED, result=payloads.encode({"words": 3}))
+
+        count: Count = await task.result(5, into=Count)
+        numbers = await task.result(5, into=dict[str, int])
+        raw = await client.handle(task.task_id).result(5, into=bytes)
+
+    assert (count, numbers, raw) == (Count(words=3), {"words": 3}, b'{"words":3}')
+
+
+async def test_a_result_of_another_type_names_every_field_at_fault(
+    scheduler: FakeScheduler,
+) -> None:
+    async with connected(scheduler) as client:
+        task = await client.submit("text.count", "a text")
+        result = payloads.encode({"words": "three", "pages": 1})
+        await scheduler.end(task.task_id, COMPLETED, result=result)
+
+        with pytest.raises(ResultMisfit) as caught:
+            await task.result(5, into=Count)
+
+    assert caught.value.reason == "RESULT_MISFIT"
+    assert caught.value.violations == (("pages", "is not known"), ("words", "is not an integer"))
+    assert str(caught.value) == (
+        "the result of task task-0 does not fit (pages: is not known; words: is not an integer)"
+    )
 
 
 async def test_concurrent_submits_travel_together_and_in_order(scheduler: FakeScheduler) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from podium.sdk.client import Client, TaskHandle
+from podium.sdk.client import Client
 from podium.sdk.errors import NotFound, TaskFailed
+from podium.sdk.handle import TaskHandle
 from podium.sdk.settings import Settings
 from podium.sim.crew import Plan
 from podium.sim.fleet import Snapshot, experiment

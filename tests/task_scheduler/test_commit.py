@@ -242,7 +242,7 @@ async def test_until_the_log_is_replayed_nothing_is_answered() -> None:
 
     assert refused.value.reason == "STARTING"
     assert refused.value.retry_after_s
-    assert "replayed" in desk.committer.waits_for
+    assert "owns the log" in desk.committer.waits_for
 
 
 async def test_a_full_disk_takes_nothing_new_in_and_carries_out_the_rest() -> None:

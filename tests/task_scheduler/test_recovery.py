@@ -174,8 +174,13 @@ async def test_a_failed_sync_ends_the_process_and_nothing_it_was_in_doubt_about_
 async def test_a_stop_hands_over_within_its_time_and_ends_well(machine: Machine) -> None:
     process = machine.start()
     async with machine.served(process) as served, served.router("work") as router:
-        await served.submit(spec(), spec("other"))
+        first_id, _ = await served.submit(spec(), spec("other"))
         await router.start(await router.grant())
+
+        async def running() -> bool:
+            return (await served.get(first_id)).state == Task.STATE_RUNNING
+
+        await eventually(running)
         assert process.stop(within_s=10) == 0
 
     async with machine.served(machine.start()) as served:

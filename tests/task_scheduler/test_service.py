@@ -298,9 +298,8 @@ def test_the_reasons_in_the_contract_are_those_of_the_code() -> None:
 
 
 STATES = {"INPUT_REQUIRED"}
-# Raised by the kernel for every service; CURSOR_COMPACTED waits for a log that is ever cut.
+# Raised by the kernel for every service.
 ELSEWHERE = {
-    "CURSOR_COMPACTED",
     "INVALID_FIELD",
     "INVALID_TOKEN",
     "MALFORMED_REQUEST",
@@ -308,7 +307,11 @@ ELSEWHERE = {
     "ROLE_MISSING",
 }
 # Why a process does not start is told to the operator, not to callers.
-AT_START = {"JOURNAL_DAMAGED", "JOURNAL_IN_USE", "JOURNAL_TOO_NEW", "JOURNAL_UNREADABLE"}
+AT_START = {
+    "EXTRA_MISSING",
+    *("JOURNAL_DAMAGED", "JOURNAL_IN_USE", "JOURNAL_NOT_DURABLE"),
+    *("JOURNAL_TOO_NEW", "JOURNAL_UNREADABLE"),
+}
 
 
 def reasons(tree: ast.AST) -> set[str]:

@@ -213,9 +213,10 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
             if reader.done():
                 reader.result()
         finally:
+            # First of all: a call may be cancelled once more while this waits for the reader.
+            self._desk.drop_line(router_id, line)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            self._desk.drop_line(router_id, line)
 
     def _take(self, router_id: str, request: pb.SyncSessionsRequest) -> None:
         """Take facts in the order of the message: opened, closed, alive, outcomes."""

@@ -58,9 +58,11 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
                 # Ends the stream with what was wrong, if anything was.
                 reader.result()
         finally:
+            # First of all: a call may be cancelled once more while this waits for the reader, and
+            # agents whose stream is not noted as gone would keep their tasks.
+            self._desk.drop_line(line.number)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            self._desk.drop_line(line.number)
 
     async def _read(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from services.task_scheduler.ports import Group, Snapshot, StorageFailed
@@ -9,6 +10,9 @@ from services.task_scheduler.ports import Group, Snapshot, StorageFailed
 
 class MemoryJournal:
     """Keeps the groups in a list, and the two newest snapshots."""
+
+    owner_address = ""
+    reachable = True
 
     def __init__(self) -> None:
         self.compacted_seq = 0
@@ -22,6 +26,10 @@ class MemoryJournal:
 
     async def own(self) -> None:
         """Return at once: nobody else can write."""
+
+    async def lost(self) -> None:
+        """Never return."""
+        await asyncio.get_running_loop().create_future()
 
     async def latest(self) -> Snapshot | None:
         """Return the newest snapshot."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 _ROOT = files("services.task_scheduler.adapters").joinpath("sql")
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_READABLE = re.compile(r"^-- readable by schema: (\d+)$", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql").fullmatch
 
 
@@ -17,6 +18,8 @@ class Migration(NamedTuple):
 
     number: int
     text: str
+    readable_by: int
+    """The oldest schema whose program can still use the tables behind this step."""
 
 
 def statements(folder: str) -> Mapping[str, str]:
@@ -31,7 +34,9 @@ def migrations(folder: str) -> list[Migration]:
     for file in _ROOT.joinpath(folder).iterdir():
         numbered = _MIGRATION(file.name)
         if numbered is not None:
-            found.append(Migration(int(numbered[1]), file.read_text("utf-8")))
+            number, text = int(numbered[1]), file.read_text("utf-8")
+            readable = _READABLE.search(text)
+            found.append(Migration(number, text, int(readable[1]) if readable else number))
     found.sort()
     assert [step.number for step in found] == list(range(1, len(found) + 1)), folder
     return found

@@ -63,8 +63,14 @@ class Committer:
         self._busy = False
         self._refusal = "STARTING"
         self._draining = False
+        self._owning = False
         self._started = asyncio.Event()
         self._posing: asyncio.Future[Picture] | None = None
+
+    @property
+    def owner_address(self) -> str:
+        """Where the owner of the log is, while that is another process."""
+        return "" if self._owning else self._journal.owner_address
 
     @property
     def compacted_seq(self) -> int:
@@ -86,6 +92,9 @@ class Committer:
     def waits_for(self) -> str:
         """Empty when the scheduler does its work, else why not."""
         if self._refusal == "STARTING":
+            if not self._owning:
+                # One that stands by passes calls on: it is as ready as the owner is.
+                return "" if self.owner_address else "no scheduler owns the log"
             return f"the log is being replayed ({self.core.book.seq} events so far)"
         return "" if not self._refusal else "the journal has failed"
 
@@ -97,7 +106,7 @@ class Committer:
         """Raise while nothing can be answered, or nothing be taken in.
 
         Raises:
-            Unavailable: STARTING or DRAINING.
+            Unavailable: STARTING, DRAINING or STORAGE_UNREACHABLE.
             ResourceExhausted: STORAGE_FULL.
         """
         if self._refusal == "STARTING":
@@ -108,6 +117,12 @@ class Committer:
             raise Unavailable(
                 "DRAINING",
                 "The scheduler is stopping: try again, it may be back soon.",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        if not self._journal.reachable:
+            raise Unavailable(
+                "STORAGE_UNREACHABLE",
+                "The journal cannot be reached: try again.",
                 retry_after_s=RETRY_AFTER_S,
             )
         if submitting and self._journal.short_of_space():
@@ -160,15 +175,19 @@ class Committer:
         """Replay the log, then commit until cancelled; raise when the journal fails."""
         try:
             await self._recover()
-            ticking = asyncio.create_task(self._tick())
+            # A tick that failed would leave leases and retries waiting for ever.
+            beside = [asyncio.create_task(each) for each in (self._tick(), self._lose())]
             try:
-                # A tick that failed would leave leases and retries waiting for ever.
-                ticking.add_done_callback(lambda _: self.wake())
-                while not ticking.done():
+                for one in beside:
+                    one.add_done_callback(lambda _: self.wake())
+                while not any(one.done() for one in beside):
                     await self._commit_next()
-                ticking.result()
+                for one in beside:
+                    if one.done():
+                        one.result()
             finally:
-                ticking.cancel()
+                for one in beside:
+                    one.cancel()
         except StorageFailed as failed:
             self._refuse(str(failed))
             raise
@@ -185,6 +204,7 @@ class Committer:
     async def _recover(self) -> None:
         core = self.core
         await self._journal.own()
+        self._owning = True
         self.snapshot_seq = await recover(core, self._journal, self._codec, self._clock)
         self.durable_seq = self.first_seq = core.book.seq
         for begin in self._begins:
@@ -202,6 +222,10 @@ class Committer:
             self.snapshot_seq,
             self.durable_seq - self.snapshot_seq,
         )
+
+    async def _lose(self) -> None:
+        await self._journal.lost()
+        raise StorageFailed("another scheduler has taken over")
 
     async def _tick(self) -> None:
         while True:

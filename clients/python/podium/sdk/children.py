@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
-from podium.sdk.client import Client, TaskHandle
+from podium.sdk.client import Client
 from podium.sdk.errors import Unimplemented
+from podium.sdk.handle import TaskHandle
 from podium.sdk.settings import Settings
 from podium.sdk.specs import SubmitOptions
 
@@ -15,11 +16,17 @@ T = TypeVar("T")
 
 
 class ChildHandle(Protocol):
-    """A child task, as `podium.sdk.client.TaskHandle` is."""
+    """A child task, as `podium.sdk.handle.TaskHandle` is."""
 
     task_id: str
 
-    async def result(self, timeout_s: float | None = None) -> Any:
+    @overload
+    async def result(self, timeout_s: float | None = None) -> Any: ...
+
+    @overload
+    async def result(self, timeout_s: float | None = None, *, into: type[T]) -> T: ...
+
+    async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
         """Waits for the result and returns it; raises TaskFailed where there is none."""
 
     async def cancel(self, reason: str = "") -> bool:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Unpack
 
 from podium.sdk import payloads, specs, wire
 from podium.sdk.calls import Calls, Stubs
-from podium.sdk.errors import FailedPrecondition
+from podium.sdk.handle import TaskHandle
 from podium.sdk.results import ENDS, Outcome, Results, poll
 from podium.sdk.settings import Settings
 from podium.sdk.specs import SubmitOptions
@@ -36,76 +36,6 @@ from podium.v1 import (
 
 PATIENCE_S = 20.0
 PAGE_SIZE = 500
-
-
-class TaskHandle:
-    """A task that was submitted, or that is known by its id."""
-
-    __slots__ = ("_client", "_ended", "cursor", "task_id", "traceparent")
-
-    def __init__(
-        self,
-        client: Client,
-        task_id: str,
-        *,
-        ended: asyncio.Future[Outcome] | None = None,
-        cursor: str = "",
-        traceparent: str = "",
-    ) -> None:
-        self.task_id = task_id
-        # Everything about the task lies after it in the log.
-        self.cursor = cursor
-        # W3C trace context of its submit span; empty for a task known by its id.
-        self.traceparent = traceparent
-        self._client = client
-        self._ended = ended
-
-    def when_ended(self, callback: Callable[[Outcome], None]) -> None:
-        """Calls back when the task has ended; only for tasks that this client submitted."""
-        if self._ended is None:
-            raise ValueError("the end of another client's task is not followed: await outcome()")
-        self._ended.add_done_callback(
-            lambda ended: None if ended.cancelled() else callback(ended.result())
-        )
-
-    async def outcome(self) -> Outcome:
-        """Waits for the task's end and returns how it ended."""
-        if self._ended is None:
-            return await self._client._poll(self.task_id)
-        # Whoever gives up waiting must not take the future from the others.
-        return await asyncio.shield(self._ended)
-
-    async def result(self, timeout_s: float | None = None) -> Any:
-        """Waits for the result and returns it: JSON as data, text as str, else bytes.
-
-        Raises:
-            TaskFailed: the task ended without one; TaskCanceled, TaskExpired, TaskRejected.
-            TimeoutError: it has not ended within `timeout_s`; it goes on.
-        """
-        async with asyncio.timeout(timeout_s):
-            outcome = await self.outcome()
-        return payloads.decode(outcome.payload())
-
-    @property
-    def done(self) -> bool:
-        """Whether the end is known here."""
-        return self._ended is not None and self._ended.done()
-
-    def events(self) -> AsyncIterator[event_pb2.Event]:
-        """Yields the task's events from its creation on, until it has ended."""
-        return self._client.watch(task_ids=[self.task_id], cursor=self.cursor, until_ended=True)
-
-    async def cancel(self, reason: str = "") -> bool:
-        """Cancels the task; False when it had ended before."""
-        try:
-            await self._client.cancel([self.task_id], reason=reason)
-        except FailedPrecondition:
-            return False
-        return True
-
-    async def provide_input(self, value: Any) -> None:
-        """Answers the task's question."""
-        await self._client.provide_input(self.task_id, value)
 
 
 class Client:

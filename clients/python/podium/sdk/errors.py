@@ -9,6 +9,7 @@ PodiumError                 reason, message, metadata, violations, retry_after_s
   DeadlineExceeded  Unimplemented  Internal
   TaskFailed                the task ended without a result; `task_id`
     TaskCanceled  TaskExpired  TaskRejected
+  ResultMisfit              the task's result is not of the type asked for; `violations` say where
   AgentSuperseded           a newer instance of this agent has taken over
 TaskError                   raised by handlers: how an attempt failed
   Retryable                 another attempt may help
@@ -59,8 +60,9 @@ class PodiumError(Exception):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        fields = "; ".join(f"{field}: {text}" for field, text in self.violations)
-        return f"{self.message} ({fields})" if fields else self.message
+        # The message of a single fault is that fault already.
+        fields = [f"{field}: {text}" for field, text in self.violations if text not in self.message]
+        return f"{self.message} ({'; '.join(fields)})" if fields else self.message
 
 
 class InvalidArgument(PodiumError):
@@ -162,6 +164,19 @@ class TaskExpired(TaskFailed):
 
 class TaskRejected(TaskFailed):
     """A task was not admitted."""
+
+
+class ResultMisfit(PodiumError):
+    """A task completed, and its result is not of the type that was asked for."""
+
+    def __init__(self, task_id: str, violations: Sequence[Violation]) -> None:
+        super().__init__(
+            "RESULT_MISFIT",
+            f"the result of task {task_id} does not fit",
+            metadata={"task_id": task_id},
+            violations=violations,
+        )
+        self.task_id = task_id
 
 
 class AgentSuperseded(PodiumError):

@@ -64,6 +64,25 @@ def decoder(annotation: Any) -> Decode:
     """Returns how to make a handler's argument of the annotated type from a payload.
 
     Args:
+        annotation: as `reader`. What does not fit is a TaskError, INVALID_PAYLOAD.
+    """
+    read = reader(annotation)
+
+    def take(payload: task_pb2.Payload) -> Any:
+        try:
+            return read(payload)
+        except schema.Misfit as misfit:
+            raise _refusal(misfit) from None
+
+    return take
+
+
+def reader(annotation: Any) -> Decode:
+    """Returns how to make a value of the annotated type from a payload.
+
+    The reading raises Misfit, with all faults of the payload at once.
+
+    Args:
         annotation: bytes, str, Payload, a dataclass, a pydantic model, or any other type that
             `schema` understands; without one, what `decode` returns.
     """
@@ -77,7 +96,8 @@ def decoder(annotation: Any) -> Decode:
         return lambda payload: _model(annotation, payload)
     if annotation in (None, Any, object):
         return _data
-    return _converted(schema.converter(annotation))
+    convert = schema.converter(annotation)
+    return lambda payload: convert(_data(payload), "")
 
 
 def checker(annotation: Any) -> Callable[[Any], Any]:
@@ -106,33 +126,24 @@ def _data(payload: task_pb2.Payload) -> Any:
     try:
         return decode(payload)
     except ValueError as error:
-        raise invalid(f"the payload is not {payload.content_type}: {error}") from None
+        raise schema.Misfit([("", f"is not {payload.content_type}: {error}")]) from None
 
 
 def _text(payload: task_pb2.Payload) -> str:
     try:
         return payload.data.decode()
     except UnicodeDecodeError as error:
-        raise invalid(f"the payload is not UTF-8: {error.reason} at {error.start}") from None
+        fault = f"is not UTF-8: {error.reason} at {error.start}"
+        raise schema.Misfit([("", fault)]) from None
 
 
 def _model(model: Any, payload: task_pb2.Payload) -> Any:
     try:
         return model.model_validate_json(payload.data)
     except ValueError as error:
-        raise _misfit(schema.misfit_of_model(error)) from None
+        raise schema.misfit_of_model(error) from None
 
 
-def _converted(convert: schema.Convert) -> Decode:
-    def build(payload: task_pb2.Payload) -> Any:
-        try:
-            return convert(_data(payload), "")
-        except schema.Misfit as misfit:
-            raise _misfit(misfit) from None
-
-    return build
-
-
-def _misfit(misfit: schema.Misfit) -> TaskError:
+def _refusal(misfit: schema.Misfit) -> TaskError:
     whole = len(misfit.faults) == 1 and not misfit.faults[0][0]
     return invalid(f"the payload {misfit}" if whole else f"the payload does not fit: {misfit}")

@@ -24,6 +24,10 @@ log = logging.getLogger("podium.sdk.agent")
 POLL_S = 0.5
 
 
+class WrongTarget(ValueError):
+    """What was named is no agent; the message says why."""
+
+
 class Source:
     """Agents in a module, as ``MODULE:NAME`` names them: one, or a list of them.
 
@@ -33,7 +37,7 @@ class Source:
     def __init__(self, target: str) -> None:
         self._module_name, sign, self._name = target.partition(":")
         if not (self._module_name and sign and self._name):
-            raise ValueError(f"{target!r} is not MODULE:AGENT")
+            raise WrongTarget(f"{target!r} is not MODULE:AGENT")
         self.target = target
         self._state: Mapping[Path, int] = {}
 
@@ -41,15 +45,19 @@ class Source:
         """Imports the module and returns its agents.
 
         Raises:
-            ValueError: the module has no agent of this name.
+            WrongTarget: there is no such module, or no agent of this name in it.
             Exception: whatever its import raises.
         """
         importlib.invalidate_caches()
         # Compiled files are told apart by seconds and size, which two quick edits may share.
         writing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         try:
-            module = importlib.import_module(self._module_name)
-            return self._agents(module)
+            return self._agents(importlib.import_module(self._module_name))
+        except ModuleNotFoundError as error:
+            if not f"{self._module_name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and needs another one that is not
+            message = f"cannot import {self._module_name}: run it from where the module is"
+            raise WrongTarget(message) from None
         finally:
             sys.dont_write_bytecode = writing
             self._state = self._now()
@@ -62,7 +70,7 @@ class Source:
         """Imports the module and its own files anew and returns its agents.
 
         Raises:
-            ValueError: as `load`; then the modules are as they were.
+            WrongTarget: as `load`; then the modules are as they were.
             Exception: likewise.
         """
         before = {name: sys.modules.pop(name) for name in self._modules()}
@@ -78,7 +86,12 @@ class Source:
         found: Any = getattr(module, self._name, None)
         agents = list(found) if isinstance(found, list | tuple) else [found]
         if not agents or not all(isinstance(each, Agent) for each in agents):
-            raise ValueError(f"{self._module_name} has no agent called {self._name!r}")
+            known = [name for name, value in vars(module).items() if isinstance(value, Agent)]
+            hint = f"; it has {', '.join(known)}" if known else ""
+            raise WrongTarget(f"{self._module_name} has no agent called {self._name!r}{hint}")
+        for agent in agents:
+            if not agent.handlers:
+                raise WrongTarget(f"{self.target} handles nothing: decorate a function")
         return agents
 
     def _modules(self) -> dict[str, Path]:
@@ -144,10 +157,10 @@ class Reloader:
             log.info("%s is reloaded", source.target)
 
 
-def run_reloading(
+def run_agents(
     targets: Sequence[str], *, settings: Settings | None = None, grace_s: float = GRACE_S
 ) -> None:
-    """Runs agents until SIGTERM or Ctrl-C and reloads them when their files change.
+    """Runs agents on one stream until SIGTERM or Ctrl-C.
 
     Args:
         targets: ``MODULE:NAME`` each.
@@ -155,12 +168,27 @@ def run_reloading(
         grace_s: as `AgentHost`.
 
     Raises:
-        ValueError: a target names no agent.
-        Exception: whatever the first import of a module raises.
+        WrongTarget: a target names no agent, or two name the same.
+        Exception: whatever the import of a module raises.
     """
+    agents = [agent for target in targets for agent in Source(target).load()]
+    run_until_signal(_host(agents, settings, grace_s))
+
+
+def run_reloading(
+    targets: Sequence[str], *, settings: Settings | None = None, grace_s: float = GRACE_S
+) -> None:
+    """Runs agents as `run_agents` does, and reloads them when their files change."""
     sources = [Source(target) for target in targets]
     agents = [agent for source in sources for agent in source.load()]
-    host = AgentHost(agents, settings=settings, grace_s=grace_s)
+    host = _host(agents, settings, grace_s)
     reloader = Reloader(sources, host)
     log.info("reloading when files change")
     run_until_signal(host, beside=reloader.run)
+
+
+def _host(agents: Sequence[Agent], settings: Settings | None, grace_s: float) -> AgentHost:
+    try:
+        return AgentHost(agents, settings=settings, grace_s=grace_s)
+    except ValueError as error:  # the same agent twice
+        raise WrongTarget(str(error)) from None

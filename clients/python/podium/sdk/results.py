@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from podium.sdk import payloads, schema
 from podium.sdk.calls import Calls, Stubs
 from podium.sdk.errors import (
     OutOfRange,
     PodiumError,
+    ResultMisfit,
     TaskCanceled,
     TaskExpired,
     TaskFailed,
     TaskRejected,
+    Violation,
 )
 from podium.sdk.watch import Stream, Watch
 from podium.v1 import event_pb2, task_pb2, task_scheduler_pb2
@@ -65,6 +68,26 @@ class Outcome(NamedTuple):
         kind = _ERRORS.get(self.state, TaskFailed)
         reason = self.failure.reason or Task.State.Name(self.state).removeprefix("STATE_")
         raise kind(self.task_id, reason, self.failure.message)
+
+
+def value_of(task_id: str, result: task_pb2.Payload, into: Any = None) -> Any:
+    """Returns a task's result as a value.
+
+    Args:
+        task_id: whose it is.
+        result: the payload.
+        into: its type, as `payloads.reader` takes it; None = as its media type says.
+
+    Raises:
+        ResultMisfit: it is not of this type.
+    """
+    if into is None:
+        return payloads.decode(result)
+    try:
+        return payloads.reader(into)(result)
+    except schema.Misfit as misfit:
+        violations = [Violation(path or "result", why) for path, why in misfit.faults]
+        raise ResultMisfit(task_id, violations) from None
 
 
 def outcome_of_event(event: Event) -> Outcome:

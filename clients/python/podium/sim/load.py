@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from podium.sdk import specs
-from podium.sdk.client import Client, TaskHandle
+from podium.sdk.client import Client
 from podium.sdk.errors import PodiumError
+from podium.sdk.handle import TaskHandle
 from podium.sdk.results import Outcome
 from podium.v1 import task_pb2
 

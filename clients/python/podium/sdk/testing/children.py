@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from podium.sdk import payloads, specs
 from podium.sdk.errors import TaskCanceled, TaskFailed
+from podium.sdk.results import value_of
 from podium.sdk.specs import SubmitOptions
 from podium.v1 import task_pb2
 
@@ -38,10 +39,11 @@ class Child:
         """Its payload, decoded."""
         return payloads.decode(self.spec.payload)
 
-    async def result(self, timeout_s: float | None = None) -> Any:
+    async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
         """Returns what the test says that it returns.
 
         Raises:
+            ResultMisfit: it is not what `into` says.
             TaskFailed: what the test gave is an error.
         """
         if self.canceled:
@@ -52,7 +54,7 @@ class Child:
                 reply = await reply
         if isinstance(reply, BaseException):
             raise reply
-        return payloads.decode(payloads.encode(reply))
+        return value_of(self.task_id, payloads.encode(reply), into)
 
     async def cancel(self, reason: str = "") -> bool:
         """Notes that the handler canceled it."""

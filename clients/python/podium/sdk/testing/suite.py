@@ -26,6 +26,7 @@ from podium.sdk import payloads, specs
 from podium.sdk.agent import Agent
 from podium.sdk.conversation import Outgoing
 from podium.sdk.errors import TaskCanceled, TaskExpired, TaskFailed
+from podium.sdk.results import value_of
 from podium.sdk.runner import Runner
 from podium.sdk.settings import Settings
 from podium.sdk.spans import format_traceparent
@@ -46,7 +47,7 @@ _ERRORS = {"CANCELED": TaskCanceled, "EXPIRED": TaskExpired}
 
 
 class Task:
-    """A task of the suite; like `podium.sdk.client.TaskHandle`, and open to look into."""
+    """A task of the suite; like `podium.sdk.handle.TaskHandle`, and open to look into."""
 
     def __init__(self, suite: Suite, entry: Entry) -> None:
         self.task_id = entry.task_id
@@ -100,13 +101,15 @@ class Task:
         """What it consumed, over all attempts."""
         return self._entry.usage
 
-    async def result(self, timeout_s: float | None = None) -> Any:
-        """Waits for the result and returns it.
+    async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
+        """Waits for the result and returns it, as `TaskHandle.result`.
 
         Args:
             timeout_s: real time.
+            into: its type.
 
         Raises:
+            ResultMisfit: it is not of this type.
             TaskFailed: it ended without one; TaskCanceled, TaskExpired.
             AssertionError: nothing will happen to it any more, for example because it asks.
         """
@@ -114,7 +117,7 @@ class Task:
         async with asyncio.timeout(timeout_s):
             await self._suite.ended(entry)
         if entry.state == "COMPLETED":
-            return payloads.decode(entry.result)
+            return value_of(self.task_id, entry.result, into)
         kind = _ERRORS.get(entry.state, TaskFailed)
         raise kind(self.task_id, entry.failure.reason, entry.failure.message)
 
@@ -383,10 +386,10 @@ class _Children:
 class _Child(Task):
     """A child, whose parent's handler counts as idle while it waits for it."""
 
-    async def result(self, timeout_s: float | None = None) -> Any:
+    async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
         self._suite._waited_for.append(self._entry)
         try:
-            return await super().result(timeout_s)
+            return await super().result(timeout_s, into=into)
         finally:
             self._suite._waited_for.remove(self._entry)
 

@@ -1,0 +1,374 @@
+"""The journal in PostgreSQL, for several replicas: one owns the log, the others stand by.
+
+A commit is one statement that compares the owner's epoch and inserts the group, so a process that
+no longer owns the log cannot write to it. When the connection breaks in the middle of a commit, its
+outcome is read back, behind a new epoch that shuts the broken connection out; it is never repeated
+blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+import asyncpg
+
+from services.kernel.clock import Clock
+from services.kernel.errors import FailedPrecondition, Unavailable
+from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged, too_new
+from services.task_scheduler.adapters.failpoints import Failpoints
+from services.task_scheduler.adapters.lease import CUT_OFF, Lease
+from services.task_scheduler.adapters.snapshots import KEPT, Facts
+from services.task_scheduler.adapters.statements import migrations, statements
+from services.task_scheduler.ports import Group, Snapshot, StorageFailed
+
+log = logging.getLogger("podium.task_scheduler.postgres")
+
+REPLAY_LEN = 256
+COMPACT_LEN = 200
+PARTS_LEN = 64
+CONNECTIONS_MAX = 6
+CONNECT_S = 5.0
+COMMAND_S = 10.0
+CLOSE_S = 2.0
+RETRY_S = 0.2
+READ_TRIES = CONNECTIONS_MAX + 1
+"""Each connection of the pool may be a broken one."""
+RETRY_AFTER_S = 0.5
+
+_MIGRATIONS = migrations("postgres")
+_SQL = statements("postgres")
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+class PostgresJournal:
+    """The log of one partition.
+
+    Args:
+        url: The database.
+        clock: Its time.
+        address: Where other replicas reach this one, once it listens: it owns nothing before.
+        lease_ttl_s: Seconds without renewal after which another replica may take over.
+        partition: The partition.
+        failpoint: Faults, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        address: asyncio.Future[str],
+        lease_ttl_s: float = 6.0,
+        partition: int = 0,
+        failpoint: Failpoints | None = None,
+    ) -> None:
+        self.compacted_seq = 0
+        self._address = address
+        self._url = url
+        self._clock = clock
+        self._ttl_s = lease_ttl_s
+        self._partition = partition
+        self._where = f"of partition {partition} in PostgreSQL"
+        self._failpoint = failpoint or Failpoints()
+        self._hash = NO_HASH
+        self._from = Facts(0, NO_HASH)
+        self._failed = "the journal is not open"
+        self._pool: asyncpg.Pool | None = None
+        self._lease: Lease | None = None
+
+    @property
+    def owner_address(self) -> str:
+        """Where the owner is, while that is another process."""
+        return self._lease.owner_address if self._lease is not None else ""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the lease has time left."""
+        return self._lease is not None and self._lease.reachable
+
+    @property
+    def _connected(self) -> asyncpg.Pool:
+        if self._pool is None:
+            raise StorageFailed("the journal is closed")
+        return self._pool
+
+    async def open(self) -> None:
+        """Connect, check that commits will be durable, and bring the tables up to date.
+
+        Raises:
+            FailedPrecondition: JOURNAL_UNREADABLE, JOURNAL_NOT_DURABLE or JOURNAL_TOO_NEW.
+        """
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=CONNECTIONS_MAX,
+                timeout=CONNECT_S,
+                command_timeout=COMMAND_S,
+                server_settings={"synchronous_commit": "on", "application_name": "podium"},
+            )
+            async with self._connected.acquire() as connection:
+                await _check_durable(connection)
+                await self._migrate(connection)
+        except (*CUT_OFF, asyncpg.PostgresError) as error:
+            raise FailedPrecondition(
+                "JOURNAL_UNREADABLE",
+                f"the journal in PostgreSQL cannot be opened: {error}; check PODIUM_POSTGRES_URL",
+            ) from None
+        owner = f"scheduler-{secrets.token_hex(6)}"
+        self._lease = Lease(self._connected, _SQL, self._partition, owner, self._ttl_s, self._clock)
+
+    async def own(self) -> None:
+        """Return when this process owns the partition; until then another one answers."""
+        assert self._lease is not None
+        await self._lease.own(await self._address)
+        self._failed = ""
+
+    async def lost(self) -> None:
+        """Return when another process has taken over."""
+        assert self._lease is not None
+        await self._lease.lost()
+        self._failed = "another scheduler owns the log now"
+
+    async def latest(self) -> Snapshot | None:
+        """Return the newest snapshot."""
+        found = await self._fetch("snapshots")
+        if not found:
+            return None
+        self._from = Facts(found[0]["seq"], found[0]["hash"])
+        return Snapshot(self._from.seq, self._parts(found[0]))
+
+    async def keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
+        """Keep a snapshot of the state at event `seq`."""
+        try:
+            await self._keep(seq, parts)
+        except (*CUT_OFF, asyncpg.PostgresError) as error:
+            raise StorageFailed(f"the snapshot was not written: {error}") from error
+
+    async def replay(self, after_seq: int) -> AsyncIterator[Sequence[Group]]:
+        """Yield the groups behind a snapshot after checking the chain.
+
+        Raises:
+            FailedPrecondition: JOURNAL_DAMAGED, with the position.
+        """
+        base = Facts(*(await self._fetch("base"))[0])
+        self.compacted_seq = base.seq
+        start = self._from if after_seq else Facts(0, NO_HASH)
+        assert start.seq == after_seq, "the replay follows the latest snapshot"
+        end = await self._fetch("end")
+        if start.seq > (end[0]["last_seq"] if end else base.seq):
+            raise damaged(self._where, start.seq, "events that a snapshot holds are gone")
+        if start.seq < base.seq:
+            raise damaged(self._where, start.seq + 1, "no snapshot holds the first events")
+        chain = Chain(self._where, *start)
+        while rows := await self._fetch("groups_after", chain.last_seq, REPLAY_LEN):
+            groups = []
+            for first_seq, last_seq, frames, wall_ms, stored in rows:
+                chain.follow(first_seq, last_seq, frames, stored)
+                groups.append(Group(first_seq, last_seq, frames, wall_ms))
+            yield groups
+        self._hash = chain.last_hash
+
+    async def append(self, group: Group) -> None:
+        """Return when `group` is durable.
+
+        Raises:
+            StorageFailed: It is not; the journal is closed to writes.
+        """
+        if self._failed:
+            raise StorageFailed(self._failed)
+        self._failpoint("before_append")
+        following = chained(self._hash, group.frames)
+        try:
+            written = await self._insert(group, following)
+        except CUT_OFF as error:
+            log.warning("a commit is in doubt: %s", error)
+            written = await self._resolve(group, following)
+        except asyncpg.PostgresError as error:
+            written = False
+            self._failed = f"the commit was refused: {error}"
+        if not written:
+            self._failed = self._failed or "another scheduler owns the log now"
+            raise StorageFailed(self._failed)
+        self._hash = following
+        self._failpoint("after_sync")
+
+    async def read(self, after_seq: int, size_bytes_max: int) -> Sequence[Group]:
+        """Return the groups behind `after_seq`, about `size_bytes_max` of them."""
+        rows = await self._fetch("groups_behind", after_seq, size_bytes_max)
+        return [Group(*row) for row in rows]
+
+    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
+        """Return the groups within a range of events that contain `needle`."""
+        rows = await self._fetch("groups_with", first_seq, last_seq, needle)
+        return [Group(*row) for row in rows]
+
+    async def compact(self, before_ms: int, size_bytes_max: int) -> None:
+        """Drop old groups that no kept snapshot needs."""
+        try:
+            await self._compact(before_ms, size_bytes_max)
+        except (*CUT_OFF, asyncpg.PostgresError) as error:
+            raise StorageFailed(f"old events were not dropped: {error}") from error
+
+    def short_of_space(self) -> bool:
+        """Return False: the database says so when it is."""
+        return False
+
+    async def close(self) -> None:
+        """Give the lease back and disconnect."""
+        self._failed = self._failed or "the journal is closed"
+        if self._lease is not None:
+            await self._lease.release()
+            self._lease = None
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await pool.close()
+            except CUT_OFF:
+                pool.terminate()
+
+    async def _fetch(self, name: str, *values: Any) -> list[Any]:
+        """Return rows; a connection that broke while it was idle is no reason to fail."""
+        for _ in range(READ_TRIES):
+            try:
+                rows: list[Any] = await self._connected.fetch(_SQL[name], self._partition, *values)
+                return rows
+            except CUT_OFF as error:
+                log.warning("a read from the database failed: %s", error)
+                await self._clock.sleep(RETRY_S)
+        raise Unavailable(
+            "STORAGE_UNREACHABLE",
+            "The journal cannot be reached: try again.",
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    async def _insert(self, group: Group, following: bytes) -> bool:
+        assert self._lease is not None
+        row = (group.first_seq, group.last_seq, group.wall_ms, following, group.frames)
+        found = await self._connected.fetchval(
+            _SQL["append"], self._partition, self._lease.epoch, *row
+        )
+        return found is not None
+
+    async def _resolve(self, group: Group, following: bytes) -> bool:
+        """Find out what became of a commit whose connection broke, and finish it."""
+        assert self._lease is not None
+        while True:
+            try:
+                # Behind the new epoch the lost connection can no longer commit: what is there now
+                # is what there will be.
+                if not await self._lease.fence():
+                    return False
+                stored = await self._connected.fetchval(
+                    _SQL["hash_of"], self._partition, group.first_seq
+                )
+                if stored is not None:
+                    return bool(stored == following)
+                return await self._insert(group, following)
+            except CUT_OFF:
+                await self._clock.sleep(RETRY_S)
+
+    async def _keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
+        assert self._lease is not None
+        pool, epoch, partition = self._connected, self._lease.epoch, self._partition
+        seq_hash = await pool.fetchval(_SQL["hash_at"], partition, seq)
+        facts = Facts(seq, seq_hash) if seq_hash is not None else self._from
+        assert facts.seq == seq, f"event {seq} ends no group"
+        self._failpoint("before_snapshot_write")
+        await pool.execute(_SQL["drop_parts"], partition)
+        digest, count = sha256(), 0
+        pending: list[tuple[int, int, int, int, bytes]] = []
+        async for part in parts:
+            digest.update(part)
+            pending.append((partition, seq, epoch, count, part))
+            count += 1
+            if len(pending) == PARTS_LEN:
+                await pool.copy_records_to_table("podium_snapshot_parts", records=pending)
+                pending = []
+        await pool.copy_records_to_table("podium_snapshot_parts", records=pending)
+        self._failpoint("before_snapshot_rename")
+        done = await pool.fetchval(
+            _SQL["finish_snapshot"], partition, epoch, seq, facts.hash, count, digest.digest()
+        )
+        if done is None:
+            raise StorageFailed("another scheduler owns the log now, or has this snapshot")
+        self._failpoint("after_snapshot_rename")
+        await pool.execute(_SQL["drop_snapshots"], partition, KEPT)
+        await pool.execute(_SQL["drop_parts"], partition)
+        self._failpoint("after_snapshot_sync")
+
+    async def _parts(self, whole: Any) -> AsyncIterator[bytes]:
+        digest, count = sha256(), 0
+        while count < whole["parts"]:
+            key = (whole["seq"], whole["epoch"], count)
+            rows = await self._fetch("snapshot_parts", *key, PARTS_LEN)
+            if not rows:
+                break
+            for (packed,) in rows:
+                digest.update(packed)
+                count += 1
+                yield packed
+        if digest.digest() != whole["digest"]:
+            raise damaged(self._where, whole["seq"], "the snapshot there is not what was written")
+
+    async def _compact(self, before_ms: int, size_bytes_max: int) -> None:
+        assert self._lease is not None
+        pool, partition = self._connected, self._partition
+        found = await pool.fetch(_SQL["snapshots"], partition)
+        if len(found) < KEPT:
+            return
+        through_seq = found[-1]["seq"]
+        left_bytes: int = await pool.fetchval(_SQL["size"], partition)
+        while not self._failed:
+            rows = await pool.fetch(_SQL["oldest"], partition, through_seq, COMPACT_LEN)
+            last = None
+            for row in rows:
+                if left_bytes <= size_bytes_max and row["wall_ms"] >= before_ms:
+                    break
+                left_bytes -= row["size_bytes"]
+                last = row
+            if last is None:
+                return
+            self._failpoint("before_compaction")
+            await pool.execute(
+                _SQL["drop_through"], partition, self._lease.epoch, last["last_seq"], last["hash"]
+            )
+            self._failpoint("after_compaction")
+            self.compacted_seq = last["last_seq"]
+            if last is not rows[-1] or len(rows) < COMPACT_LEN:
+                return
+
+    async def _migrate(self, connection: Any) -> None:
+        async with connection.transaction():
+            await connection.execute(_SQL["one_migrates"])
+            schema = readable_by = 0
+            if await connection.fetchval(_SQL["has_tables"]):
+                schema, readable_by = await connection.fetchrow(_SQL["schema"])
+            # A newer replica may have come first: what it added is no hindrance if it says so.
+            if readable_by > SCHEMA_VERSION:
+                raise too_new(self._where, schema, SCHEMA_VERSION)
+            for step in _MIGRATIONS[schema:]:
+                await connection.execute(step.text)
+                await connection.execute(
+                    _SQL["set_schema"], str(step.number), str(step.readable_by)
+                )
+            await connection.execute(_SQL["add_partition"], self._partition)
+            await connection.execute(_SQL["add_lease"], self._partition)
+
+
+async def _check_durable(connection: Any) -> None:
+    found = dict(await connection.fetchrow(_SQL["settings"]))
+    if found["synchronous_commit"] not in ("on", "remote_apply") or found["fsync"] != "on":
+        raise FailedPrecondition(
+            "JOURNAL_NOT_DURABLE",
+            "the database does not keep what it has committed: it runs with fsync = "
+            f"{found['fsync']} and synchronous_commit = {found['synchronous_commit']}; both must "
+            "be on",
+            metadata=found,
+        )
