@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from services.kernel.serving import ServiceSpec, main_together
+from services.kernel.config import SettingsError
+from services.kernel.serving import ServiceSpec, load_all, main_together, parser
 from services.suite import SERVICES, SuiteFailed, started
 
 
@@ -38,11 +40,23 @@ async def separate() -> int:
     return 0
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the suite and return the exit code."""
-    if sys.argv[1:] == ["--processes"]:
-        return asyncio.run(separate())
-    return main_together(specs())
+    asked = parser(specs(), "python -m services", "All services of Podium.")
+    asked.add_argument(
+        "--processes",
+        action="store_true",
+        help="run each service as a process of its own, started again when it dies; without: "
+        "all in one process",
+    )
+    if not asked.parse_args(argv).processes:
+        return main_together(specs(), [])
+    try:
+        load_all(specs(), os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return asyncio.run(separate())
 
 
 if __name__ == "__main__":

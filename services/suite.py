@@ -25,8 +25,9 @@ from grpc_health.v1 import health_pb2
 
 from services.kernel.options import dial
 
-SERVICES = ("task_scheduler", "agent_registry", "routing", "ml_router", "analytics", "edge")
-"""Every service, in the order of starting: whoever is needed first comes first."""
+SERVICES = ("task_scheduler", "agent_registry", "ml_router", "analytics", "routing", "edge")
+"""Every service, those first that others hold streams to: in one process they end in the opposite
+order, and none waits for a stream of one that goes on."""
 
 DEFAULT_PORTS = {
     "edge": 7700,
@@ -166,13 +167,13 @@ async def started(
     ports: Ports = "default",
     environ: Mapping[str, str] | None = None,
     services: Sequence[str] = SERVICES,
-    report: Report = lambda name, what: None,
+    report: Report | None = None,
 ) -> AsyncIterator[Suite]:
     """Run services as separate processes until the block ends.
 
     Args:
         data_dir: Where they keep what must last, and their logs.
-        ports: The documented ones, or free ones (for tests).
+        ports: The documented ones, which `PODIUM_<SERVICE>_PORT` changes, or free ones (for tests).
         environ: More settings for them, `PODIUM_*`.
         services: Which.
         report: Told about each service: its name and what happened.
@@ -181,11 +182,15 @@ async def started(
         SuiteFailed: One of them did not come up; the others are stopped again.
     """
     suite = prepared(data_dir=data_dir, ports=ports, environ=environ, services=services)
-    suite.report = report
+    suite.report = report or _unheard
     try:
         for name in services:
             await suite.start(name)
-        await asyncio.gather(*(suite.until_ready(name) for name in services))
+        try:
+            await asyncio.gather(*(suite.until_ready(name) for name in services))
+        except SuiteFailed:
+            suite.report = _unheard  # the failure is the news, not what stops because of it
+            raise
         suite.restarts = dict.fromkeys(services, 0)
         yield suite
     finally:
@@ -202,7 +207,7 @@ def prepared(
     """Return a suite of which nothing runs yet: ports chosen, settings made."""
     log_dir = data_dir / "logs"
     log_dir.mkdir(parents=True, exist_ok=True)
-    numbers = dict(DEFAULT_PORTS) if ports == "default" else _free_ports(services)
+    numbers = chosen_ports(os.environ) if ports == "default" else _free_ports(services)
     settings = {"PODIUM_DATA_DIR": str(data_dir)}
     for name, port in numbers.items():
         settings[f"PODIUM_{name.upper()}_PORT"] = str(port)
@@ -210,7 +215,21 @@ def prepared(
     if ports == "free":
         settings["PODIUM_METRICS_PORT_OFFSET"] = "0"
     settings.update(environ or {})
-    return Suite(numbers, settings, log_dir, lambda name, what: None)
+    return Suite(numbers, settings, log_dir, _unheard)
+
+
+def chosen_ports(environ: Mapping[str, str]) -> dict[str, int]:
+    """Return the port of each service: what `PODIUM_<SERVICE>_PORT` says, else the documented."""
+    numbers = dict(DEFAULT_PORTS)
+    for name in numbers:
+        text = environ.get(f"PODIUM_{name.upper()}_PORT", "").strip()
+        if text.isdecimal() and int(text):  # peers must know it: 0, any, would leave them behind
+            numbers[name] = int(text)
+    return numbers
+
+
+def _unheard(name: str, what: str) -> None:
+    """Tells nobody."""
 
 
 def _free_ports(services: Sequence[str]) -> dict[str, int]:

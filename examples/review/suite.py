@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -62,7 +63,7 @@ def check_ports(ports: suite.Ports) -> None:
     """
     if ports == "free":
         return
-    for name, port in suite.DEFAULT_PORTS.items():
+    for name, port in suite.chosen_ports(os.environ).items():
         wanted = (port,) if name == "edge" else (port, port + METRICS_OFFSET)
         for number in wanted:
             with contextlib.closing(socket.socket()) as probe:

@@ -19,6 +19,7 @@ from services.analytics.loops import Growth
 from services.analytics.servicer import NAME, OTLP_NAME, POLICY, AnalyticsServicer, TraceSink
 from services.kernel import names, telemetry
 from services.kernel.clock import Clock
+from services.kernel.config import where
 from services.kernel.follow import Follower
 from services.kernel.metrics import Metrics
 from services.kernel.serving import Assembled, Dial, ServiceSpec, main
@@ -35,7 +36,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     )
     channel = dial(settings.task_scheduler_address)
     follower = Follower(
-        f"The event log of {settings.task_scheduler_address}",
+        f"The event log of TaskScheduler at {where(settings, 'task_scheduler_address')}",
         EventLog(channel).open,
         reader.take,
         reader.begin_anew,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.kernel.config import Common, setting
-from services.kernel.parsers import as_address, as_count, as_port, as_size
+from services.kernel.parsers import as_count, as_port, as_replicas, as_size
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Settings(Common):
         "PODIUM_TASK_SCHEDULER_ADDRESS",
         "127.0.0.1:7701",
         "host:port of TaskScheduler, whose event log is counted",
-        parse=as_address,
+        parse=as_replicas,
     )
     spans_len_max: int = setting(
         "PODIUM_SPANS_LEN_MAX", 2_000_000, "spans kept; older ones are dropped", parse=as_count

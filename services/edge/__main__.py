@@ -60,7 +60,9 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
 
     def ready() -> str:
         state = scheduler.get_state(try_to_connect=True)
-        return "" if state is grpc.ChannelConnectivity.READY else "TaskScheduler is not reached"
+        if state is grpc.ChannelConnectivity.READY:
+            return ""
+        return "TaskScheduler is not reached: see PODIUM_TASK_SCHEDULER_ADDRESS"
 
     app = application(bridge.handle, Files(), metrics.registry, ready, origins, doorstep)
     runner = web.AppRunner(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.edge.core import origins
 from services.kernel.config import Common, setting
-from services.kernel.parsers import as_address, as_count, as_port, as_seconds
+from services.kernel.parsers import as_address, as_count, as_port, as_replicas, as_seconds
 
 
 def as_names(text: str) -> tuple[str, ...]:
@@ -41,8 +41,8 @@ class Settings(Common):
     task_scheduler_address: str = setting(
         "PODIUM_TASK_SCHEDULER_ADDRESS",
         "127.0.0.1:7701",
-        "host:port of TaskScheduler",
-        parse=as_address,
+        "host:port of TaskScheduler; several replicas with commas",
+        parse=as_replicas,
     )
     agent_registry_address: str = setting(
         "PODIUM_AGENT_REGISTRY_ADDRESS",

@@ -28,6 +28,7 @@ M = TypeVar("M", bound=Sized)
 
 linger_s_min = 0.002
 linger_s_max = 0.005
+patience_s = 0.02
 
 
 class Outbox(Generic[T]):
@@ -47,6 +48,7 @@ class Outbox(Generic[T]):
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._wake_len = 1
+        self._patience: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -56,14 +58,21 @@ class Outbox(Generic[T]):
         """True once `close` was called: nothing is accepted any more."""
         return self._closed
 
-    def offer(self, item: T) -> bool:
-        """Queue `item`; return False, and drop it, when the queue is full or closed."""
+    def offer(self, item: T, *, patient: bool = False) -> bool:
+        """Queue `item`; return False, and drop it, when the queue is full or closed.
+
+        A patient item leaves with the next one that is not, in order, and after `patience_s` at
+        the latest: nobody waits for it, and a message of its own costs 150 us a side.
+        """
         queue = self._queue
         if self._closed or len(queue) >= self._queue_len_max:
             return False
         queue.append(item)
         if self._waiter is not None and len(queue) >= self._wake_len:
-            self._wake()
+            if not patient:
+                self._wake()
+            elif self._patience is None:
+                self._patience = asyncio.get_running_loop().call_later(patience_s, self._impatient)
         return True
 
     def put(self, item: T) -> None:
@@ -144,6 +153,10 @@ class Outbox(Generic[T]):
             self._waiter = None
             if timer is not None:
                 timer.cancel()
+
+    def _impatient(self) -> None:
+        self._patience = None
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

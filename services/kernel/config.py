@@ -219,6 +219,11 @@ def variable(cls: type[Common], field_name: str) -> str:
     return f"the setting {field_name}"
 
 
+def where(settings: Common, field_name: str) -> str:
+    """Return an address and the variable that names it, for messages that say what to do."""
+    return f"{getattr(settings, field_name)} ({variable(type(settings), field_name)})"
+
+
 def _settings(cls: type[Common]) -> Iterable[Setting]:
     return (f.metadata[_KEY] for f in dataclasses.fields(cls) if _KEY in f.metadata)
 
@@ -229,8 +234,10 @@ def _default(field: dataclasses.Field[Any], profile: str) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "unset"
     if value == "":
-        return "none"
+        return "unset"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

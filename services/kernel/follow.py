@@ -114,7 +114,9 @@ class Follower(Generic[B]):
 
     def _lost(self, why: str) -> None:
         if self.connected or not self._failures:
-            log.warning("%s cannot be followed for now: %s", self._source, why)
+            log.warning(
+                "%s cannot be followed, trying again; does it run there? %s", self._source, why
+            )
         self._failures += 1
         self.at_end = self.connected = False
         self.trouble = f"{self._source} cannot be followed: {why}"

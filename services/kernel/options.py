@@ -71,5 +71,10 @@ def channel_options() -> Options:
 
 
 def dial(address: str) -> grpc.aio.Channel:
-    """Return a channel to the peer at `address`; it connects when it is used."""
-    return grpc.aio.insecure_channel(address, options=channel_options())
+    """Return a channel to the peer at `address`; it connects when it is used.
+
+    With several addresses, commas between, it holds on to the first that answers and goes on to
+    the next when that is gone.
+    """
+    target = f"ipv4:{address}" if "," in address else address
+    return grpc.aio.insecure_channel(target, options=channel_options())

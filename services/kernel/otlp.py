@@ -26,6 +26,7 @@ _TIMES = struct.Struct("<BQBQ").pack
 _DOUBLE = struct.Struct("<d").pack
 _STATUS_ERROR = b"\x18\x02"
 
+Token = Callable[[], str]
 Send = Callable[[bytes], None]
 """Delivers one encoded request or raises."""
 
@@ -111,16 +112,21 @@ class Encoder:
         return _field(tag, _field(0x0A, key.encode()) + _field(0x12, _value(value)))
 
 
-def sender(endpoint: str) -> tuple[Send, Callable[[], None]]:
+def sender(endpoint: str, token: Token | None = None) -> tuple[Send, Callable[[], None]]:
     """Return a function that exports to `endpoint`, and one that closes it.
 
     A synchronous channel, since it lives in the exporter's thread and must not wake the loop.
+
+    Args:
+        endpoint: Where to.
+        token: Returns the bearer token to show there, where callers are checked.
     """
     channel = grpc.insecure_channel(endpoint, options=channel_options())
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(export_method)
 
     def send(request: bytes) -> None:
-        call(request, timeout=export_s_max)
+        metadata = None if token is None else (("authorization", f"Bearer {token()}"),)
+        call(request, timeout=export_s_max, metadata=metadata)
 
     return send, channel.close
 

@@ -11,6 +11,7 @@ _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9}
 _BYTES |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_NUMBERS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}:[0-9]+")
 _HOST = re.compile(r"\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]{1,253}")
 
 
@@ -109,6 +110,17 @@ def as_address(text: str) -> str:
     if not plain_port or not _HOST.fullmatch(host):
         raise ValueError("must be host:port, such as 127.0.0.1:7701")
     return text
+
+
+def as_replicas(text: str) -> str:
+    """Return `host:port` of a peer, or several with commas between, as IPv4 numbers."""
+    addresses = [as_address(part.strip()) for part in text.split(",")]
+    if len(addresses) > 1 and not all(_NUMBERS.fullmatch(one) for one in addresses):
+        raise ValueError(
+            "must be one host:port, or several such as 10.0.0.1:7701,10.0.0.2:7701; give replicas "
+            "with names one name that resolves to all of them"
+        )
+    return ",".join(addresses)
 
 
 def as_endpoint(text: str) -> str:

@@ -11,6 +11,8 @@ from typing import Protocol
 from services.kernel import limits
 from services.kernel.errors import InvalidArgument, Violation
 
+key_len_max = 128
+
 _IDENTIFIER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?").fullmatch
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
 _CAPABILITY = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}").fullmatch
@@ -82,11 +84,13 @@ class Checker:
             return True
         return self.fault(path, "must be 1 to 64 of a-z, 0-9 and inner hyphens")
 
-    def key(self, path: str, value: str, *, optional: bool = False) -> bool:
-        """Check a key the caller chose, as a request id: up to 128 of A-Z a-z 0-9 . _ : -."""
-        if _KEY(value) or (optional and not value):
+    def key(
+        self, path: str, value: str, *, optional: bool = False, len_max: int = key_len_max
+    ) -> bool:
+        """Check a key the caller chose, as a request id: A-Z a-z 0-9 . _ : -, at most `len_max`."""
+        if (_KEY(value) and len(value) <= len_max) or (optional and not value):
             return True
-        return self.fault(path, "must be 1 to 128 of A-Z, a-z, 0-9 and . _ : -")
+        return self.fault(path, f"must be 1 to {len_max} of A-Z, a-z, 0-9 and . _ : -")
 
     def capability(self, path: str, value: str) -> bool:
         """Check the name of a capability or of a task type; there are no wildcards."""
@@ -158,7 +162,7 @@ class Checker:
         return self.fault(path, f"must be a duration from {low_s:g} s to {high_s:g} s")
 
     def length(self, path: str, value: int, high: int, low: int = 0) -> bool:
-        """Check the number of items of a list, or of bytes."""
+        """Check the number of items of a list."""
         if low <= value <= high:
             return True
         if low:

@@ -6,6 +6,7 @@ Production, tests and the suite in one process all use the same `running`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -31,6 +32,8 @@ from services.kernel.telemetry import Telemetry
 log = logging.getLogger("podium.kernel.server")
 
 S = TypeVar("S", bound=Common)
+
+_OFFSET = "PODIUM_METRICS_PORT_OFFSET"
 
 
 class PortTaken(Exception):
@@ -159,7 +162,10 @@ def _bind(server: grpc.aio.Server, spec: ServiceSpec[S], settings: S, port: int)
     try:
         return server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:
-        raise PortTaken(_untakable(settings.host, port, "not possible", setting)) from None
+        raise PortTaken(
+            f"cannot listen on {settings.host}:{port}; set PODIUM_HOST to an address of this "
+            f"machine, or {setting} to another port"
+        ) from None
 
 
 def _check_free(host: str, port: int, setting: str) -> None:
@@ -172,16 +178,23 @@ def _check_free(host: str, port: int, setting: str) -> None:
             probe.bind(address)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        # Of the faults of an address only these two are cured by another port.
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise PortTaken(
+                f"cannot listen on {host}:{port}: {reason}; set PODIUM_HOST to an address of this "
+                "machine"
+            ) from None
         raise PortTaken(_untakable(host, port, reason, setting)) from None
 
 
 def _untakable(host: str, port: int, reason: str, setting: str) -> str:
-    return f"cannot listen on {host}:{port}: {reason}; set {setting} to another port"
+    what = "another value, or to 0 for none" if setting == _OFFSET else "another port"
+    return f"cannot listen on {host}:{port}: {reason}; set {setting} to {what}"
 
 
 def _serve_metrics(settings: Common, port: int, telemetry: Telemetry) -> Callable[[], None]:
     metrics_port = port + settings.metrics_port_offset
-    _check_free(settings.host, metrics_port, "PODIUM_METRICS_PORT_OFFSET")
+    _check_free(settings.host, metrics_port, _OFFSET)
     httpd, thread = start_http_server(metrics_port, settings.host, registry=telemetry.registry)
 
     def stop() -> None:

@@ -73,11 +73,13 @@ def _run(
     *,
     together: bool,
 ) -> int:
-    _parser(specs, program, summary).parse_args(argv)
+    parser(specs, program, summary).parse_args(argv)
     environ = dict(os.environ)
-    loaded = _load(specs, environ)
-    if isinstance(loaded, int):
-        return loaded
+    try:
+        loaded = load_all(specs, environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     first = loaded[0]
     name = "podium" if together else specs[0].name
     setup_logging(first.profile, first.log_level, service=name)
@@ -88,32 +90,37 @@ def _run(
         return runner.run(_serve(specs, loaded, hub))
 
 
-def _parser(specs: Sequence[Spec], program: str, summary: str) -> argparse.ArgumentParser:
-    blocks: dict[str, None] = {}
+def parser(specs: Sequence[Spec], program: str, summary: str) -> argparse.ArgumentParser:
+    """Return a parser whose help lists the settings of all `specs`, each variable once."""
+    blocks: dict[str, str] = {}
     for spec in specs:
         for block in describe(spec.settings):
-            blocks.setdefault(block)
+            blocks.setdefault(block.split()[0], block)
     return argparse.ArgumentParser(
         prog=program,
         description=summary,
-        epilog="Settings, from the environment:\n" + "\n".join(blocks),
+        epilog="Settings, from the environment:\n" + "\n".join(blocks.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-def _load(specs: Sequence[Spec], environ: Mapping[str, str]) -> list[Common] | int:
+def load_all(specs: Sequence[Spec], environ: Mapping[str, str]) -> list[Common]:
+    """Read the settings of all `specs`.
+
+    Raises:
+        SettingsError: Some values are wrong; it names every one of them, once.
+    """
     loaded: list[Common] = []
-    # A dict, since services share settings and each fault is told once.
+    # A dict, since services share settings.
     faults: dict[str, None] = {}
     for spec in specs:
         try:
             loaded.append(load(spec.settings, environ))
         except SettingsError as error:
-            faults |= dict.fromkeys(error.faults)
+            for fault in error.faults:
+                faults.setdefault(fault)
     if faults:
-        for fault in faults:
-            print(fault, file=sys.stderr)
-        return 2
+        raise SettingsError(list(faults))
     return loaded
 
 

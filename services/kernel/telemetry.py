@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from services.kernel import names
+from services.kernel.clock import SystemClock
 from services.kernel.config import Common
+from services.kernel.dialing import TokenFile
 from services.kernel.metrics import Metrics
 from services.kernel.otlp import Encoder, Exporter, Send, sender
 from services.kernel.spans import (
@@ -63,7 +66,12 @@ async def started(
     telemetry = Telemetry()
     close = None
     if send is None and settings.spans_endpoint:
-        send, close = sender(settings.spans_endpoint)
+        token = None
+        # The suite's own token is for the suite alone, not for a collector of somebody else.
+        ours = settings.spans_endpoint == settings.analytics_address
+        if settings.auth_token_file and ours:
+            token = TokenFile(Path(settings.auth_token_file), SystemClock()).read
+        send, close = sender(settings.spans_endpoint, token)
     if send is None:
         # Nobody will ever take spans: keep none.
         telemetry.tracer = Tracer(spans_len_max=0)

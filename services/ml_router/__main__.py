@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from podium.v1.ml_router_pb2_grpc import add_MLRouterServiceServicer_to_server
 from services.kernel import names, telemetry
 from services.kernel.clock import Clock
+from services.kernel.config import where
 from services.kernel.follow import Follower
 from services.kernel.serving import Assembled, Dial, ServiceSpec, main
 from services.ml_router.adapters.decisions import DecisionLog
@@ -40,7 +41,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     )
     channel = dial(settings.task_scheduler_address)
     follower = Follower(
-        f"The event log of {settings.task_scheduler_address}",
+        f"The event log of TaskScheduler at {where(settings, 'task_scheduler_address')}",
         EventLog(channel).open,
         Reader(learner, decisions).take,
         learning.begin_anew,

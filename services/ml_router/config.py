@@ -7,7 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.kernel.config import Common, setting
-from services.kernel.parsers import as_address, as_choice, as_fraction, as_port, as_seconds
+from services.kernel.parsers import (
+    as_choice,
+    as_fraction,
+    as_port,
+    as_replicas,
+    as_seconds,
+)
 
 
 def as_number(low: float, high: float) -> Callable[[str], float]:
@@ -34,7 +40,7 @@ class Settings(Common):
         "PODIUM_TASK_SCHEDULER_ADDRESS",
         "127.0.0.1:7701",
         "host:port of TaskScheduler, whose event log is learned from",
-        parse=as_address,
+        parse=as_replicas,
     )
     mode: str = setting(
         "PODIUM_ML_MODE",

@@ -16,6 +16,7 @@ import numpy as np
 from podium.v1 import routing_pb2_grpc
 from services.kernel import names, telemetry
 from services.kernel.clock import Clock
+from services.kernel.config import where
 from services.kernel.metrics import Metrics
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
@@ -50,22 +51,33 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             latency.observe,
         )
         measure(observed.metrics, desk)
-        links: list[DispatchLink | RegistryLink | ModelLink] = [
-            DispatchLink(settings.task_scheduler_address, dial, desk, Reports(router_id)),
-            RegistryLink(settings.agent_registry_address, dial, desk, Facts(router_id)),
-            ModelLink(settings.ml_router_address, dial, desk),
-        ]
+        links: dict[str, DispatchLink | RegistryLink | ModelLink] = {
+            "task_scheduler_address": DispatchLink(
+                settings.task_scheduler_address, dial, desk, Reports(router_id)
+            ),
+            "agent_registry_address": RegistryLink(
+                settings.agent_registry_address, dial, desk, Facts(router_id)
+            ),
+            "ml_router_address": ModelLink(settings.ml_router_address, dial, desk),
+        }
         draw = random.Random(os.urandom(16)).random
         endless: list[Coroutine[Any, Any, None]] = [
             keep_time(desk, clock),
             tell_alive(desk.tell_alive, clock),
-            *(keep_link(link, clock, draw) for link in links),
+            *(
+                keep_link(link, f"{link.peer} at {where(settings, field)}", clock, draw)
+                for field, link in links.items()
+            ),
         ]
         loops = [asyncio.create_task(each) for each in endless]
         servicer = RoutingServicer(desk, clock)
 
         def ready() -> str:
-            return "" if router.board.dispatch_up else "TaskScheduler is not reached"
+            return (
+                ""
+                if router.board.dispatch_up
+                else "TaskScheduler is not reached: see PODIUM_TASK_SCHEDULER_ADDRESS"
+            )
 
         async def drain() -> None:
             await hand_over(desk, clock, settings.drain_s)
@@ -86,7 +98,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
-            for link in links:
+            for link in links.values():
                 await link.close()
 
 

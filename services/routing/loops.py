@@ -37,11 +37,12 @@ async def tell_alive(tell: Callable[[], None], clock: Clock) -> None:
         tell()
 
 
-async def keep_link(link: Link, clock: Clock, draw: Callable[[], float]) -> None:
+async def keep_link(link: Link, peer: str, clock: Clock, draw: Callable[[], float]) -> None:
     """Hold a stream to a peer and open it again for ever, with full jitter.
 
     Args:
         link: The stream.
+        peer: Where it leads and which setting says so, for people.
         clock: Sleeps between two attempts.
         draw: Draws a number from 0 to 1.
     """
@@ -58,7 +59,7 @@ async def keep_link(link: Link, clock: Clock, draw: Callable[[], float]) -> None
         if clock.now().mono_s - began_s > backoff_s_max:
             backoff_s, down = backoff_s_min, False
         if not down:
-            log.warning("%s is not reached, trying again: %s", link.peer, why)
+            log.warning("%s is not reached, trying again; does it run there? %s", peer, why)
             down = True
         await clock.sleep(max(0.02, backoff_s * draw()))
         backoff_s = min(backoff_s_max, backoff_s * 2)

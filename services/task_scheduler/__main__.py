@@ -1,4 +1,4 @@
-"""Runs TaskScheduler: `python -m services.task_scheduler`."""
+"""Runs TaskScheduler: `python -m services.task_scheduler`; with `log`, looks at its log."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from services.kernel.clock import Clock
 from services.kernel.errors import FailedPrecondition
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
+from services.task_scheduler.adapters import log
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
@@ -170,4 +171,4 @@ SERVICE = ServiceSpec(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(SERVICE))
+    sys.exit(log.main(sys.argv[2:]) if sys.argv[1:2] == ["log"] else main(SERVICE))

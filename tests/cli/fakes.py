@@ -32,6 +32,7 @@ class TellingScheduler(FakeScheduler):
         )
         return task_scheduler_pb2.ExplainTaskResponse(
             task=self.tasks[request.task_id],
+            waiting_for="No connected agent has all of: fly.",
             decisions=[task_scheduler_pb2.AttemptDecision(attempt=1, decision=decision)],
         )
 

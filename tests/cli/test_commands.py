@@ -81,6 +81,18 @@ async def test_submit_prints_the_id_and_sends_what_was_said(podium: Shell) -> No
     assert spec.payload == task_pb2.Payload(content_type="application/json", data=b'{"a": 1}')
 
 
+async def test_every_short_option_has_a_long_name(podium: Shell) -> None:
+    long = ("--priority", "9", "--capability", "x", "--label", "k=v")
+    submitted = await podium("submit", "work", *long)
+    agents, listed = await asyncio.gather(
+        podium("agents", "--capability", "fly"),
+        podium("list", "--label", "k=v", "--limit", "3"),
+    )
+
+    assert [submitted.code, agents.code, listed.code] == [0, 0, 0]
+    assert podium.scheduler.batches[0][0].priority == 9
+
+
 async def test_a_payload_comes_from_a_file_or_standard_input(podium: Shell, tmp_path: Path) -> None:
     file = tmp_path / "image"
     file.write_bytes(b"\xff\xd8")
@@ -161,6 +173,7 @@ async def test_why_names_the_candidates_and_their_scores(podium: Shell) -> None:
     await podium("submit", "work")
     ran = await podium("why", "task-0")
 
+    assert "No connected agent has all of: fly.\n" in ran.out.splitlines(keepends=True)
     assert "2 eligible; left out: 3 busy" in ran.out
     assert "125.00" in ran.out
     # What agents call themselves is never markup.

@@ -32,7 +32,10 @@ async def test_an_edge_alone_serves_says_what_it_waits_for_and_drains_in_order(
     process = processes.python("-m", "services.edge", environ=environ)
     process.wait_for(rf"listening on 127.0.0.1:{port}")
     assert get(port, "/healthz")[0] == 200
-    assert get(port, "/readyz") == (503, "TaskScheduler is not reached\n")
+    assert get(port, "/readyz") == (
+        503,
+        "TaskScheduler is not reached: see PODIUM_TASK_SCHEDULER_ADDRESS\n",
+    )
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(f"http://127.0.0.1:{port}/ws", protocols=["podium.v1.json"]) as socket,

@@ -151,3 +151,28 @@ def test_a_batch_too_large_for_one_message_leaves_in_several_in_order(
 
 def test_what_is_coalesced_leaves_room_below_what_the_transport_takes() -> None:
     assert limits.stream_batch_bytes_max + limits.payload_bytes_max < limits.message_bytes_max
+
+
+async def test_a_patient_item_leaves_with_the_next_and_keeps_its_place() -> None:
+    outbox: Outbox[str] = Outbox()
+    batches = outbox.batches()
+    reading = asyncio.create_task(anext(batches))
+    await asyncio.sleep(0)
+
+    outbox.offer("settled", patient=True)
+    await asyncio.sleep(0)
+    assert not reading.done()
+    outbox.offer("grant")
+
+    assert await reading == ["settled", "grant"]
+
+
+async def test_a_patient_item_does_not_wait_for_ever() -> None:
+    outbox: Outbox[str] = Outbox()
+    batches = outbox.batches()
+
+    for number in ("first", "second"):
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        outbox.offer(number, patient=True)
+        assert await asyncio.wait_for(reading, 5) == [number]

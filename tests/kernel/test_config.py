@@ -13,6 +13,7 @@ from services.kernel.config import (
     misspelled,
     setting,
     variable,
+    where,
 )
 from services.kernel.parsers import as_count, as_port, as_seconds
 
@@ -24,6 +25,8 @@ class Settings(Common):
         "PODIUM_HEARTBEAT_S", 15.0, "heartbeat interval", parse=as_seconds, production=30.0
     )
     max_retries: int = setting("PODIUM_MAX_RETRIES", 3, "retries", parse=as_count, production=5)
+    origins: tuple[str, ...] = setting("PODIUM_TOY_ORIGINS", ("self", "none"), "who may connect")
+    hosts: tuple[str, ...] = setting("PODIUM_TOY_HOSTS", (), "own names")
 
 
 def test_without_variables_the_defaults_of_development_hold() -> None:
@@ -95,6 +98,19 @@ def test_help_lists_every_setting_with_both_defaults() -> None:
 
     assert len(blocks) == len(declared)
     assert any("PODIUM_HEARTBEAT_S" in b and "15; in production 30" in b for b in blocks)
+
+
+def test_help_spells_defaults_as_they_are_set() -> None:
+    blocks = "\n".join(describe(Settings))
+
+    assert "who may connect (default: self,none)" in blocks
+    assert "own names (default: unset)" in blocks
+
+
+def test_an_address_is_told_with_the_variable_that_names_it() -> None:
+    settings = load(Settings, {"PODIUM_ANALYTICS_ADDRESS": "10.0.0.1:9"})
+
+    assert where(settings, "analytics_address") == "10.0.0.1:9 (PODIUM_ANALYTICS_ADDRESS)"
 
 
 def test_the_variable_of_a_field_can_be_named_to_people() -> None:

@@ -88,6 +88,15 @@ async def test_a_silent_connection_is_closed() -> None:
         writer.close()
 
 
+async def test_of_several_addresses_one_that_answers_is_taken() -> None:
+    # Nothing listens on port 1.
+    async with (
+        serving(server_options(), Toy()) as port,
+        dial(f"127.0.0.1:1,127.0.0.1:{port}") as channel,
+    ):
+        assert (await Stub(channel).unary(text("x"))).value
+
+
 async def test_headers_beyond_the_limit_are_refused() -> None:
     async with serving(server_options(), Toy()) as port, dial(f"127.0.0.1:{port}") as channel:
         stub = Stub(channel)

@@ -28,6 +28,8 @@ RIGHT: list[tuple[Any, str, Any]] = [
     (parsers.as_address, "[::1]:7701", "[::1]:7701"),
     (parsers.as_endpoint, "http://collector:4317/", "collector:4317"),
     (parsers.as_endpoint, "OFF", "off"),
+    (parsers.as_replicas, "host:7701", "host:7701"),
+    (parsers.as_replicas, "10.0.0.1:7701, 10.0.0.2:7701", "10.0.0.1:7701,10.0.0.2:7701"),
 ]
 
 WRONG: list[tuple[Any, str]] = [
@@ -46,6 +48,8 @@ WRONG: list[tuple[Any, str]] = [
     (parsers.as_fraction, "nan"),
     (parsers.as_flag, "maybe"),
     (parsers.as_choice("a", "b"), "c"),
+    (parsers.as_replicas, "10.0.0.1:7701,host:7701"),
+    (parsers.as_replicas, "10.0.0.1:7701,"),
     (parsers.as_address, "7701"),
     (parsers.as_address, ":7701"),
     (parsers.as_address, "host:0"),

@@ -41,6 +41,7 @@ WRONG: list[Check] = [
     lambda c: c.identifier("f", "a\x00"),
     lambda c: c.key("f", ""),
     lambda c: c.key("f", "x" * 129),
+    lambda c: c.key("f", "x" * 65, len_max=64),
     lambda c: c.key("f", "a b"),
     lambda c: c.capability("f", "*"),
     lambda c: c.capability("f", "text.*"),

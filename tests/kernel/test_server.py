@@ -87,10 +87,10 @@ async def test_a_taken_port_names_the_setting_to_change() -> None:
 
 async def test_a_host_that_is_not_ours_names_the_setting_to_change() -> None:
     settings = dataclasses.replace(QUIET, host="192.0.2.1")
-    with pytest.raises(PortTaken, match="PODIUM_TOY_PORT"):
+    with pytest.raises(PortTaken, match="set PODIUM_HOST to an address of this machine"):
         async with serve(settings, port=0):
             pass
-    with pytest.raises(PortTaken, match="PODIUM_TOY_PORT"):
+    with pytest.raises(PortTaken, match="set PODIUM_HOST to an address of this machine"):
         async with serve(settings, port=free_port()):
             pass
 

@@ -186,13 +186,17 @@ class Broken:
         raise Unavailable("NOT_HERE", "Nobody is there.")
 
 
-async def test_give_up_reconnect_a_link_is_tried_for_ever_at_bounded_intervals() -> None:
+async def test_give_up_reconnect_a_link_is_tried_for_ever_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock, link = ManualClock(), Broken()
-    keeper = asyncio.create_task(keep_link(link, clock, lambda: 1.0))
+    keeper = asyncio.create_task(keep_link(link, "Nobody at x:1 (PODIUM_X)", clock, lambda: 1.0))
 
     await clock.advance(3600)
 
     assert link.tries > 3600 / backoff_s_max - 10
     assert link.tries < 3600 / backoff_s_max + 20
+    [told] = caplog.messages
+    assert told.startswith("Nobody at x:1 (PODIUM_X) is not reached, trying again")
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)

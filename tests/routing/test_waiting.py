@@ -4,7 +4,7 @@ import random
 
 from services.routing.core.assignment import Lease
 from services.routing.core.demand import Demand
-from services.routing.core.waiting import Waiting
+from services.routing.core.waiting import Waiting, Window
 
 
 def lease(task_id: str, demand: Demand, priority: int = 5) -> Lease:
@@ -28,18 +28,40 @@ def test_the_order_is_by_priority_and_then_by_grant_over_all_demands() -> None:
         waiting.add(lease(f"t{number}", wanted, priority))
 
     assert [each.task_id for each in waiting] == ["t2", "t5", "t0", "t1", "t4", "t3"]
-    assert [each.task_id for each in waiting.window(3, 3, ())] == ["t2", "t5", "t0"]
-    assert [each.task_id for each in waiting.window(9, 2, ())] == ["t5", "t1", "t3"]
+    assert [each.task_id for each in waiting.fitting(2)] == ["t5", "t1", "t3"]
 
 
-def test_skipped_leases_are_left_out_of_the_window() -> None:
+def window_of(waiting: Waiting, length: int, mask: int) -> Window[str]:
+    return Window(waiting, length, mask, lambda each: each.task_id)
+
+
+def ids(pairs: list[tuple[Lease, str]]) -> list[str]:
+    return [task_id for _, task_id in pairs]
+
+
+def test_a_window_is_filled_up_behind_what_is_taken_out_of_it() -> None:
     waiting = Waiting()
-    read = demand("read", 1)
-    leases = [lease(f"t{number}", read) for number in range(4)]
-    for each in leases:
-        waiting.add(each)
+    read, write = demand("read", 1), demand("write", 2)
+    for number in range(6):
+        waiting.add(lease(f"t{number}", (read, write)[number % 2]))
+    window = window_of(waiting, 3, 3)
 
-    assert waiting.window(2, 1, {leases[0], leases[2]}) == [leases[1], leases[3]]
+    leases = window.leases(3)
+    assert ids(leases) == ["t0", "t1", "t2"]
+
+    waiting.remove(leases.pop(1)[0])
+    assert ids(window.leases(3)) == ["t0", "t2", "t3"]
+
+
+def test_a_window_loses_the_tasks_of_classes_that_are_busy_by_now() -> None:
+    waiting = Waiting()
+    read, write = demand("read", 1), demand("write", 2)
+    for number in range(6):
+        waiting.add(lease(f"t{number}", (read, write)[number % 2]))
+    window = window_of(waiting, 3, 3)
+    window.leases(3)
+
+    assert ids(window.leases(2)) == ["t1", "t3", "t5"]
 
 
 def test_any_lease_can_be_taken_out() -> None:

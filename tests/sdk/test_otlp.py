@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from podium.sdk.otlp import Exporter, encode_request
+from podium.sdk.otlp import Exporter, encode_request, shared
 from podium.sdk.spans import SPANS_LEN_MAX, Span, SpanBuffer
 from tests.support.ports import free_port
 
@@ -75,6 +76,21 @@ def test_stopping_sends_what_is_left() -> None:
     server.stop(0).wait()
 
     assert len(sink.names) == exporter.exported == 3_000
+
+
+def test_a_hundred_agents_of_a_process_share_one_thread() -> None:
+    outlet = ("agent", f"127.0.0.1:{free_port()}", (("authorization", "Bearer x"),))
+    before = threading.active_count()
+    buffers = [shared.acquire(outlet) for _ in range(100)]
+
+    assert all(buffer is buffers[0] for buffer in buffers)
+    assert threading.active_count() - before <= 1
+    other = shared.acquire((*outlet[:2], ()))
+    assert other is not buffers[0], "who shows another token has another"
+    shared.release((*outlet[:2], ()))
+    for _ in buffers:
+        shared.release(outlet)
+    assert not any(thread.name == "podium-spans" for thread in threading.enumerate())
 
 
 def test_an_endpoint_that_does_not_answer_costs_spans_and_nothing_else() -> None:

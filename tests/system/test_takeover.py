@@ -69,6 +69,18 @@ async def start(processes: Processes, postgres_url: str, tmp_path: Path) -> Asyn
         yield made
 
 
+async def test_who_knows_all_replicas_goes_on_with_the_next(start: Start) -> None:
+    first, second = await start(), await start()
+    async with dial(f"127.0.0.1:{first.port},127.0.0.1:{second.port}") as channel:
+        both = Served(channel, None)
+        task_id = await submitted(both, "q1")
+        first.process.signal(signal.SIGTERM)
+        assert first.process.wait() == 0
+
+        assert await submitted(both, "q1") == task_id
+        assert (await second.get(task_id)).task_id == task_id
+
+
 async def submitted(replica: Served, request_id: str, within_s: float = 20.0) -> str:
     """Submit until it is answered, as clients do: the request id makes it one task."""
     deadline = time.monotonic() + within_s

@@ -220,7 +220,10 @@ class RouterDesk:
 
     def _put(self, number: int, effect: ToAgent) -> None:
         line = self._lines.get(number)
-        if line is not None and not line.outbox.offer(effect) and not line.outbox.closed:
+        if line is None:
+            return
+        patient = type(effect) is effects.SendResultAck
+        if not line.outbox.offer(effect, patient=patient) and not line.outbox.closed:
             line.fail(_stalled("The stream is not read; open another and resume."))
 
     def _started(self, effect: effects.Started) -> None:
@@ -232,7 +235,8 @@ class RouterDesk:
             self.dispatch.put(effect)
 
     def _to_registry(self, fact: Fact) -> None:
-        if self.registry is not None and not self.registry.offer(fact):
+        patient = type(fact) is effects.Outcome
+        if self.registry is not None and not self.registry.offer(fact, patient=patient):
             self.facts_dropped += 1
 
     def _settled(self, effect: effects.Settled) -> None:

@@ -21,6 +21,7 @@ from services.routing.core.score import (
     Scorer,
     best_places,
 )
+from services.routing.core.waiting import Window
 
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
@@ -44,6 +45,8 @@ class Matcher:
         self._learned: Scorer = Learned()
         self._model: Model | None = None
         self._candidates: dict[tuple[Demand, str], Candidates] = {}
+        self._taken: list[int] = []
+        """Rows that were given a task in this turn."""
         self.decided = 0
         self.explored = 0
         self.learned = 0
@@ -51,28 +54,23 @@ class Matcher:
     def run(self, now: Instant) -> None:
         """Offer tasks until nothing fits any more."""
         board = self._board
-        fleet, waiting = board.fleet, board.waiting
+        fleet = board.fleet
         self._model = board.model_in_use(now.mono_s)
         self._candidates = {}
-        skipped: set[Lease] = set()
-        while len(waiting) > len(skipped) and fleet.free_mask:
-            window = waiting.window(window_len, fleet.free_mask, skipped)
-            if not window:
-                return
-            lease = self._task(window)
-            candidates = self._of(lease)
+        self._taken = []
+        window = Window(board.waiting, window_len, fleet.free_mask, self._of)
+        while fleet.free_mask and (leases := window.leases(fleet.free_mask)):
+            at = _first_pick(leases) if len(leases) > 1 else 0
+            lease, candidates = leases.pop(at)
+            candidates.catch_up()
             barred = self._barred(lease, candidates, now.mono_s) if lease.excluded else ()
             if barred is None or candidates.free_count <= len(barred):
-                skipped.add(lease)
                 continue
-            for earlier in window:
-                if earlier is lease:
-                    break
+            for earlier, _ in leases[:at]:
                 earlier.bypassed += 1
             decision, row = self._decide(lease, candidates, barred, now.mono_s)
             self._offer(lease, decision, row, now)
-            for each in self._candidates.values():
-                each.refresh(row)
+            self._taken.append(row)
 
     def _of(self, lease: Lease) -> Candidates:
         """Return the candidates for a task as they are now."""
@@ -81,29 +79,11 @@ class Matcher:
         key = (demand, lease.task_type if self._model is not None else "")
         known = self._candidates.get(key)
         if known is None:
-            known = Candidates(self._board.fleet, demand, lease.task_type, self._model)
+            known = Candidates(
+                self._board.fleet, demand, lease.task_type, self._model, self._taken
+            )
             self._candidates[key] = known
         return known
-
-    def _task(self, window: list[Lease]) -> Lease:
-        """Return the task of the window whose best candidate is the best of all."""
-        first = window[0]
-        if len(window) == 1 or first.bypassed >= bypass_max:
-            return first
-        # Tasks with the same candidates are taken in order, so the first of each stands for them;
-        # and what is more urgent is never compared with what is less.
-        heads: dict[Candidates, Lease] = {}
-        for lease in window:
-            if lease.priority != first.priority:
-                break
-            heads.setdefault(self._of(lease), lease)
-        if len(heads) == 1:
-            return first
-        best, most = first, -np.inf
-        for candidates, lease in heads.items():
-            if candidates.free_count and (advantage := candidates.advantage()) > most:
-                best, most = lease, advantage
-        return best
 
     def _barred(self, lease: Lease, candidates: Candidates, now_s: float) -> tuple[int, ...] | None:
         """Return the places of free agents a task should avoid; None when it must wait."""
@@ -196,14 +176,11 @@ class Matcher:
     ) -> Decision:
         demand = candidates.demand
         found = draw.contenders
-        values = totals[found].tolist()
-        ranked = sorted(zip(values, found.tolist(), strict=True), reverse=True)
-        del ranked[candidates_len_max:]
-        top = [place for _, place in ranked]
-        scores = [score for score, _ in ranked]
+        ranked = sorted(zip(totals.take(found).tolist(), found.tolist(), strict=True))
+        scores, top = map(list, zip(*ranked[: -candidates_len_max - 1 : -1], strict=True))
         if draw.place not in top:
             # What was chosen is always told, also when it was not among the best.
-            top[-1], scores[-1] = draw.place, float(totals[draw.place])
+            top[-1], scores[-1] = draw.place, totals.item(draw.place)
         every = self._board.fleet.sessions
         rows = demand.row_list
         sessions = [session for place in top if (session := every[rows[place]])]
@@ -245,6 +222,25 @@ class Matcher:
         board.bind(lease, session)
         board.leases.offered.append((now.mono_s, lease.key))
         board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
+
+
+def _first_pick(leases: list[tuple[Lease, Candidates]]) -> int:
+    """Return the place of the task whose best candidate is the best of all."""
+    first, its = leases[0]
+    if first.bypassed >= bypass_max:
+        return 0
+    # Tasks with the same candidates are taken in order, so the first of each stands for them;
+    # and what is more urgent is never compared with what is less.
+    best, most = 0, its.advantage()
+    seen = {its}
+    for at, (lease, candidates) in enumerate(leases):
+        if lease.priority != first.priority:
+            break
+        if candidates not in seen:
+            seen.add(candidates)
+            if (advantage := candidates.advantage()) > most:
+                best, most = at, advantage
+    return best
 
 
 def _decides(model: Model, task_id: str) -> bool:

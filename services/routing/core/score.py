@@ -7,6 +7,7 @@ kept by increments; whoever cannot take a task has a score of minus infinity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -28,9 +29,12 @@ class Candidates:
 
     __slots__ = (
         "_best",
-        "_best_place",
+        "_best_row",
         "_blocked",
         "_fleet",
+        "_followed",
+        "_seen",
+        "_taken",
         "demand",
         "free_count",
         "loss_ms",
@@ -39,9 +43,27 @@ class Candidates:
         "vectors",
     )
 
-    def __init__(self, fleet: Fleet, demand: Demand, task_type: str, model: Model | None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        demand: Demand,
+        task_type: str,
+        model: Model | None,
+        taken: Sequence[int] = (),
+    ) -> None:
+        """Score them as they are now.
+
+        Args:
+            fleet: All agents.
+            demand: Whose members are candidates.
+            task_type: The type of the tasks.
+            model: What was learned; None leaves the formula.
+            taken: Rows that are given tasks from here on; it grows.
+        """
         rows = demand.rows
         self._fleet = fleet
+        self._taken = taken
+        self._seen = self._followed = len(taken)
         self.demand = demand
         self.points = fleet.points[rows] + demand.points
         """The formula without the priority."""
@@ -56,10 +78,16 @@ class Candidates:
             self.loss_ms = vectors.loss_ms
         self._blocked: list[int] | None = None
         self._best = 0.0
-        self._best_place = -1
+        self._best_row = -1
 
-    def refresh(self, row: int) -> None:
-        """Follow the load of an agent that was given a task."""
+    def catch_up(self) -> None:
+        """Follow the load of agents that were given tasks."""
+        taken = self._taken
+        for row in taken[self._followed :]:
+            self._refresh(row)
+        self._followed = len(taken)
+
+    def _refresh(self, row: int) -> None:
         place = self.demand.places.get(row)
         if place is None:
             return
@@ -74,9 +102,6 @@ class Candidates:
             if load_points > -np.inf:
                 pace_ms = self.vectors.service_ms[place] * (1.0 + self._fleet.load_factor[row])
             self.pace_ms[place] = pace_ms
-        # A task only makes an agent worse, so the best stays the best unless it was this one.
-        if place == self._best_place:
-            self._best_place = -1
 
     def advantage(self) -> float:
         """Return how good the best candidate is, to compare tasks by.
@@ -84,14 +109,22 @@ class Candidates:
         For the formula that is its score; for the model, how far it is better than the fleet is on
         this kind of task, so that short tasks are not preferred to long ones for being short.
         """
-        if self._best_place < 0:
+        taken = self._taken
+        if self._seen < len(taken):
+            # A task only makes an agent worse, so the best stays the best unless it was given one.
+            if self._best_row in taken[self._seen :]:
+                self._best_row = -1
+            self._seen = len(taken)
+        if self._best_row < 0:
+            self.catch_up()
             if self.vectors is None:
-                self._best_place = int(self.points.argmax())
-                self._best = float(self.points[self._best_place])
+                place = int(self.points.argmax())
+                self._best = self.points.item(place)
             else:
                 costs = self.pace_ms + self.loss_ms
-                self._best_place = int(costs.argmin())
-                self._best = sum(self.vectors.typical_ms) - float(costs[self._best_place])
+                place = int(costs.argmin())
+                self._best = sum(self.vectors.typical_ms) - costs.item(place)
+            self._best_row = self.demand.row_list[place]
         return self._best
 
     def filtered(self, eligible_count: int) -> dict[str, int]:
@@ -106,11 +139,14 @@ class Candidates:
         if blocked is None:
             block = self._fleet.block[self.demand.rows]
             blocked = self._blocked = np.bincount(block, minlength=len(Block)).tolist()
-        counts["busy"] = blocked[Block.OPEN] - self.free_count + blocked[Block.PAUSED]
-        counts["excluded"] = self.free_count - eligible_count
-        for name, index in _GRAVE:
-            counts[name] = blocked[index]
-        return {reason: count for reason, count in counts.items() if count}
+        working = blocked[Block.OPEN] + blocked[Block.PAUSED]
+        if working > self.free_count:
+            counts["busy"] = working - self.free_count
+        if self.free_count > eligible_count:
+            counts["excluded"] = self.free_count - eligible_count
+        if members > working:
+            counts |= {name: blocked[index] for name, index in _GRAVE if blocked[index]}
+        return counts
 
 
 _GRAVE = tuple((block.name.lower(), int(block)) for block in Block if block > Block.PAUSED)
@@ -205,23 +241,24 @@ class Lottery:
         contenders = best_places(totals, min(CONTENDERS_LEN, eligible_count))
         if eligible_count == 1:
             return Draw(int(contenders[0]), 1.0, False, contenders)
-        noise = self._take_noise()[:, : len(contenders)]
-        scores = noise * (spread[contenders] * TEMPER)
-        scores += totals[contenders]
-        winners = contenders[scores.argmax(axis=1)]
-        place = int(winners[0])
+        scores = self._take_noise()[:, : len(contenders)] * spread.take(contenders)
+        scores += totals.take(contenders)
+        winners = scores.argmax(axis=1).tolist()
+        place = contenders.item(winners[0])
         explored = exploration > 0.0 and self._rng.random() < exploration
         if explored:
             everyone = (totals > -np.inf).nonzero()[0]
             place = int(everyone[int(self._rng.random() * len(everyone))])
-        share = float(np.count_nonzero(winners == place)) / DRAWS
+        found = contenders.tolist()
+        share = winners.count(found.index(place)) / DRAWS if place in found else 0.0
         probability = (1.0 - exploration) * share + exploration / eligible_count
         return Draw(place, probability, explored, contenders)
 
     def _take_noise(self) -> NDArray[np.float64]:
         # Drawn for many tasks at once: a call costs as much as a hundred numbers.
         if self._used == len(self._noise):
-            self._noise = self._rng.standard_normal((_NOISE_LEN, DRAWS, CONTENDERS_LEN))
+            shape = (_NOISE_LEN, DRAWS, CONTENDERS_LEN)
+            self._noise = self._rng.standard_normal(shape) * TEMPER
             self._used = 0
         self._used += 1
         noise: NDArray[np.float64] = self._noise[self._used - 1]

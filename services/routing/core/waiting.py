@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
+from typing import Generic, TypeVar
 
 from services.routing.core.assignment import Lease
 from services.routing.core.demand import Demand
 
+T = TypeVar("T")
 _order = attrgetter("order")
 
 
@@ -56,15 +57,9 @@ class Waiting:
             del self._demands[demand]
         self._count -= 1
 
-    def window(self, length: int, class_mask: int, skipped: Collection[Lease]) -> list[Lease]:
-        """Return the first leases in order that some class of `class_mask` could take."""
-        queues = [d.waiting for d in self._demands if d.class_mask & class_mask]
-        if not skipped:
-            if len(queues) == 1:
-                return queues[0][:length]
-            return list(islice(_merged(queues), length))
-        merged = (lease for lease in _merged(queues) if lease not in skipped)
-        return list(islice(merged, length))
+    def fitting(self, class_mask: int) -> Iterator[Lease]:
+        """Return the leases in order that some class of `class_mask` could take, as of now."""
+        return _merged([list(d.waiting) for d in self._demands if d.class_mask & class_mask])
 
     def stranded(self, working_mask: int) -> list[Lease]:
         """Return all leases that no class of `working_mask` could ever take."""
@@ -77,6 +72,49 @@ class Waiting:
 
     def __iter__(self) -> Iterator[Lease]:
         return _merged([demand.waiting for demand in self._demands])
+
+
+class Window(Generic[T]):
+    """The first tasks in order that can be taken now: one pass over those that wait.
+
+    While agents only become busy, a task that nobody could take before cannot be taken later.
+    """
+
+    def __init__(
+        self, waiting: Waiting, length: int, class_mask: int, beside: Callable[[Lease], T]
+    ) -> None:
+        """Begin with the first.
+
+        Args:
+            waiting: All that wait.
+            length: How many are chosen from.
+            class_mask: The classes that are free.
+            beside: Gives what is kept beside each of them.
+        """
+        self._source = waiting.fitting(class_mask)
+        self._length = length
+        self._mask = class_mask
+        self._beside = beside
+        self._leases: list[tuple[Lease, T]] = []
+
+    def leases(self, class_mask: int) -> list[tuple[Lease, T]]:
+        """Return them, given the classes that are free now."""
+        leases = self._leases
+        if class_mask != self._mask:
+            self._mask = class_mask
+            leases[:] = [pair for pair in leases if _fits(pair[0], class_mask)]
+        while len(leases) < self._length:
+            lease = next(self._source, None)
+            if lease is None:
+                break
+            if _fits(lease, class_mask):
+                leases.append((lease, self._beside(lease)))
+        return leases
+
+
+def _fits(lease: Lease, class_mask: int) -> bool:
+    assert lease.demand is not None
+    return bool(lease.demand.class_mask & class_mask)
 
 
 def _merged(queues: list[list[Lease]]) -> Iterator[Lease]:

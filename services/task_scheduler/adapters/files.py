@@ -24,7 +24,8 @@ class Reserve:
                     os.posix_fallocate(reserve.fileno(), 0, self._size_bytes)
             self.short = False
         except OSError:
-            self.short = True
+            # What it got is needed by what was promised: all or nothing.
+            self.give_up()
 
     def give_up(self) -> bool:
         """Free the space; return whether there was any."""

@@ -169,7 +169,7 @@ class SqliteJournal:
 
     async def read(self, after_seq: int, size_bytes_max: int) -> Sequence[Group]:
         """Return the groups behind `after_seq`, about `size_bytes_max` of them."""
-        return await self._on(self._reader, lambda: self._read_some(after_seq, size_bytes_max))
+        return await self._reading(lambda: self._read_some(after_seq, size_bytes_max))
 
     async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
         """Return the groups within a range of events that contain `needle`."""
@@ -336,7 +336,17 @@ class SqliteJournal:
             rows: list[Any] = self._reads.execute(_SQL[name], values).fetchall()
             return rows
 
-        return await self._on(self._reader, fetch)
+        return await self._reading(fetch)
+
+    async def _reading(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._on(self._reader, work)
+        except sqlite3.Error as error:
+            raise FailedPrecondition(
+                "JOURNAL_UNREADABLE",
+                f"the journal {self.path} cannot be read: {error}; see "
+                "`python -m services.task_scheduler log --help` for what can be saved",
+            ) from None
 
     @staticmethod
     async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -96,8 +96,7 @@ class Drafter:
             )
         checker = Checker()
         checker.require("tasks", bool(specs), "must hold at least one task")
-        checker.key("submitter_id", submitter_id, optional=True)
-        checker.length("submitter_id", len(submitter_id), limits.id_len_max)
+        checker.key("submitter_id", submitter_id, optional=True, len_max=limits.id_len_max)
         roots: list[int] = []
         drafts: list[Draft] = []
         for index, spec in enumerate(specs):
@@ -131,8 +130,7 @@ class Drafter:
             roots.append(index)
         if request_id:
             spec.ClearField("request_id")
-            checker.key(f"tasks[{index}].request_id", request_id)
-            checker.length(f"tasks[{index}].request_id", len(request_id), limits.id_len_max)
+            checker.key(f"tasks[{index}].request_id", request_id, len_max=limits.id_len_max)
         shape_bytes = spec.SerializeToString(deterministic=True)
         shape = self._shape(checker, index, spec, shape_bytes, principal, now_ms)
         if shape is None:

@@ -19,6 +19,7 @@ from services.task_scheduler.ports import Commit, Sealed
 QUEUE_LEN_MAX = 65_536
 QUEUE_BYTES_MAX = 16 << 20
 BATCH_LEN_MAX = 1_024
+GATHER_LEN_MAX = 2_048
 
 
 class Chunk(NamedTuple):
@@ -114,21 +115,24 @@ class Feed:
         self._news = []
 
     def after(self, seq: int) -> list[Sealed] | None:
-        """Return the events behind `seq` of one commit; None when memory does not go back so far.
+        """Return the next events behind `seq`; None when memory does not go back so far.
 
-        Empty when there are none yet.
+        Whole commits, as many as make `GATHER_LEN_MAX` events. Empty when there are none yet.
         """
         if seq >= self.last_seq:
             return []
         if not self._tail or self._tail[0].first_seq > seq + 1:
             return None
-        found: Chunk | None = None
+        chunks = []
         for chunk in reversed(self._tail):
             if chunk.last_seq <= seq:
                 break
-            found = chunk
-        assert found is not None
-        return list(found.sealed[max(0, seq + 1 - found.first_seq) :])
+            chunks.append(chunk)
+        oldest = chunks.pop()
+        found = list(oldest.sealed[max(0, seq + 1 - oldest.first_seq) :])
+        while chunks and len(found) < GATHER_LEN_MAX:
+            found += chunks.pop().sealed
+        return found
 
     async def news(self, seq: int) -> None:
         """Return when there are events behind `seq`, or never will be."""

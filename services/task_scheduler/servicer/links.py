@@ -11,6 +11,7 @@ from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExha
 from services.kernel.instant import Instant
 from services.kernel.rules import Checker
 from services.task_scheduler.core.event import Failure, Progress, Usage
+from services.task_scheduler.core.orders import Settled
 from services.task_scheduler.core.outcome import AGENT_CANCELED, AGENT_LOST
 from services.task_scheduler.core.task import Lease
 from services.task_scheduler.ports import Commit, Desk
@@ -61,9 +62,11 @@ class Links:
 
     def deliver(self, commit: Commit) -> None:
         """Send the orders of a commit."""
-        for (router_id, _), encoded in zip(commit.orders, commit.encoded, strict=True):
+        for (router_id, order), encoded in zip(commit.orders, commit.encoded, strict=True):
             link = self._links.get(router_id)
-            if link is not None and not link.outbox.offer(encoded):
+            # An agent only keeps its result a little longer; its slot is free already.
+            patient = type(order) is Settled
+            if link is not None and not link.outbox.offer(encoded, patient=patient):
                 link.end(
                     ResourceExhausted(
                         "ROUTER_TOO_SLOW",

@@ -37,7 +37,7 @@ def why(task_id: str, json: Json = False) -> None:
     task = explained.task
     console.print(f"{task.task_id} [dim]{plain(task.spec.type)}[/] {shown.state(task.state)}")
     if explained.waiting_for:
-        console.print(f"It waits for {plain(explained.waiting_for)}.")
+        console.print(plain(explained.waiting_for))
     for each in explained.decisions:
         console.print()
         console.print(_decision_line(each))

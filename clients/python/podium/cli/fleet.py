@@ -26,7 +26,7 @@ CAPABILITIES_LEN_MAX = 40
 @app.command()
 def agents(
     capability: Annotated[
-        list[str] | None, typer.Option("-c", help="Only who can do this.")
+        list[str] | None, typer.Option("--capability", "-c", help="Only who can do this.")
     ] = None,
     idle: Annotated[bool, typer.Option("--idle", help="Only who takes work now.")] = False,
     json: Json = False,
@@ -89,6 +89,6 @@ def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
     console.print(shown.table(["state", "tasks"], rows))
     per_commit = counted.event_count / counted.commit_count if counted.commit_count else 0.0
     console.print(
-        f"[dim]{counted.router_count} routers · event {counted.durable_seq:,} is durable ·"
+        f"[dim]routers {counted.router_count} · event {counted.durable_seq:,} is durable ·"
         f" {per_commit:.1f} events a commit[/]"
     )

@@ -48,11 +48,16 @@ def submit(
     lines: Annotated[
         Path | None, typer.Option(help="Submit one task for each line of this file.")
     ] = None,
-    priority: Annotated[int, typer.Option("-p", min=0, max=9, help="Higher is sooner.")] = 5,
+    priority: Annotated[
+        int, typer.Option("--priority", "-p", min=0, max=9, help="Higher is sooner.")
+    ] = 5,
     capability: Annotated[
-        list[str] | None, typer.Option("-c", help="Required of the agent; default: the type.")
+        list[str] | None,
+        typer.Option("--capability", "-c", help="Required of the agent; default: the type."),
     ] = None,
-    label: Annotated[list[str] | None, typer.Option("-l", help="key=value, for search.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="key=value, for search.")
+    ] = None,
     request_id: Annotated[str, typer.Option(help="Idempotency key.")] = "",
     retries: Annotated[
         int | None, typer.Option(min=0, max=100, help="After the first try.")

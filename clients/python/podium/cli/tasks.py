@@ -81,9 +81,9 @@ def list_tasks(
     state: States = None,
     type: Type = "",
     agent: Annotated[str, typer.Option(help="Only of this agent.")] = "",
-    label: Annotated[list[str] | None, typer.Option("-l", help="key=value")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value")] = None,
     error: Text = "",
-    limit: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
     """List tasks, newest first."""

@@ -132,3 +132,44 @@ class Exporter:
                 return
             self.exported += len(spans)
             self._reachable = True
+
+
+Outlet = tuple[str, str, tuple[tuple[str, str], ...]]
+"""Service, target and metadata."""
+
+
+class _Shared:
+    """One exporter for all hosts and clients of the process whose spans go the same way.
+
+    A thread and a connection for each of a hundred agents would cost more than their spans.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[Outlet, tuple[Exporter, SpanBuffer]] = {}
+        self._users: dict[Outlet, int] = {}
+
+    def acquire(self, outlet: Outlet) -> SpanBuffer:
+        """Returns the buffer whose spans go there."""
+        with self._lock:
+            self._users[outlet] = self._users.get(outlet, 0) + 1
+            if outlet not in self._running:
+                service, target, metadata = outlet
+                buffer = SpanBuffer()
+                exporter = Exporter(buffer, service=service, target=target, metadata=metadata)
+                exporter.start()
+                self._running[outlet] = (exporter, buffer)
+            return self._running[outlet][1]
+
+    def release(self, outlet: Outlet) -> None:
+        """Gives it back; for the last user, sends what is left, and blocks meanwhile."""
+        with self._lock:
+            self._users[outlet] -= 1
+            if self._users[outlet]:
+                return
+            del self._users[outlet]
+            exporter, _ = self._running.pop(outlet)
+        exporter.stop()
+
+
+shared = _Shared()

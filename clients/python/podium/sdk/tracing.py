@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from podium.sdk.otlp import Exporter
+from podium.sdk.otlp import Outlet, shared
 from podium.sdk.settings import Settings
 from podium.sdk.spans import (
     Attributes,
@@ -36,22 +36,21 @@ class Tracer:
     """Records the spans of one client or host."""
 
     def __init__(self, service: str, settings: Settings) -> None:
-        self._buffer = SpanBuffer()
-        self._exporter: Exporter | None = None
+        self._buffer: SpanBuffer | None = None
+        self._outlet: Outlet | None = None
         if target := settings.span_target:
-            self._exporter = Exporter(
-                self._buffer, service=service, target=target, metadata=settings.metadata
-            )
+            self._outlet = (service, target, settings.metadata)
 
     def start(self) -> None:
         """Begins to send."""
-        if self._exporter is not None:
-            self._exporter.start()
+        if self._outlet is not None and self._buffer is None:
+            self._buffer = shared.acquire(self._outlet)
 
     def stop(self) -> None:
         """Sends what is left; blocks for a few seconds at most."""
-        if self._exporter is not None:
-            self._exporter.stop()
+        if self._outlet is not None and self._buffer is not None:
+            self._buffer = None
+            shared.release(self._outlet)
 
     def record(
         self,
@@ -63,14 +62,14 @@ class Tracer:
         error: str = "",
     ) -> None:
         """Keeps a span that ends now."""
-        if self._exporter is not None:
+        if self._buffer is not None:
             trace_id, span_id = ids
             end_ns = time.time_ns()
             self.keep((trace_id, span_id, parent_id, name, start_ns, end_ns, attributes, error))
 
     def keep(self, span: Span) -> None:
         """Keeps a span that has ended, here or in a process that works for this one."""
-        if self._exporter is not None:
+        if self._buffer is not None:
             self._buffer.record(span)
 
     @contextmanager

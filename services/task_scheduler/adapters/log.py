@@ -1,0 +1,214 @@
+"""The event log of a data directory, looked at and mended without a scheduler.
+
+python -m services.task_scheduler log verify DIRECTORY
+python -m services.task_scheduler log export DIRECTORY > events.jsonl
+python -m services.task_scheduler log repair DIRECTORY --yes
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+from google.protobuf.json_format import MessageToDict
+
+from podium.v1 import task_scheduler_pb2
+from services.kernel.errors import FailedPrecondition
+from services.task_scheduler.adapters.chain import NO_HASH, Chain
+from services.task_scheduler.adapters.failpoints import Failpoints
+from services.task_scheduler.adapters.files import Mark
+from services.task_scheduler.adapters.snapshots import Facts, SnapshotFiles
+from services.task_scheduler.adapters.statements import statements
+
+READ_LEN = 256
+_SQL = statements("sqlite")
+
+
+class Found(NamedTuple):
+    """What a log holds."""
+
+    base: Facts
+    """The event before the first."""
+    end: Facts
+    """The last event that can be trusted."""
+    damage: str
+    """Why nothing behind it can; empty = the log is whole."""
+    snapshots: list[tuple[Facts, Path]]
+
+
+class LogFile:
+    """The journal file of a data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "task_scheduler.db"
+        self._mark = Mark(directory / "task_scheduler.synced")
+        self._snapshots = SnapshotFiles(directory, Failpoints())
+        if not self.path.exists():
+            raise FailedPrecondition("JOURNAL_UNREADABLE", f"there is no journal {self.path}")
+
+    def check(self) -> Found:
+        """Follow the chain of hashes as far as it holds."""
+        snapshots = self._snapshots.whole()
+        with closing(self._connect("ro")) as connection:
+            base = Facts(*_one(connection, "base"))
+            chain = Chain(str(self.path), *base)
+            try:
+                for _ in _groups(connection, chain):
+                    pass
+                end = Facts(chain.last_seq, chain.last_hash)
+                damage = self._missing(end, snapshots)
+            except FailedPrecondition as damaged:
+                end, damage = Facts(chain.last_seq, chain.last_hash), damaged.message
+            except sqlite3.Error as error:
+                end = Facts(chain.last_seq, chain.last_hash)
+                damage = f"the journal {self.path} is damaged at event {end.seq + 1}: {error}"
+        return Found(base, end, damage, snapshots)
+
+    def events(self) -> Iterator[bytes]:
+        """Yield each event as a line of JSON, up to the first that cannot be trusted.
+
+        Raises:
+            FailedPrecondition: JOURNAL_DAMAGED, behind the last one.
+        """
+        with closing(self._connect("ro")) as connection:
+            chain = Chain(str(self.path), *_one(connection, "base"))
+            for frames in _groups(connection, chain):
+                for event in task_scheduler_pb2.WatchEventsResponse.FromString(frames).events:
+                    yield orjson.dumps(MessageToDict(event)) + b"\n"
+
+    def repair(self, found: Found) -> str:
+        """Make a damaged log whole again; return in a sentence what that costs."""
+        with self._locked(), closing(self._connect("rw")) as connection:
+            behind = self._behind_damage(connection, found)
+            connection.execute("BEGIN IMMEDIATE")
+            if behind is not None:
+                connection.execute(_SQL["drop_through"], (behind.seq,))
+                connection.execute(_SQL["begin_at"], behind)
+                told = (
+                    f"The events from {found.end.seq + 1} to {behind.seq} are dropped; a snapshot "
+                    "holds what they did, so no task is lost."
+                )
+            else:
+                connection.execute("DELETE FROM groups WHERE first_seq > ?", (found.end.seq,))
+                self._mark.write(found.end.seq)
+                self._mark.close()
+                told = f"What happened behind event {found.end.seq} is lost."
+            connection.execute("COMMIT")
+        for facts, path in found.snapshots:
+            if behind is None and facts.seq > found.end.seq:
+                path.unlink()
+        return told
+
+    def _behind_damage(self, connection: sqlite3.Connection, found: Found) -> Facts | None:
+        """Return the snapshot from which on the log is whole, if there is one."""
+        for facts, _ in found.snapshots:
+            if facts.seq > found.end.seq:
+                chain = Chain(str(self.path), *facts)
+                try:
+                    for _ in _groups(connection, chain):
+                        pass
+                except (FailedPrecondition, sqlite3.Error):
+                    continue
+                if chain.last_seq >= self._mark.read():
+                    return facts
+        return None
+
+    def _missing(self, end: Facts, snapshots: list[tuple[Facts, Path]]) -> str:
+        synced_seq = max([self._mark.read(), *(facts.seq for facts, _ in snapshots)])
+        if end.seq >= synced_seq:
+            return ""
+        return (
+            f"the journal {self.path} is damaged at event {end.seq + 1}: events up to {synced_seq} "
+            "were synced and are gone"
+        )
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.path}?mode={mode}", uri=True, isolation_level=None)
+
+    def _locked(self) -> closing[_Lock]:
+        return closing(_Lock(self.path.with_suffix(".lock")))
+
+
+class _Lock:
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise FailedPrecondition(
+                "JOURNAL_IN_USE", "a scheduler has the journal open: stop it first"
+            ) from None
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one of the commands; 0 = the log is whole, 1 = it is not, 2 = called wrongly."""
+    parser = argparse.ArgumentParser(
+        prog="python -m services.task_scheduler log",
+        description="Look at the event log of a data directory (PODIUM_DATA_DIR) and mend it.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("verify", "check the chain of hashes from the first event to the last"),
+        ("export", "write the events as JSON Lines"),
+        ("repair", "cut off what cannot be trusted; make a copy of the directory before"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("directory", type=Path)
+        if name == "repair":
+            command.add_argument("--yes", action="store_true", help="do it, and not only tell")
+    chosen = parser.parse_args(arguments)
+    try:
+        log = LogFile(chosen.directory)
+        if chosen.command == "export":
+            sys.stdout.buffer.writelines(log.events())
+            sys.stdout.flush()
+            return 0
+        return _judge(log, repair=chosen.command == "repair", yes=getattr(chosen, "yes", False))
+    except FailedPrecondition as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    except sqlite3.Error as error:
+        print(f"the journal in {chosen.directory} cannot be read: {error}", file=sys.stderr)
+        return 1
+
+
+def _judge(log: LogFile, *, repair: bool, yes: bool) -> int:
+    found = log.check()
+    snapshots = ", ".join(str(facts.seq) for facts, _ in found.snapshots) or "none"
+    print(f"events {found.base.seq + 1} to {found.end.seq} are whole; snapshots at: {snapshots}")
+    if not found.damage:
+        return 0
+    print(found.damage, file=sys.stderr)
+    if repair and yes:
+        print(log.repair(found))
+        return 0
+    if repair:
+        print("Nothing was changed: say --yes to cut the log there.", file=sys.stderr)
+    return 1
+
+
+def _one(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:
+    row: tuple[int, bytes] | None = connection.execute(_SQL[name]).fetchone()
+    return row if row is not None else (0, NO_HASH)
+
+
+def _groups(connection: sqlite3.Connection, chain: Chain) -> Iterator[bytes]:
+    while True:
+        rows = connection.execute(_SQL["groups_after"], (chain.last_seq, READ_LEN)).fetchall()
+        if not rows:
+            return
+        for first_seq, last_seq, frames, _, stored in rows:
+            chain.follow(first_seq, last_seq, frames, stored)
+            yield frames

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.kernel.errors import FailedPrecondition
+from services.task_scheduler.__main__ import log
+from services.task_scheduler.adapters.sqlite import SqliteJournal
+from tests.contracts.test_journal import group, parts, replayed
+from tests.support.processes import Processes
+from tests.task_scheduler.serving import spec, wire
+
+
+async def filled(directory: Path, *snapshots: int) -> None:
+    journal = SqliteJournal(directory, reserve_bytes=4_096)
+    await journal.open()
+    for seq in (1, 3, 5, 7):
+        await journal.append(group(seq, 2))
+    for seq in snapshots:
+        await journal.keep(seq, parts(b"state"))
+    await journal.close()
+
+
+def change(directory: Path, statement: str) -> None:
+    with sqlite3.connect(directory / "task_scheduler.db") as database:
+        database.execute(statement)
+    database.close()
+
+
+async def recovered(directory: Path) -> list[int]:
+    """Return the events that a scheduler would find behind its snapshot."""
+    journal = SqliteJournal(directory, reserve_bytes=4_096)
+    await journal.open()
+    snapshot = await journal.latest()
+    found = await replayed(journal, snapshot.seq if snapshot is not None else 0)
+    await journal.close()
+    return [one.first_seq for one in found]
+
+
+async def test_a_whole_log_is_told_to_be_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path, 4)
+
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert "events 1 to 8 are whole; snapshots at: 4" in capsys.readouterr().out
+
+
+async def test_damage_is_told_with_its_place_and_nothing_is_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path)
+    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 5")
+
+    assert log.main(["verify", str(tmp_path)]) == 1
+    assert log.main(["repair", str(tmp_path)]) == 1
+
+    told = capsys.readouterr()
+    assert "damaged at event 5" in told.err
+    assert "Nothing was changed" in told.err
+    assert "events 1 to 4 are whole" in told.out
+
+
+async def test_a_log_that_ends_before_what_was_synced_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path)
+    change(tmp_path, "DELETE FROM groups WHERE first_seq = 7")
+
+    assert log.main(["verify", str(tmp_path)]) == 1
+    assert "events up to 8 were synced and are gone" in capsys.readouterr().err
+
+
+async def test_a_repair_cuts_off_what_cannot_be_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path, 2, 6)
+    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 7")
+    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 3")
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 0
+
+    assert "behind event 2 is lost" in capsys.readouterr().out
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert await recovered(tmp_path) == []
+
+
+async def test_a_repair_loses_no_task_when_a_snapshot_holds_what_was_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path, 4, 6)
+    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 3")
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 0
+
+    assert "no task is lost" in capsys.readouterr().out
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert await recovered(tmp_path) == [7]
+
+
+async def test_a_log_in_use_is_not_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path)
+    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 7")
+    journal = SqliteJournal(tmp_path, reserve_bytes=4_096)
+    await journal.open()
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 1
+    assert "stop it first" in capsys.readouterr().err
+    await journal.close()
+
+
+async def test_the_events_are_exported_as_lines_of_json(
+    tmp_path: Path, processes: Processes
+) -> None:
+    async with wire(tmp_path) as served:
+        task_id = (await served.submit(spec(request_id="q1")))[0]
+
+    process = processes.python("-m", "services.task_scheduler", "log", "export", str(tmp_path))
+    assert process.wait() == 0
+    events = [json.loads(line) for line in process.output().splitlines()]
+
+    assert [int(event["seq"]) for event in events] == list(range(1, len(events) + 1))
+    assert [event["type"] for event in events if event.get("taskId") == task_id] == [
+        "TYPE_CREATED",
+        "TYPE_QUEUED",
+    ]
+    created = next(event for event in events if event["type"] == "TYPE_CREATED")
+    assert created["created"]["spec"]["requestId"] == "q1"
+
+
+@pytest.mark.parametrize("command", ["verify", "export", "repair"])
+def test_where_there_is_no_log_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert log.main([command, str(tmp_path)]) == 1
+    assert "there is no journal" in capsys.readouterr().err
+
+
+def flip(data: bytearray) -> None:
+    data[len(data) // 2] ^= 0xFF
+
+
+def cut(data: bytearray) -> None:
+    del data[-5_000:]
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+async def test_damage_to_the_file_itself_is_found_before_anything_is_answered(
+    tmp_path: Path, damage: Callable[[bytearray], None]
+) -> None:
+    journal = SqliteJournal(tmp_path, reserve_bytes=4_096)
+    await journal.open()
+    for seq in range(1, 200):
+        await journal.append(group(seq, text="x" * 200))
+    await journal.close()
+    path = tmp_path / "task_scheduler.db"
+    data = bytearray(path.read_bytes())
+    damage(data)
+    path.write_bytes(data)
+
+    assert log.main(["verify", str(tmp_path)]) == 1
+    with pytest.raises(FailedPrecondition, match=r"damaged|cannot be (opened|read)"):
+        await recovered(tmp_path)
+
+
+async def test_a_flipped_bit_in_what_was_not_yet_moved_into_the_file_is_found(
+    tmp_path: Path,
+) -> None:
+    # SQLite takes it for an end that was never synced, and drops the rest without a word.
+    journal = SqliteJournal(tmp_path, reserve_bytes=4_096)
+    await journal.open()
+    for seq in range(1, 50):
+        await journal.append(group(seq, text="x" * 200))
+    wal = tmp_path / "task_scheduler.db-wal"
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("db", "db-wal", "synced"):
+        there = tmp_path / f"task_scheduler.{name}"
+        (copy / there.name).write_bytes(there.read_bytes())
+    await journal.close()
+    data = bytearray((copy / wal.name).read_bytes())
+    flip(data)
+    (copy / wal.name).write_bytes(data)
+
+    assert log.main(["verify", str(copy)]) == 1
+    with pytest.raises(FailedPrecondition, match="were synced and are gone"):
+        await recovered(copy)
