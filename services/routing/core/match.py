@@ -79,9 +79,7 @@ class Matcher:
         key = (demand, lease.task_type if self._model is not None else "")
         known = self._candidates.get(key)
         if known is None:
-            known = Candidates(
-                self._board.fleet, demand, lease.task_type, self._model, self._taken
-            )
+            known = Candidates(self._board.fleet, demand, lease.task_type, self._model, self._taken)
             self._candidates[key] = known
         return known
 
