@@ -13,6 +13,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from services.kernel.config import load
+from services.kernel.parsers import as_size
+from services.task_scheduler.__main__ import SERVICE
 from tests.support.settings import SERVICES, declared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +137,26 @@ def test_the_journal_outlives_its_pod() -> None:
 
         assert claim["metadata"]["name"] == "data"
         assert scheduler["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_scheduler_answers_full_before_its_memory_or_its_volume_is(overlay: str) -> None:
+    scheduler = workloads(overlay)["task_scheduler"]
+    (claim,) = scheduler["spec"]["volumeClaimTemplates"]
+    memory = container(scheduler)["resources"]["limits"]["memory"]
+    limits = load(SERVICE.settings, {**settings(overlay), "PODIUM_AUTH": "off"})
+
+    held = limits.open_bytes_max + limits.ended_bytes_max + limits.tail_bytes_max
+    # A queued task costs at most 1.5 KB beside what was submitted; as much again is for the rest.
+    assert held + 512 * 2**20 <= quantity(memory)
+    assert limits.open_tasks_max * 1536 <= quantity(memory) / 2
+    # The log is written beside the snapshot, and what is dropped of it leaves room behind.
+    assert limits.log_bytes_max * 1.5 <= quantity(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def quantity(text: str) -> int:
+    """Returns the bytes of a quantity of Kubernetes in binary units, such as 2Gi."""
+    return as_size(f"{text}B")
 
 
 @every_workload
