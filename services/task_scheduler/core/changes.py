@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FAILURE_HASH = b"failure"
 """Stands for the hash of any failure: a repeated failure is a repeat whatever its words."""
 
+QUESTION_HASH = b"question"
+"""Likewise for a question."""
+
 Change = Callable[["Book", Task, Event, float], None]
 
 
@@ -103,7 +106,7 @@ def asked(book: Book, task: Task, event: Event, mono_s: float) -> None:
     """Keep the question."""
     assert isinstance(event.detail, Input)
     task.input_request = event.detail.payload
-    task.last_attempt.end_ms = event.wall_ms
+    _settle(task, event, None, QUESTION_HASH)
 
 
 def answered(book: Book, task: Task, event: Event, mono_s: float) -> None:
