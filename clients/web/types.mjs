@@ -21,7 +21,7 @@ const made = spawnSync(
   [
     "-m", "grpc_tools.protoc", `-I${protos}`,
     `--plugin=protoc-gen-es=${join(here, "node_modules", ".bin", "protoc-gen-es")}`,
-    `--es_out=${out}`, "--es_opt=target=ts,json_types=true", ...files,
+    `--es_out=${out}`, "--es_opt=target=ts,json_types=true,import_extension=js", ...files,
   ],
   { stdio: "inherit" },
 );

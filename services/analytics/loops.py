@@ -34,16 +34,16 @@ class Growth:
             if self._complete():
                 self._windows().close_until(self._clock.now().wall_ms - lateness_ms)
 
-    def newest(self, length_ms: int, count: int) -> list[View]:
-        """Return the last `count` windows, oldest first."""
-        return self._windows().series[length_ms].newest(count, self._until_ms())
+    def newest(self, length_ms: int, count: int, *, rows: bool = True) -> list[View]:
+        """Return the last `count` windows, oldest first; without `rows` their totals only."""
+        return self._windows().series[length_ms].newest(count, self._until_ms(), rows=rows)
 
     async def updates(
-        self, length_ms: int, count: int, interval_s: float
+        self, length_ms: int, count: int, interval_s: float, *, rows: bool = True
     ) -> AsyncIterator[list[View]]:
         """Yield the last `count` windows, then at each interval those that have changed."""
         told: tuple[int, int] | None = None
-        views = self.newest(length_ms, count)
+        views = self.newest(length_ms, count, rows=rows)
         while True:
             state = (self._windows().revision, self._until_ms() // length_ms)
             if views and state != told:
@@ -52,9 +52,10 @@ class Growth:
             await self._clock.sleep(interval_s)
             since_ms = next((view.start_ms for view in views if not view.closed), None)
             if since_ms is None:
-                views = self.newest(length_ms, count)
+                views = self.newest(length_ms, count, rows=rows)
             else:
-                views = self._windows().series[length_ms].views(since_ms, self._until_ms())
+                series = self._windows().series[length_ms]
+                views = series.views(since_ms, self._until_ms(), rows=rows)
 
     def _until_ms(self) -> int:
         # Windows of the time that is still unread would look quiet and be wrong.

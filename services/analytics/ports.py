@@ -39,8 +39,10 @@ class SpanStore(Protocol):
 class WindowFeed(Protocol):
     """The windows as they are and as they grow."""
 
-    def newest(self, length_ms: int, count: int) -> list[View]:
-        """Return the last `count` windows, oldest first."""
+    def newest(self, length_ms: int, count: int, *, rows: bool = True) -> list[View]:
+        """Return the last `count` windows, oldest first; without `rows` their totals only."""
 
-    def updates(self, length_ms: int, count: int, interval_s: float) -> AsyncIterator[list[View]]:
+    def updates(
+        self, length_ms: int, count: int, interval_s: float, *, rows: bool = True
+    ) -> AsyncIterator[list[View]]:
         """Yield the last `count` windows, then at each interval those that have changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -26,6 +27,7 @@ windows_len_default = 60
 update_s_default = 1.0
 update_s_min = 0.1
 update_s_max = 3_600.0
+agent_ids_len_max = 64
 
 response_bytes_max = limits.message_bytes_max * 3 // 4
 """Leaves room for what wraps it."""
@@ -71,8 +73,11 @@ class AnalyticsServicer(AnalyticsServiceServicer):
             checker.done()
             asked_s = request.update_interval.ToNanoseconds() / 1e9
             interval_s = max(asked_s or update_s_default, update_s_min)
-        async for views in self._feed.updates(length_ms, count, interval_s):
-            yield pb.WatchWindowsResponse(windows=_windows(views))
+        chosen = _chosen(request)
+        rows = chosen.types or chosen.agents
+        async for views in self._feed.updates(length_ms, count, interval_s, rows=rows):
+            told = [chosen.of(view) for view in views]
+            yield pb.WatchWindowsResponse(windows=_windows(told))
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:
         """Return the spans of a task or of a trace."""
@@ -132,6 +137,31 @@ def _count(count: int) -> int:
     checker.integer("count", count, 0, windows_len_max)
     checker.done()
     return count
+
+
+class _Chosen(NamedTuple):
+    """The rows that a watcher wants beside the total."""
+
+    types: bool
+    agents: bool
+    agent_ids: frozenset[str]
+    """Of these agents only; empty for all."""
+
+    def of(self, view: View) -> View:
+        """Return a window with these rows."""
+        agents: tuple[Row, ...] = view.agents if self.agents else ()
+        if self.agent_ids:
+            agents = tuple(row for row in agents if row.key in self.agent_ids)
+        return view._replace(types=view.types if self.types else (), agents=agents)
+
+
+def _chosen(request: pb.WatchWindowsRequest) -> _Chosen:
+    checker = Checker()
+    checker.length("agent_ids", len(request.agent_ids), agent_ids_len_max)
+    for index, agent_id in enumerate(request.agent_ids[:agent_ids_len_max]):
+        checker.identifier(f"agent_ids[{index}]", agent_id)
+    checker.done()
+    return _Chosen(not request.omit_types, not request.omit_agents, frozenset(request.agent_ids))
 
 
 def _windows(views: Sequence[View]) -> list[pb.Window]:

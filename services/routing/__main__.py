@@ -128,6 +128,11 @@ def measure(metrics: Metrics, desk: RouterDesk) -> None:
         "podium_models_rejected_total", "Models refused.", lambda: router.models_rejected
     )
     metrics.read_counter(
+        "podium_routing_stalls_total",
+        "Times that this process stood still for more than a second.",
+        lambda: router.stalls,
+    )
+    metrics.read_counter(
         "podium_handed_back_total", "Tasks given back.", lambda: router.work.handed_back
     )
 

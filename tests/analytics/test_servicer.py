@@ -128,6 +128,34 @@ async def test_after_a_break_each_event_is_still_counted_once(served: Served) ->
     assert served.log.watches == ["", "1"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "types", "agents"),
+    [
+        ({}, ["words"], ["x-1", "x-2"]),
+        ({"omit_types": True}, [], ["x-1", "x-2"]),
+        ({"omit_agents": True}, ["words"], []),
+        ({"omit_types": True, "omit_agents": True}, [], []),
+        ({"agent_ids": ["x-2", "x-9"]}, ["words"], ["x-2"]),
+    ],
+)
+async def test_a_watcher_gets_the_rows_it_asks_for(
+    served: Served, asked: dict[str, Any], types: list[str], agents: list[str]
+) -> None:
+    served.log.append(completed("x-1"))
+    served.log.append(completed("x-2"))
+    await served.counted(2)
+    request = pb.WatchWindowsRequest(count=5, **asked)
+    request.window.seconds = 10
+    stream = served.stub.WatchWindows(request)
+
+    (window,) = (await stream.read()).windows
+
+    assert window.total.completed_count == 2
+    assert [row.key for row in window.types] == types
+    assert sorted(row.key for row in window.agents) == agents
+    stream.cancel()
+
+
 async def test_a_watcher_hears_of_the_open_window_as_it_grows(served: Served) -> None:
     served.log.append(completed("a"))
     await served.counted(1)

@@ -44,6 +44,10 @@ class Suite:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
     def start(self, name: str) -> None:
         self.services[name] = self.processes.python("-m", f"services.{name}", environ=self.environ)
 
@@ -74,7 +78,14 @@ class Suite:
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     folder = tmp_path_factory.mktemp("suite")
     plan = prepared(data_dir=folder / "data", ports="free")
-    environ = {**plan.environ, "PODIUM_LOG_LEVEL": "info"}
+    environ = {
+        **plan.environ,
+        "PODIUM_LOG_LEVEL": "info",
+        # A tab that is put to sleep is noticed within the patience of a test, and an edge that
+        # starts again is back before its agents are taken for lost.
+        "PODIUM_LEASE_TTL_S": "8",
+        "PODIUM_DETACH_GRACE_S": "5",
+    }
     with Processes(folder / "logs") as processes:
         running = Suite(processes, environ, plan.ports["edge"])
         for name in SERVICES:

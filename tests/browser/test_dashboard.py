@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from services.kernel.clock import SystemClock
 from tests.browser.conftest import ARTIFACTS, Suite
+from tests.browser.corpus import CORPUS
+from tests.browser.submitter import Submitter
 from tests.browser.worker import HOSTILE
 from tests.kernel.keys import make_key, publish, token
 from tests.support.ports import free_port
@@ -29,7 +33,8 @@ def submit(page: Page, kind: str, payload: str = "one two three", **more: str) -
     page.get_by_label("Type").fill(kind)
     page.get_by_label("Payload").fill(payload)
     if more:
-        page.get_by_text("More", exact=True).click()
+        if not page.get_by_label("Labels").is_visible():
+            page.get_by_text("More", exact=True).click()
         for label, text in more.items():
             page.get_by_label(label).fill(text)
     page.get_by_role("button", name="Submit").click()
@@ -217,6 +222,140 @@ def test_text_of_agents_and_tasks_is_never_markup(page: Page, suite: Suite) -> N
 
     assert page.evaluate("window.hit") is None
     assert page.locator("main img, main script").count() == 0
+
+
+@pytest.mark.timeout(150)
+def test_nothing_of_the_hostile_corpus_is_ever_executed(page: Page, suite: Suite) -> None:
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', ({ violatedDirective }) => {"
+        " window.tried = violatedDirective; });"
+    )
+    suite.agent("corpus", "text.corpus")
+    handles: list[Any] = []
+    with Submitter(suite.environ) as client:
+        for number, text in enumerate(CORPUS):
+            labels = {"note": "".join(each for each in text if each.isprintable())}
+            handles.append(
+                client.submit("text.corpus", number, labels=labels, tenant="corpus", max_retries=0)
+            )
+        for handle in handles:
+            client.outcome(handle)
+
+    page.goto("/#/agents")
+    page.get_by_label("Search agents").fill("text.corpus")
+    page.get_by_role("button", name="Show 100 more").click()
+    expect(page.locator("tbody tr")).to_have_count(len(CORPUS) + 1)
+    unharmed(page)
+    for path in ["tasks?type=text.corpus", "dead?type=text.corpus", "now"]:
+        page.goto(f"/#/{path}")
+        expect(page.locator("tbody tr").first).to_be_visible()
+        unharmed(page)
+    for number in range(0, len(CORPUS), 6):
+        page.goto(f"/#/tasks/{handles[number].task_id}")
+        expect(page.locator(".timeline")).to_contain_text("completed")
+        page.goto(f"/#/tasks/{handles[number + 1].task_id}")
+        expect(page.locator(".attempt .alert")).to_be_visible()
+        page.goto(f"/#/agents/corpus-{number}")
+        expect(page.locator(".facts")).to_be_visible()
+        unharmed(page)
+    for text in CORPUS[::4]:
+        page.goto(f"/#/{quote(text, safe='')}")
+        page.goto(f"/#/tasks/{quote(text, safe='')}")
+        page.goto(f"/#/agents/{quote(text, safe='')}")
+        page.goto(f"/#/tasks?label={quote(text, safe='')}&failureText={quote(text, safe='')}")
+        expect(page.get_by_label("Text of the failure")).to_be_visible()
+        unharmed(page)
+
+
+def unharmed(page: Page) -> None:
+    assert page.evaluate("[window.hit, window.tried]") == [None, None]
+    assert (
+        page.locator("main :is(img, script, iframe, object, embed, style, form form)").count() == 0
+    )
+    assert page.locator("main a[href^='javascript:' i]").count() == 0
+
+
+def test_tasks_are_found_by_their_label_and_by_the_text_of_their_failure(
+    page: Page, suite: Suite
+) -> None:
+    suite.agent("finder-1", "text.fail", "text.echo")
+    labels = {"Labels": "team=finders", "Retries": "0"}
+    expect(submit(page, "text.fail", **labels).get_by_text("failed")).to_be_visible()
+    expect(submit(page, "text.echo", **labels).get_by_text("completed")).to_be_visible()
+
+    page.goto("/#/tasks")
+    page.get_by_label("Label, as key=value").fill("team=finders")
+    page.get_by_label("Label, as key=value").press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_label("Text of the failure").fill("NEVER works")
+    page.get_by_label("Text of the failure").press("Enter")
+
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text("text.fail")
+
+
+def test_a_question_of_an_agent_is_answered_on_the_page_of_the_task(
+    page: Page, suite: Suite
+) -> None:
+    suite.agent("painter-1", "text.ask")
+    submit(page, "text.ask").get_by_role("link").first.click()
+    expect(page.get_by_role("heading", name="It waits for an answer")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("Which colour?")
+
+    page.get_by_label("Answer").fill("green")
+    page.get_by_role("button", name="Answer", exact=True).click()
+
+    expect(page.locator(".title .badge")).to_have_text("completed")
+    expect(page.locator(".content pre").last).to_contain_text("painted green")
+
+
+def test_the_page_of_an_agent_says_why_it_was_chosen_and_why_not(page: Page, suite: Suite) -> None:
+    suite.agent("pair-1", "text.echo")
+    suite.agent("pair-2", "text.echo")
+    page.goto("/#/submit")
+    page.get_by_label("Type").fill("text.echo")
+    page.get_by_label("How many").fill("30")
+    page.get_by_role("button", name="Submit 30 tasks").click()
+    expect(page.locator(".sent li").last.get_by_text("completed")).to_be_visible()
+
+    page.goto("/#/agents/pair-1")
+    panel = page.locator(".panel", has_text="Chosen or not")
+
+    expect(panel.locator("tbody tr")).to_have_count(10)
+    expect(panel.locator("tbody .reason").first).not_to_be_empty()
+    expect(panel).to_contain_text(re.compile("that could|free|longer|chance|best|surely|learn"))
+    expect(page.locator(".chart canvas")).to_have_count(2)
+    page.goto("/#/agents")
+    page.get_by_label("Search agents").fill("pair-")
+    expect(page.locator("tbody tr .spark")).to_have_count(2)
+    expect(page.locator(".spark .spark-line").first).to_be_attached()
+
+
+def test_a_tab_that_is_put_to_sleep_is_noticed_and_its_task_moves_on(
+    page: Page, suite: Suite
+) -> None:
+    sleeper = page.context.new_page()
+    sleeper.goto("/examples/agent.html")
+    expect(sleeper.locator("#state")).to_have_text("ready")
+    sleeping = page.context.new_cdp_session(sleeper)
+    with Submitter(suite.environ) as client:
+        # As when a browser suspends a tab: its connection stays, and no more script of it runs.
+        sleeping.send("Debugger.enable")
+        sleeping.send("Debugger.pause")
+        handle = client.submit("text.count", "one two three")
+        page.bring_to_front()
+        page.goto(f"/#/tasks/{handle.task_id}")
+        expect(page.locator(".timeline")).to_contain_text("assigned")
+        other = page.context.new_page()
+        other.goto("/examples/agent.html")
+        expect(other.locator("#state")).to_have_text("ready")
+
+        assert client.result(handle) == {"words": 3, "characters": 13}
+
+    expect(other.locator("#done li")).to_contain_text("3 words")
+    sleeping.detach()
+    sleeper.close()
+    other.close()
 
 
 def test_nothing_is_wider_than_a_phone_and_nothing_is_out_of_reach_of_the_keyboard(

@@ -9,6 +9,7 @@ from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from podium.sdk.errors import PodiumError
 from podium.sdk.host import AgentHost
+from tests.browser.corpus import CORPUS
 
 HOSTILE = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>{{7*7}}'
 
@@ -33,6 +34,19 @@ async def fail(text: str, task: Context) -> str:
     raise ValueError(f"it never works {HOSTILE}")
 
 
+async def corpus(number: int, task: Context) -> str:
+    """Says one of the hostile texts wherever an agent can say something."""
+    text = CORPUS[number]
+    task.progress(0.5, text)
+    if number % 2:
+        raise ValueError(text)
+    return text
+
+
+async def ask(text: str, task: Context) -> str:
+    return f"painted {task.need_input('Which colour?')}"
+
+
 async def die_first(text: str, task: Context) -> str:
     if task.attempt == 1:
         await asyncio.sleep(60)
@@ -45,14 +59,24 @@ KINDS = {
     "text.echo": echo,
     "text.fail": fail,
     "text.die": die_first,
+    "text.corpus": corpus,
+    "text.ask": ask,
 }
 
 
-async def main(agent_id: str, kinds: list[str]) -> None:
-    agent = Agent(f"Worker {HOSTILE}"[:128], agent_id=agent_id, labels={"note": HOSTILE})
+def named(text: str, agent_id: str, kinds: list[str]) -> Agent:
+    printable = "".join(character for character in text if character.isprintable())
+    agent = Agent(printable[:128], agent_id=agent_id, labels={"note": printable})
     for kind in kinds:
         agent.handles(kind)(KINDS[kind])
-    async with AgentHost([agent]):
+    return agent
+
+
+async def main(agent_id: str, kinds: list[str]) -> None:
+    agents = [named(f"Worker {HOSTILE}", agent_id, kinds)]
+    if "text.corpus" in kinds:
+        agents += [named(text, f"{agent_id}-{at}", kinds) for at, text in enumerate(CORPUS)]
+    async with AgentHost(agents):
         print("working", flush=True)
         await asyncio.Event().wait()
 

@@ -140,6 +140,7 @@ def raw_model(
     success: Any = 0.9,
     service_ms: Any = 50.0,
     deviation: Any = 0.0,
+    evidence: Any = 10.0,
     **given: Any,
 ) -> RawModel:
     shape = (len(agents), len(types))
@@ -147,7 +148,7 @@ def raw_model(
     def matrix(values: Any) -> bytes:
         return np.broadcast_to(np.asarray(values, "<f4"), shape).astype("<f4").tobytes()
 
-    matrices = (matrix(success), matrix(deviation), matrix(service_ms), matrix(10.0))
+    matrices = (matrix(success), matrix(deviation), matrix(service_ms), matrix(evidence))
     raw = RawModel(
         version="v1",
         mode=4,

@@ -153,6 +153,7 @@ class Wire:
         self.call: Any = routing_pb2_grpc.RoutingServiceStub(channel).OpenSession()
         self.frames: list[session_pb2.RouterFrame] = []
         self._reader = asyncio.create_task(self._read())
+        self._writing = asyncio.Lock()
         self.reading = asyncio.Event()
         self.reading.set()
 
@@ -163,9 +164,14 @@ class Wire:
             if response is grpc.aio.EOF:
                 return
             self.frames.extend(response.frames)
+            await self.received(response.frames)
+
+    async def received(self, frames: Any) -> None:
+        """Does what the agents do at once with frames that came; nothing here."""
 
     async def send(self, *frames: session_pb2.AgentFrame) -> None:
-        await self.call.write(routing_pb2.OpenSessionRequest(frames=frames))
+        async with self._writing:
+            await self.call.write(routing_pb2.OpenSessionRequest(frames=frames))
 
     async def hello(self, agent_id: str, *capabilities: str, **given: Any) -> session_pb2.Ready:
         said = session_pb2.Hello(**{"instance_id": f"{agent_id}-1", "max_concurrency": 1, **given})

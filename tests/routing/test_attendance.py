@@ -110,7 +110,7 @@ def test_an_agent_that_does_not_come_back_loses_its_tasks_after_the_grace() -> N
     floor.sleep(0.3)
 
     assert floor.last(effects.Ended).lease is running and running.lost
-    assert effects.HandedBack("t2", offered.epoch, "NO_AGENT", "") in floor.done
+    assert effects.HandedBack("t2", offered.epoch, "AGENT_GONE", "a1") in floor.done
     assert "a1" not in floor.board.sessions
     assert effects.Closed("a1", False) in floor.done
     assert floor.last(effects.Outcome).kind == "LOST"

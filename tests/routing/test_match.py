@@ -272,6 +272,18 @@ def test_the_model_prefers_the_agent_that_is_expected_to_be_done_first() -> None
     assert decision.probability == 1.0
 
 
+def test_what_nothing_was_learned_about_is_decided_by_the_formula() -> None:
+    floor = Floor()
+    floor.agent("novice", proficiency=0.2)
+    floor.agent("expert", proficiency=1.0)
+    floor.router.learn(raw_model(["novice", "expert"], ["echo"], evidence=0.5), floor.time)
+
+    decision = floor.granted("t1").decision
+
+    assert decision is not None
+    assert (decision.agent_id, decision.policy) == ("expert", "formula")
+
+
 def test_the_model_prefers_success_to_speed_by_its_price() -> None:
     floor = Floor()
     floor.agent("hasty")

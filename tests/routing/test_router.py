@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from services.routing.core import effects
+from services.routing.core.assignment import Stage
 from services.routing.core.effects import Started
 from tests.routing.floor import Floor, raw_model
 
@@ -107,3 +109,19 @@ def test_the_same_seed_and_inputs_give_the_same_decisions() -> None:
         return floor.assigned()
 
     assert run() == run()
+
+
+def test_a_router_that_stood_still_hears_what_came_before_it_gives_anybody_up() -> None:
+    floor = Floor(ack_s=5.0, probe_s=10.0)
+    session = floor.agent("a1")
+    lease = floor.granted("t1")
+    floor.sleep(0.1)
+
+    floor.sleep(60.0, step_s=60.0)
+    floor.work.ack(session, lease.key, floor.time)
+    floor.sleep(1.2)
+
+    assert lease.stage is Stage.RUNNING
+    assert floor.of(effects.HandedBack) == []
+    assert session.stream is not None
+    assert floor.router.stalls == 1

@@ -20,6 +20,15 @@ def test_violations_are_part_of_what_is_told() -> None:
     assert str(error) == "not valid (tasks[0].priority: must be 0 to 9)"
 
 
+def test_a_violation_that_is_the_message_is_told_once() -> None:
+    violation = errors.Violation("priority", "must be 0 to 9")
+    error = errors.InvalidArgument(
+        "INVALID_FIELD", "priority must be 0 to 9.", violations=[violation]
+    )
+
+    assert str(error) == "priority must be 0 to 9."
+
+
 def test_settings_come_from_the_environment() -> None:
     settings = Settings.from_environment(
         {

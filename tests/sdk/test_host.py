@@ -341,3 +341,27 @@ async def test_stopping_is_heard_while_no_router_answers() -> None:
     host.stop()
 
     await asyncio.wait_for(running, 5)
+
+
+async def test_a_handler_that_holds_its_program_up_does_not_hold_up_its_ack(
+    router: FakeRouter,
+) -> None:
+    agent = worker()
+    release = threading.Event()
+
+    @agent.handles("work")
+    async def work(payload: bytes) -> None:
+        release.wait(10)
+
+    async def acked() -> None:
+        await eventually(lambda: router.frames("ack"))
+
+    async with hosting(router, agent):
+        shared = wire.acquire()
+        router.assign("a1")
+        # The watcher lives on the wire's loop: this one is about to stand still.
+        watching = asyncio.run_coroutine_threadsafe(acked(), shared.loop)
+        watching.add_done_callback(lambda _: release.set())
+        await eventually(lambda: router.frames("result"))
+        watching.result(1)
+        await wire.release(shared)

@@ -337,3 +337,18 @@ async def test_an_agent_that_may_not_speak_says_so_instead_of_trying_for_ever() 
         router.say(RouterFrame(agent_id="a1", refusal=refusal))
         with pytest.raises(PermissionDenied, match="not granted"):
             await asyncio.wait_for(task, 5)
+
+
+async def test_an_agent_whose_session_is_closed_says_hello_again_with_its_leases() -> None:
+    router = FakeRouter()
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await agent.session.ready.wait()
+        router.assign("a1")
+        await eventually(lambda: agent.delivered)
+        closed = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no answer", closing=True)
+        router.say(RouterFrame(agent_id="a1", refusal=closed))
+        await eventually(lambda: len(router.frames("hello")) == 3)
+
+    hello = router.frames("hello")[-1]
+    assert (hello.agent_id, list(hello.hello.in_flight)) == ("a1", [LEASE])
+    assert len(router.streams) == 1

@@ -13,6 +13,8 @@ import pytest
 from podium.v1 import session_pb2, task_pb2, task_scheduler_pb2
 from podium.v1.task_pb2 import Task
 from services.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
+from services.kernel.instant import Instant
+from services.task_scheduler.core.orders import Grant, Settled, Welcome
 from services.task_scheduler.servicer import links
 from tests.support.waiting import eventually
 from tests.task_scheduler.serving import Report, Router, Served, lease, refusal, spec
@@ -176,6 +178,45 @@ async def test_a_newer_stream_of_a_router_ends_the_older(served: Served) -> None
         assert await newer.grant()
         stats = await served.stub.GetQueueStats(task_scheduler_pb2.GetQueueStatsRequest())
         assert stats.router_count == 1
+
+
+async def test_grants_for_a_stream_that_is_gone_do_not_reach_the_next_one() -> None:
+    opened: list[str] = []
+    dispatch = SimpleNamespace(
+        open=lambda router_id, held, now: opened.append(router_id), close=lambda *_: None
+    )
+    desk: Any = SimpleNamespace(
+        core=SimpleNamespace(dispatch=dispatch),
+        now=lambda: Instant(0.0, 0),
+        check=lambda: None,
+        wake=lambda: None,
+    )
+    streams = links.Links(desk)
+
+    async def said() -> AsyncIterator[Any]:
+        yield task_scheduler_pb2.OpenDispatchRequest(reports=[hello()])
+        await asyncio.Event().wait()
+
+    older = streams.serve(said())
+    reading = asyncio.create_task(anext(older, b""))
+    await eventually(lambda: opened == ["r1"])
+    newer = streams.serve(said())
+    sent = asyncio.create_task(anext(newer))
+    await eventually(lambda: opened == ["r1", "r1"])
+    # One commit was under way all the time: it holds what the core ordered for both.
+    grant: Any = Grant.__new__(Grant, *[None] * len(Grant._fields))
+    settled: Any = Settled.__new__(Settled, *[None] * len(Settled._fields))
+    welcome = Welcome((), 30.0)
+    orders = [welcome, grant, settled, welcome, grant]
+    commit: Any = SimpleNamespace(
+        orders=[("r1", order) for order in orders], encoded=[b"w1", b"g1", b"s1", b"w2", b"g2"]
+    )
+    streams.deliver(commit)
+
+    assert await asyncio.wait_for(sent, 10) == b"s1w2g2"
+    assert await asyncio.wait_for(reading, 10) == b""
+    await newer.aclose()
+    await older.aclose()
 
 
 async def test_reports_of_a_kind_to_come_are_skipped(served: Served) -> None:

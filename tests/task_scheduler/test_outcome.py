@@ -348,3 +348,20 @@ def test_the_routers_measure_of_a_run_goes_before_ours_and_is_never_longer_than_
         ran[task_id] = completed.run_us
 
     assert ran == {"quick": 250_000, "wrong": 2_000_000}
+
+
+def test_a_task_that_agents_die_of_before_they_can_say_so_spends_attempts_all_the_same() -> None:
+    rig = Rig()
+    task = rig.granted(terms=Terms(policy=RetryPolicy(max_retries=1, initial_backoff_ms=0)))
+    died = 0
+    while not task.ended and died < 10:
+        died += 1
+        lease = rig.lease(task)
+        rig.core.outcomes.handed_back(rig.router, lease, "AGENT_GONE", f"a{died}", rig.now)
+        rig.take()
+        rig.advance(1.0)
+        rig.grants()
+
+    assert task.state is State.FAILED
+    assert task.failure == AGENT_LOST
+    assert (died, task.failures) == (4, 2)

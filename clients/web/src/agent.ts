@@ -1,11 +1,11 @@
 // An agent in JavaScript: the same frames, leases and promises as over gRPC.
 import type {
   AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, ResultJson, RouterFrameJson,
-} from "./gen/podium/v1/session_pb";
-import type { CapabilityJson } from "./gen/podium/v1/agent_pb";
-import type { TaskSpecJson } from "./gen/podium/v1/task_pb";
-import { milliseconds, payload, value } from "./data";
-import type { Wire } from "./wire";
+} from "./gen/podium/v1/session_pb.js";
+import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
+import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
+import { milliseconds, payload, value } from "./data.js";
+import type { Wire } from "./wire.js";
 
 /** What a handler gets beside the payload. */
 export interface Work {

@@ -1,5 +1,5 @@
 // How ProtoJSON spells times, spans and bytes, and what JavaScript makes of them.
-import type { PayloadJson } from "./gen/podium/v1/task_pb";
+import type { PayloadJson } from "./gen/podium/v1/task_pb.js";
 
 /** Milliseconds of a span such as "1.5s"; 0 when it is absent. */
 export function milliseconds(span: string | undefined): number {

@@ -1,24 +1,24 @@
 // Podium in the browser (and in Node): submit tasks, watch them, be an agent.
 //
-//   import { connect } from "/podium.js";
+//   import { connect } from "/podium.js"; // in Node: from "podium-web"
 //   const podium = connect();
 //   const task = await podium.submit({ type: "text.summarize", payload: "..." });
 //   console.log(await task.result());
-import type { WatchAgentsResponseJson } from "./gen/podium/v1/agent_registry_pb";
-import type { BridgeEventsJson, BridgeResponseJson } from "./gen/podium/v1/bridge_pb";
-import type { EventJson } from "./gen/podium/v1/event_pb";
-import type { TaskJson, TaskSpecJson } from "./gen/podium/v1/task_pb";
+import type { WatchAgentsResponseJson } from "./gen/podium/v1/agent_registry_pb.js";
+import type { BridgeEventsJson, BridgeResponseJson } from "./gen/podium/v1/bridge_pb.js";
+import type { EventJson } from "./gen/podium/v1/event_pb.js";
+import type { TaskJson, TaskSpecJson } from "./gen/podium/v1/task_pb.js";
 import type {
   ListTasksRequestJson, WatchEventsRequestJson, WatchTasksRequestJson,
-} from "./gen/podium/v1/task_scheduler_pb";
-import type { WatchWindowsRequestJson, WindowJson } from "./gen/podium/v1/analytics_pb";
-import { Agent, type AgentOptions } from "./agent";
-import { payload, value } from "./data";
-import { type Ask, type State, Wire } from "./wire";
+} from "./gen/podium/v1/task_scheduler_pb.js";
+import type { WatchWindowsRequestJson, WindowJson } from "./gen/podium/v1/analytics_pb.js";
+import { Agent, type AgentOptions } from "./agent.js";
+import { payload, value } from "./data.js";
+import { type Ask, type SocketMaker, type State, Wire } from "./wire.js";
 
-export { Agent, FinalFailure, type AgentOptions, type Work } from "./agent";
-export { decode, encode, milliseconds, number, payload, span, time, value } from "./data";
-export { PodiumError, type State } from "./wire";
+export { Agent, FinalFailure, type AgentOptions, type Work } from "./agent.js";
+export { decode, encode, milliseconds, number, payload, span, time, value } from "./data.js";
+export { PodiumError, type SocketMaker, type State } from "./wire.js";
 
 /** What a task is asked with; a payload of any shape is encoded. */
 export type TaskOptions = Omit<TaskSpecJson, "payload"> & { type: string; payload?: unknown };
@@ -29,9 +29,11 @@ export interface NamedEvent {
 }
 
 export interface Options {
-  /** Of the bridge; the page's own host by default. */
+  /** Of the bridge, as `ws://host:7700/ws`; in a page its own host by default. */
   url?: string;
   token?: string;
+  /** What opens connections where there is no global WebSocket: Node before 22. */
+  WebSocket?: SocketMaker;
 }
 
 /** The task ended without a result. */
@@ -42,14 +44,18 @@ export class TaskFailed extends Error {
   }
 }
 
+/** Batches that wait for who iterates; the watch rests beyond it and goes on where it was. */
+const BATCHES_MAX = 64;
+
 const TERMINAL = /^STATE_(COMPLETED|FAILED|CANCELED|EXPIRED|REJECTED)$/;
 
 /** Opens a connection that keeps itself open. */
 export function connect(options: Options = {}): Podium {
-  return new Podium(new Wire(options.url ?? here(), options.token));
+  return new Podium(new Wire(options.url ?? here(), options.token, options.WebSocket));
 }
 
 function here(): string {
+  if (!globalThis.location) throw new TypeError("Outside of a page, connect needs a url.");
   const { protocol, host } = globalThis.location;
   return `${protocol === "https:" ? "wss" : "ws"}://${host}/ws`;
 }
@@ -162,20 +168,35 @@ export class Podium {
     let cursor = from;
     let wake = () => {};
     let failure: Error | undefined;
+    let end: (() => void) | undefined;
     const batches: BridgeEventsJson[] = [];
-    const end = this.wire.watch({
-      ask: () => ask(cursor),
-      take: ({ events }) => {
-        if (!events) return;
-        cursor = events.cursor ?? cursor;
-        batches.push(events);
-        wake();
-      },
-      fail: (error) => {
-        failure = error;
-        wake();
-      },
-    });
+    const rest = () => {
+      end?.();
+      end = undefined;
+    };
+    const begin = () => {
+      end = this.wire.watch({
+        ask: () => ask(cursor),
+        take: ({ events }) => {
+          if (!events) return;
+          if (Number(events.skippedCount ?? 0) > 0) {
+            // We were so slow that the bridge left some out: they are still in the log.
+            rest();
+            begin();
+            return;
+          }
+          cursor = events.cursor ?? cursor;
+          batches.push(events);
+          if (batches.length >= BATCHES_MAX) rest();
+          wake();
+        },
+        fail: (error) => {
+          failure = error;
+          wake();
+        },
+      });
+    };
+    begin();
     try {
       for (;;) {
         for (let batch = batches.shift(); batch; batch = batches.shift()) {
@@ -185,12 +206,13 @@ export class Podium {
           }
         }
         if (failure) throw failure;
+        if (!end) begin();
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
       }
     } finally {
-      end();
+      rest();
     }
   }
 }

@@ -2,19 +2,22 @@
 // and lets every watch go on where it stood.
 import type {
   AgentFrameJson, RouterFrameJson,
-} from "./gen/podium/v1/session_pb";
+} from "./gen/podium/v1/session_pb.js";
 import type {
   BridgeErrorJson, BridgeRequestJson, BridgeResponseJson, NoticeJson,
-} from "./gen/podium/v1/bridge_pb";
+} from "./gen/podium/v1/bridge_pb.js";
 
 export const SUBPROTOCOL = "podium.v1.json";
 export type Ask = Omit<BridgeRequestJson, "ref" | "agent">;
 export type State = "connecting" | "open" | "closed";
+/** What opens a connection: the WebSocket of browsers, or anything that behaves like it. */
+export type SocketMaker = new (url: string, protocols: string[]) => WebSocket;
 
 const BACKOFF_MS_MIN = 100;
 const BACKOFF_MS_MAX = 5_000;
 const PING_MS = 10_000;
 const SILENCE_MS_MAX = 25_000;
+const OPEN = 1;
 
 /** What the suite refused, with the code and the reason to test for. */
 export class PodiumError extends Error {
@@ -69,7 +72,12 @@ export class Wire {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #pinger: ReturnType<typeof setInterval>;
 
-  constructor(readonly url: string, readonly token = "") {
+  #maker: SocketMaker;
+
+  constructor(readonly url: string, readonly token = "", maker?: SocketMaker) {
+    const found = maker ?? globalThis.WebSocket;
+    if (!found) throw new TypeError("There is no WebSocket here: give one as the option WebSocket.");
+    this.#maker = found;
     this.#open();
     this.#pinger = setInterval(() => this.#ping(), PING_MS);
   }
@@ -138,14 +146,14 @@ export class Wire {
   }
 
   #send(message: BridgeRequestJson): boolean {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket?.readyState !== OPEN) return false;
     this.#socket.send(JSON.stringify(message));
     return true;
   }
 
   #open(): void {
     const offered = this.token ? [SUBPROTOCOL, `podium.bearer.${this.token}`] : [SUBPROTOCOL];
-    const socket = new WebSocket(this.url, offered);
+    const socket = new this.#maker(this.url, offered);
     this.#socket = socket;
     socket.onopen = () => {
       this.#heardAt = Date.now();
@@ -159,7 +167,8 @@ export class Wire {
       this.failures = 0;
       this.#take(JSON.parse(event.data as string) as BridgeResponseJson);
     };
-    socket.onclose = () => {
+    // An error ends a connection. Some only say that when it never opened, and no close after it.
+    socket.onclose = socket.onerror = () => {
       if (socket === this.#socket) this.#lost();
     };
   }

@@ -240,8 +240,11 @@ class Series:
         self._shrink(next_ms)
         return len(ended)
 
-    def views(self, since_ms: int, until_ms: int) -> list[View]:
-        """Return the windows that begin from `since_ms` to `until_ms`, quiet ones included."""
+    def views(self, since_ms: int, until_ms: int, *, rows: bool = True) -> list[View]:
+        """Return the windows that begin from `since_ms` to `until_ms`, quiet ones included.
+
+        Without `rows` they have their totals only, which is quick however many agents there are.
+        """
         if self._first_ms is None:
             return []
         length_ms = self.length_ms
@@ -249,16 +252,16 @@ class Series:
         oldest_ms = last_ms - (windows_len_max - 1) * length_ms
         begin_ms = max(self._first_ms, oldest_ms, since_ms - since_ms % length_ms)
         told: list[View] = []
-        rows_left = rows_told_max
+        rows_left = rows_told_max if rows else 0
         for start_ms in range(last_ms, begin_ms - 1, -length_ms):
             told.append(self._view(start_ms, rows=rows_left > 0))
             rows_left -= len(told[-1].types) + len(told[-1].agents)
         return told[::-1]
 
-    def newest(self, count: int, until_ms: int) -> list[View]:
+    def newest(self, count: int, until_ms: int, *, rows: bool = True) -> list[View]:
         """Return the last `count` windows up to that of `until_ms`, oldest first."""
         last_ms = max([until_ms - until_ms % self.length_ms, *self._open])
-        return self.views(last_ms - (count - 1) * self.length_ms, until_ms)
+        return self.views(last_ms - (count - 1) * self.length_ms, until_ms, rows=rows)
 
     def _view(self, start_ms: int, *, rows: bool = True) -> View:
         window = self._open.get(start_ms) or self._closed.get(start_ms)

@@ -79,9 +79,7 @@ class Matcher:
         key = (demand, lease.task_type if self._model is not None else "")
         known = self._candidates.get(key)
         if known is None:
-            known = Candidates(
-                self._board.fleet, demand, lease.task_type, self._model, self._taken
-            )
+            known = Candidates(self._board.fleet, demand, lease.task_type, self._model, self._taken)
             self._candidates[key] = known
         return known
 
@@ -112,7 +110,7 @@ class Matcher:
         model = self._model
         sticky = self._sticky(lease, candidates) if lease.sticky_agent_id else -1
         eligible = candidates.free_count - len(barred)
-        learns = model is not None and _decides(model, lease.task_id)
+        learns = model is not None and _decides(model, lease)
         chosen, shadow = self._formula, self._learned
         if learns:
             chosen, shadow = shadow, chosen
@@ -243,8 +241,10 @@ def _first_pick(leases: list[tuple[Lease, Candidates]]) -> int:
     return best
 
 
-def _decides(model: Model, task_id: str) -> bool:
+def _decides(model: Model, lease: Lease) -> bool:
     """Whether the model decides for a task; the same task always falls on the same side."""
+    if not model.knows(lease.task_type):
+        return False
     if model.mode is Mode.CANARY:
-        return zlib.crc32(task_id.encode()) / 2**32 < model.canary_fraction
+        return zlib.crc32(lease.task_id.encode()) / 2**32 < model.canary_fraction
     return model.mode is Mode.LIVE

@@ -19,6 +19,8 @@ exploration_max = 0.2
 # Deviation of an agent the model has never seen: wide enough to be tried, not to be preferred.
 UNSEEN_DEVIATION = 0.15
 vectors_len_max = 4_096
+evidence_min = 8.0
+"""Outcomes of a type, over all agents, from which on the model decides about it."""
 
 
 class Mode(IntEnum):
@@ -97,11 +99,24 @@ class Model:
         self._success = _matrix(raw.success_means, shape, "success_means", 0.0, 1.0)
         self._deviation = _matrix(raw.success_deviations, shape, "success_deviations", 0.0, 1.0)
         self._service = _matrix(raw.service_ms, shape, "service_ms", 0.0, 1e12)
+        outcomes = _matrix(raw.evidence, shape, "evidence", 0.0, 1e12).sum(axis=0)
+        self._learned_types = frozenset(
+            task_type
+            for task_type, count in zip(raw.task_types, outcomes.tolist(), strict=True)
+            if count >= evidence_min
+        )
         self._fleet_success = _vector(raw.fleet_success, shape[1], "fleet_success", 1.0)
         self._fleet_service = _vector(raw.fleet_service_ms, shape[1], "fleet_service_ms", 1e12)
         self._default_success = raw.default_success
         self._default_service = raw.default_service_ms
         self._vectors: dict[tuple[Demand, str], Vectors] = {}
+
+    def knows(self, task_type: str) -> bool:
+        """Whether enough was learned about a type to tell agents apart.
+
+        Until then all agents look alike to it, and the formula at least knows what they claim.
+        """
+        return task_type in self._learned_types
 
     def map_rows(self, fleet: Fleet) -> None:
         """Note which agent of the fleet is which row of the model."""

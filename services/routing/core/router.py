@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
 WATCH_S = 0.25
+STALL_S = 1.0
+"""A tick this late says that this process stood still, not that agents were silent."""
 
 
 class Router:
@@ -38,6 +41,9 @@ class Router:
         self.liveness = Liveness(self.board, self.attendance)
         self.matcher = Matcher(self.board)
         self.models_rejected = 0
+        self.stalls = 0
+        self._ticked_s = math.inf
+        self._spare_until_s = 0.0
         self._watch_due_s = 0.0
         self._renew_due_s = 0.0
 
@@ -53,6 +59,16 @@ class Router:
 
     def tick(self, now: Instant) -> None:
         """Do what is due; call it several times a second, then `turn`."""
+        if now.mono_s >= self._renew_due_s:
+            self._renew_due_s = now.mono_s + self.board.lease_s / 3
+            self.work.renew_own()
+        if now.mono_s - self._ticked_s > STALL_S:
+            self.stalls += 1
+            # Acks, replies and Hellos may lie unread: time for them before anybody is given up.
+            self._spare_until_s = now.mono_s + STALL_S
+        self._ticked_s = now.mono_s
+        if now.mono_s < self._spare_until_s:
+            return
         self.attendance.tick(now)
         self.work.expire_offers(now)
         if now.mono_s >= self._watch_due_s:
@@ -60,9 +76,6 @@ class Router:
             self._watch_due_s = now.mono_s + WATCH_S
             self.liveness.watch(now)
             self.work.expire_stops(now)
-        if now.mono_s >= self._renew_due_s:
-            self._renew_due_s = now.mono_s + self.board.lease_s / 3
-            self.work.renew_own()
 
     def learn(self, raw: RawModel, now: Instant) -> str:
         """Use a new model from now on, or keep the one there is; return what is wrong with it."""

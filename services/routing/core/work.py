@@ -213,7 +213,8 @@ class Work:
             self._board.unbind(lease)
             self._board.leases.drop(lease)
         elif lease.stage is Stage.OFFERED:
-            self.hand_back(lease, "NO_AGENT", "", now)
+            # Named, so that the task goes elsewhere first: it may be what the agent died of.
+            self.hand_back(lease, "AGENT_GONE", lease.agent_id, now)
         else:
             lease.lost = True
             self._end(lease, None, "LOST", now)

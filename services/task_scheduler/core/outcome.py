@@ -31,6 +31,9 @@ RESULT_BYTES_MAX = 256 * 1024 + 512
 HANDBACKS_MAX = 3
 """Agents that may decline a task in a row before it waits: otherwise it would spin."""
 
+AGENT_GONE = "AGENT_GONE"
+"""Hand-back by a router whose agent went before it could take the task."""
+
 AGENT_LOST = Failure("AGENT_LOST", "The agent did not come back in time.", True)
 LEASE_EXPIRED = Failure("LEASE_EXPIRED", "The agent did not renew its lease in time.", True)
 ATTEMPT_TIMEOUT = Failure("ATTEMPT_TIMEOUT", "The attempt ran longer than it may.", True)
@@ -103,6 +106,12 @@ class Outcomes:
             return
         if task.state is State.RUNNING:
             # The agent had taken it: what it did is lost, and that is an attempt.
+            self.fail(task, AGENT_LOST, None, now, agent_fault=True)
+            return
+        if reason == AGENT_GONE and task.handbacks:
+            # Agent after agent goes as soon as it gets the task: that is what the task does, and
+            # without attempts it would do so to all of them.
+            self._start(task, agent_id, b"", now)
             self.fail(task, AGENT_LOST, None, now, agent_fault=True)
             return
         self._dispatch.hand_back(task, reason, agent_id, now)

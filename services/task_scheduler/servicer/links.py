@@ -11,7 +11,7 @@ from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExha
 from services.kernel.instant import Instant
 from services.kernel.rules import Checker
 from services.task_scheduler.core.event import Failure, Progress, Usage
-from services.task_scheduler.core.orders import Settled
+from services.task_scheduler.core.orders import Grant, Settled, Welcome
 from services.task_scheduler.core.outcome import AGENT_CANCELED, AGENT_LOST
 from services.task_scheduler.core.task import Lease
 from services.task_scheduler.ports import Commit, Desk
@@ -49,6 +49,8 @@ class Links:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._links: dict[str, Link] = {}
+        # Welcomes by router that are ordered and not yet durable.
+        self._welcomes_due: dict[str, int] = {}
         self._handlers: dict[str, Callable[[str, Report, Instant], None]] = {
             "credit": self._credit,
             "started": self._started,
@@ -64,6 +66,8 @@ class Links:
         """Send the orders of a commit."""
         for (router_id, order), encoded in zip(commit.orders, commit.encoded, strict=True):
             link = self._links.get(router_id)
+            if not self._is_current(router_id, type(order)):
+                continue
             # An agent only keeps its result a little longer; its slot is free already.
             patient = type(order) is Settled
             if link is not None and not link.outbox.offer(encoded, patient=patient):
@@ -74,6 +78,21 @@ class Links:
                         retry_after_s=1.0,
                     )
                 )
+
+    def _is_current(self, router_id: str, kind: type) -> bool:
+        """Tell whether an order is for the stream that its router has now.
+
+        What a commit held for the stream before is behind the times: the hello of the new one has
+        had such grants handed back, so passing them on would put the tasks to work twice.
+        """
+        due = self._welcomes_due.get(router_id, 0)
+        if kind is Welcome:
+            due -= 1
+            if due > 0:
+                self._welcomes_due[router_id] = due
+            else:
+                self._welcomes_due.pop(router_id, None)
+        return due <= 0 or kind not in (Grant, Welcome)
 
     def close(self) -> None:
         """End all streams once what is queued has been sent: the process stops."""
@@ -146,6 +165,8 @@ class Links:
             older.end(None)
         link.router_id = hello.router_id
         self._links[hello.router_id] = link
+        due = self._welcomes_due.get(hello.router_id, 0)
+        self._welcomes_due[hello.router_id] = due + 1
         self._desk.core.dispatch.open(hello.router_id, _leases(hello.held), now)
 
     def _credit(self, router_id: str, report: Report, now: Instant) -> None:

@@ -81,14 +81,13 @@ class Conversation:
 
     def hellos(self) -> list[AgentFrame]:
         """Returns the first frames of a stream: each agent with all that it has in work."""
-        return [
-            identity.hello(
-                self.leases.of(agent_id),
-                self._tokens.get(agent_id, ""),
-                self._seqs.get(agent_id, 0),
-            )
-            for agent_id, identity in self.identities.items()
-        ]
+        return [self._hello(identity) for identity in self.identities.values()]
+
+    def _hello(self, identity: Identity) -> AgentFrame:
+        agent_id = identity.agent_id
+        return identity.hello(
+            self.leases.of(agent_id), self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0)
+        )
 
     def say(self, items: Sequence[Outgoing], now_s: float, *, brief: bool) -> list[AgentFrame]:
         """Returns what of `items` may be sent: nothing about a lease that is over.
@@ -233,6 +232,10 @@ class Conversation:
         log.warning("refused, agent %s: %s: %s", agent_id, refusal.reason, refusal.message)
         if (error := HELLO_REFUSALS.get(refusal.reason)) is not None and not refusal.task_id:
             received.refused.append((agent_id, error(refusal.reason, refusal.message)))
+        if refusal.closing and agent_id in self.identities:
+            # Its session is over and the stream is not: without a word it would look alive and get
+            # nothing.
+            received.replies.append(self._hello(self.identities[agent_id]))
         if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):
                 ref = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)

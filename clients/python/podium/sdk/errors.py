@@ -60,8 +60,9 @@ class PodiumError(Exception):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        fields = "; ".join(f"{field}: {text}" for field, text in self.violations)
-        return f"{self.message} ({fields})" if fields else self.message
+        # The message of a single fault is that fault already.
+        fields = [f"{field}: {text}" for field, text in self.violations if text not in self.message]
+        return f"{self.message} ({'; '.join(fields)})" if fields else self.message
 
 
 class InvalidArgument(PodiumError):

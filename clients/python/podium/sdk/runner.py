@@ -67,9 +67,10 @@ class Runner:
 
     def take(self, frames: list[session_pb2.RouterFrame]) -> None:
         """Takes the router's frames that concern work."""
-        # Handlers that return at once have their results in the same batch as their acks: the
-        # flush is queued behind their first steps.
+        # Ahead of the first step of any handler, which may hold this loop up for longer than a
+        # router waits for an ack.
         self._flushing = True
+        self._loop.call_soon(self._flush)
         for frame in frames:
             kind = frame.WhichOneof("frame")
             if kind == "assign":
@@ -77,7 +78,6 @@ class Runner:
             elif kind == "cancel":
                 ref = frame.cancel.lease
                 self._cancel((ref.task_id, ref.lease_epoch), frame.cancel.reason)
-        self._loop.call_soon(self._flush)
 
     def replace(self, agent: Agent) -> None:
         """Lets tasks from now on go to other handlers of the same agent; running ones go on.

@@ -28,6 +28,7 @@ FALLBACK_AFTER_S = 10.0
 FRESH_CONNECTION_AFTER = 3
 PROGRESS_LEN_MAX = 4_096
 GOODBYE_S_MAX = 1.0
+ACK_HOLD_S = 0.002
 
 Deliver = Callable[[list[session_pb2.RouterFrame]], None]
 """Takes the frames that concern work, in order; a lost lease comes as Cancel LEASE_LOST."""
@@ -83,7 +84,10 @@ class Session:
         brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
         frames = self.talk.say(items, time.monotonic(), brief=brief)
         if link is not None and frames:
-            link.outbox.extend(frames)
+            # A handler that returns at once has its result in the same message as its ack; one
+            # that takes long, or holds its program up, must not hold up the ack.
+            acks = all(kind == "ack" for kind, _, _ in items)
+            link.outbox.extend(frames, hold_s=ACK_HOLD_S if acks else 0.0)
 
     def drain(self, reason: str) -> None:
         """Takes nothing new from now on; cannot be undone."""
@@ -164,6 +168,8 @@ class Session:
                 if link.open:
                     link = await self._move(link)
             lost_s = time.monotonic()
+            # Moving may have failed often, since the router had no successor yet; now it may.
+            self._backoff.reset()
             self._moving.clear()
             self._link = None
             reason = await self._ended(link)

@@ -1,18 +1,24 @@
 // Who can work, how it goes, and what an operator can do about it.
 import { computed, signal } from "@preact/signals";
+import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { AgentJson } from "../gen/podium/v1/agent_pb";
 import type { TaskJson } from "../gen/podium/v1/task_pb";
 import { milliseconds, number } from "../podium";
 import { ago, count, duration, moment, percent, word } from "./format";
-import { Act, Badge, Bar, Empty, entered, Panel, toast } from "./parts";
+import { Act, Badge, Bar, Empty, entered, Panel, Spark, toast } from "./parts";
 import { to } from "./route";
-import { agents, agentsKnown, podium } from "./store";
+import { Chances } from "./chances";
+import { agents, agentsKnown, podium, TRAIL_MAX, trailed, trails } from "./store";
 import { TaskTable } from "./tasks";
+import { Work } from "./work";
 
 const search = signal("");
 const status = signal("");
-const SHOWN_MAX = 200;
+const STEP = 100;
+const shown = signal(STEP);
+// Made once: comparing names by a locale is slow, and there may be a thousand of them each second.
+const order = new Intl.Collator("en", { numeric: true });
 
 const STATUSES = ["IDLE", "BUSY", "DRAINING", "QUARANTINED", "SUSPECT", "OFFLINE"];
 
@@ -23,7 +29,7 @@ const found = computed(() => {
     .filter((agent) =>
       !text || agent.agentId!.includes(text) || (agent.name ?? "").toLowerCase().includes(text) ||
       (agent.capabilities ?? []).some(({ name }) => name!.includes(text)))
-    .sort((a, b) => a.agentId!.localeCompare(b.agentId!, "en", { numeric: true }));
+    .sort((a, b) => order.compare(a.agentId!, b.agentId!));
 });
 
 /** Success and time over all types, weighted by how often each was done. */
@@ -67,12 +73,15 @@ export function Agents() {
       </div>
       <Panel>
         {all.length > 0
-          ? <AgentTable agents={all.slice(0, SHOWN_MAX)} />
+          ? <AgentTable agents={all.slice(0, shown.value)} />
           : agents.value.size > 0
           ? <Empty title="No agent matches"><p>Change the search or the status above.</p></Empty>
           : <NoAgents />}
-        {all.length > SHOWN_MAX && (
-          <p class="hint more">{count(all.length - SHOWN_MAX)} more: search to narrow them down.</p>
+        {all.length > shown.value && (
+          <p class="hint more">
+            {count(all.length - shown.value)} more: search to narrow them down, or{" "}
+            <button type="button" class="button" onClick={() => { shown.value += STEP; }}>Show {STEP} more</button>
+          </p>
         )}
       </Panel>
     </div>
@@ -90,18 +99,27 @@ function NoAgents() {
   );
 }
 
-function AgentTable({ agents: shown }: { agents: AgentJson[] }) {
+/** Rows by what they show: a row whose agent has not changed is not even looked at again. */
+const rows = new WeakMap<AgentJson, VNode>();
+
+function row(agent: AgentJson): VNode {
+  let made = rows.get(agent);
+  if (!made) rows.set(agent, made = <AgentRow key={agent.agentId} agent={agent} />);
+  return made;
+}
+
+function AgentTable({ agents: listed }: { agents: AgentJson[] }) {
   return (
     <div class="scroll-x">
       <table class="table rows">
         <thead>
           <tr>
             <th>Agent</th><th>Status</th><th>Load</th><th class="wide">Capabilities</th>
-            <th class="wide">Breaker</th><th class="number">Success</th><th class="number wide">Mean run</th>
+            <th class="wide">Breaker</th><th class="wide">Completed, 2 min</th><th class="number">Success</th><th class="number wide">Mean run</th>
             <th class="number wide">Heard</th><th class="wide"><span class="sr">Actions</span></th>
           </tr>
         </thead>
-        <tbody>{shown.map((agent) => <AgentRow key={agent.agentId} agent={agent} />)}</tbody>
+        <tbody>{listed.map(row)}</tbody>
       </table>
     </div>
   );
@@ -115,7 +133,7 @@ function AgentRow({ agent }: { agent: AgentJson }) {
     <tr>
       <td class="clip">
         <a href={to("agents", agent.agentId)}>{agent.name || agent.agentId}</a>
-        <div class="under">{agent.agentId}{agent.transport === "websocket" ? " · browser" : ""}</div>
+        <div class="under">{under(agent)}</div>
       </td>
       <td>
         <Badge of={agent.status} />
@@ -124,12 +142,34 @@ function AgentRow({ agent }: { agent: AgentJson }) {
       <td class="load"><Bar share={busy / slots} label={`${busy} of ${slots}`} /><span class="under">{busy}/{slots}</span></td>
       <td class="wide"><Capabilities agent={agent} /></td>
       <td class="wide"><Badge of={agent.breaker} /></td>
+      <td class="wide"><Trailing id={agent.agentId!} /></td>
       <td class={`number ${failed > done / 10 ? "bad-text" : ""}`}>{percent(done + failed > 0 ? done / (done + failed) : Number.NaN)}</td>
       <td class="number wide">{duration(mean)}</td>
-      <td class="number mute wide">{ago(agent.heartbeatTime)}</td>
+      <td class="number mute wide"><Ago at={agent.heartbeatTime} /></td>
       <td class="actions wide"><AgentActions agent={agent} /></td>
     </tr>
   );
+}
+
+/** Grows by itself, and nothing around it has to. */
+function Ago({ at }: { at: string | undefined }) {
+  return <>{ago(at)}</>;
+}
+
+/** What the name does not say. */
+function under(agent: AgentJson): string {
+  const id = agent.name && agent.name !== agent.agentId ? [agent.agentId] : [];
+  return [...id, ...(agent.transport === "websocket" ? ["browser"] : [])].join(" · ");
+}
+
+/** What it has completed in each of the last two-second steps. */
+function Trailing({ id }: { id: string }) {
+  // Drawn anew with each step, and with nothing in between.
+  void trailed.value;
+  const done = trails.get(id)?.done ?? [];
+  const steps = done.slice(1).map((each, index) => Math.max(0, each - done[index]!));
+  const sum = steps.reduce((total, each) => total + each, 0);
+  return <Spark values={steps} length={TRAIL_MAX} label={`${sum} completed in ${steps.length * 2} seconds`} />;
 }
 
 function Capabilities({ agent, all = false }: { agent: AgentJson; all?: boolean }) {
@@ -225,7 +265,9 @@ export function AgentPage({ id }: { id: string }) {
         <Panel title="About"><Facts agent={agent} /></Panel>
         <Panel title="By task type" hint="recent outcomes weigh more"><Statistics agent={agent} /></Panel>
       </div>
-      <Panel title="Recent tasks" hint="each says why this agent was chosen">
+      <Work id={id} />
+      <Panel title="Chosen or not" hint="the newest tasks that it is able to do"><Chances agent={agent} /></Panel>
+      <Panel title="Recent tasks" hint="what it had last">
         {tasks && tasks.length === 0
           ? <Empty title="No task yet"><p>It takes what it is able to do as soon as something waits.</p></Empty>
           : <TaskTable tasks={tasks ?? []} />}
@@ -269,7 +311,7 @@ function Statistics({ agent }: { agent: AgentJson }) {
                 <Bar share={number(each.successRate)} tone={number(each.successRate) < 0.5 ? "bad" : "good"} label={percent(number(each.successRate))} />
                 <span class="under">{percent(number(each.successRate))}</span>
               </td>
-              <td class="number">{duration(milliseconds(each.meanRunDuration))}</td>
+              <td class="number">{Number(each.completedCount ?? 0) > 0 ? duration(milliseconds(each.meanRunDuration)) : "–"}</td>
             </tr>
           ))}
         </tbody>

@@ -58,6 +58,25 @@ export function Bar({ share, tone = "accent", label }: { share: number; tone?: s
   );
 }
 
+/** The recent past as a small area; `values` oldest first, the newest at the right edge. */
+export function Spark({ values, length, label }: { values: number[]; length: number; label: string }) {
+  const most = Math.max(1, ...values);
+  const step = 100 / Math.max(1, length - 1);
+  const from = 100 - (values.length - 1) * step;
+  const points = values.map((value, index) => `${(from + index * step).toFixed(1)} ${(19 - (value / most) * 17).toFixed(1)}`);
+  return (
+    <svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" role="img" aria-label={label}>
+      <path class="spark-ground" d="M0 19.500H100" />
+      {points.length > 1 && (
+        <>
+          <path class="spark-fill" d={`M${from.toFixed(1)} 20L${points.join("L")}L100 20Z`} />
+          <path class="spark-line" d={`M${points.join("L")}`} />
+        </>
+      )}
+    </svg>
+  );
+}
+
 /** A button that works on something, says so, and tells when it did not work. */
 export function Act(
   { run, children, tone = "", confirm, disabled, title }: Children & {

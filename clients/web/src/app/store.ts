@@ -67,11 +67,13 @@ export function follow(): void {
     agents.value = next;
     if (change.caughtUp) agentsKnown.value = true;
   });
-  podium.watchWindows({ window: "10s", count: WINDOWS_MAX, updateInterval: "1s" }, takeWindows);
-  podium.watchWindows({ window: "300s", count: 2, updateInterval: "5s" }, (batch) => {
+  const totals = { omitTypes: true, omitAgents: true };
+  podium.watchWindows({ window: "10s", count: WINDOWS_MAX, updateInterval: "1s", ...totals }, takeWindows);
+  podium.watchWindows({ window: "300s", count: 2, updateInterval: "5s", omitAgents: true }, (batch) => {
     longWindows.value = merged(longWindows.value, batch).slice(-2);
   });
   void pollQueue();
+  setInterval(leaveTrails, TRAIL_MS);
   setInterval(() => {
     if (!document.hidden) now.value = Date.now();
   }, 1_000);
@@ -102,7 +104,39 @@ function takeWindows(batch: WindowJson[]): void {
   windowsKnown.value = true;
 }
 
-function merged(known: WindowJson[], batch: WindowJson[]): WindowJson[] {
+/** What each agent has completed and failed, noted every two seconds: a short past for each row. */
+export interface Trail {
+  done: number[];
+  failed: number[];
+}
+export const trails = new Map<string, Trail>();
+/** Grows with each note. */
+export const trailed = signal(0);
+const TRAIL_MS = 2_000;
+export const TRAIL_MAX = 60;
+
+function leaveTrails(): void {
+  for (const id of trails.keys()) if (!agents.value.has(id)) trails.delete(id);
+  for (const [id, agent] of agents.value) {
+    const trail = trails.get(id) ?? { done: [], failed: [] };
+    let done = 0;
+    let failed = 0;
+    for (const each of agent.statistics ?? []) {
+      done += Number(each.completedCount ?? 0);
+      failed += Number(each.failedCount ?? 0);
+    }
+    trail.done.push(done);
+    trail.failed.push(failed);
+    if (trail.done.length > TRAIL_MAX + 1) {
+      trail.done.shift();
+      trail.failed.shift();
+    }
+    trails.set(id, trail);
+  }
+  trailed.value += 1;
+}
+
+export function merged(known: WindowJson[], batch: WindowJson[]): WindowJson[] {
   const byStart = new Map(known.map((window) => [window.startTime!, window]));
   for (const window of batch) byStart.set(window.startTime!, window);
   return [...byStart.values()].sort((a, b) => time(a.startTime) - time(b.startTime));

@@ -1,0 +1,195 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { connect, FinalFailure } from "../dist/podium.js";
+import { Bridge, eventually } from "./bridge.mjs";
+
+const LEASE = { taskId: "t-1", leaseEpoch: "9007199254740993" };
+const READY = { seq: "1", ready: { resumeToken: "r-1", renewInterval: "0.050s", heartbeatInterval: "0.050s" } };
+
+let bridge;
+let podium;
+
+beforeEach(() => {
+  bridge = new Bridge();
+  podium = connect({ url: "ws://bridge/ws", WebSocket: bridge.WebSocket });
+});
+
+afterEach(() => podium.close());
+
+/** Starts an agent that has its session. */
+async function ready(handle, more = {}) {
+  const agent = podium.agent({ agentId: "a-1", capabilities: ["text.count"], handle, ...more });
+  await eventually(() => bridge.frames("hello").length === 1);
+  bridge.tell({ agentId: "a-1", ...READY });
+  assert.equal(agent.state, "ready");
+  return agent;
+}
+
+function assign(attempt = 1) {
+  const spec = { type: "text.count", payload: { contentType: "text/plain", data: btoa("one two") } };
+  bridge.tell({ agentId: "a-1", seq: "2", assign: { ...LEASE, attempt, spec } });
+}
+
+test("it says who it is and what it can do", async () => {
+  const agent = podium.agent({
+    agentId: "a-1", name: "A tab", maxConcurrency: 3, labels: { team: "x" },
+    capabilities: ["text.count", { name: "text.sum", proficiency: 0.5 }], handle: () => 1,
+  });
+  const { hello } = await eventually(() => bridge.frames("hello")[0]);
+
+  assert.equal(agent.state, "connecting");
+  assert.deepEqual(hello.capabilities, [{ name: "text.count" }, { name: "text.sum", proficiency: 0.5 }]);
+  assert.deepEqual([hello.name, hello.maxConcurrency, hello.labels], ["A tab", 3, { team: "x" }]);
+  assert.ok(hello.instanceId);
+});
+
+test("an assignment is acked, worked on and answered with its own lease", async () => {
+  const agent = await ready(({ payload, progress }) => {
+    progress(0.5, "half");
+    return { words: payload.split(" ").length };
+  });
+
+  assign();
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+  assert.deepEqual(bridge.frames("ack")[0].ack.lease, LEASE);
+  assert.deepEqual(bridge.frames("progress")[0].progress, { lease: LEASE, reportSeq: "1", fraction: 0.5, message: "half" });
+  assert.deepEqual(result.lease, LEASE);
+  assert.equal(atob(result.success.data), '{"words":2}');
+  assert.equal(agent.completed, 1);
+});
+
+test("a result is repeated until it is acknowledged", async () => {
+  await ready(() => "done");
+  assign();
+
+  await eventually(() => bridge.frames("result").length >= 3);
+  bridge.tell({ agentId: "a-1", seq: "3", resultAck: { lease: LEASE, verdict: "VERDICT_ACCEPTED" } });
+  const known = bridge.frames("result").length;
+  const beats = bridge.frames("heartbeat").length;
+  await eventually(() => bridge.frames("heartbeat").length > beats + 2);
+
+  assert.equal(bridge.frames("result").length, known);
+});
+
+test("what is thrown fails the attempt, and a final failure the task", async () => {
+  let attempt = 0;
+  await ready(() => {
+    attempt += 1;
+    throw attempt === 1 ? new Error("later") : new FinalFailure("never", "NONSENSE");
+  });
+  assign();
+  await eventually(() => bridge.frames("result")[0]);
+  bridge.tell({ agentId: "a-1", resultAck: { lease: LEASE } });
+  assign(2);
+
+  const failures = await eventually(() => {
+    const found = new Map(bridge.frames("result").map(({ result }) => [result.failure.message, result.failure]));
+    return found.size === 2 && found;
+  });
+
+  assert.deepEqual(failures.get("later"), { reason: "HANDLER_FAILED", message: "later", retryable: true });
+  assert.deepEqual(failures.get("never"), { reason: "NONSENSE", message: "never", retryable: false });
+});
+
+test("a canceled task is aborted and answered as canceled", async () => {
+  await ready(({ signal }) => new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason))));
+  assign();
+  await eventually(() => bridge.frames("ack")[0]);
+
+  bridge.tell({ agentId: "a-1", cancel: { lease: LEASE, reason: "CANCELED" } });
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+  assert.deepEqual(result.canceled, {});
+});
+
+test("a lost lease is aborted and answered with nothing", async () => {
+  let aborted = "";
+  await ready(({ signal }) => new Promise((resolve) => {
+    signal.addEventListener("abort", () => {
+      aborted = signal.reason.message;
+      resolve("too late");
+    });
+  }));
+  assign();
+  await eventually(() => bridge.frames("renew")[0]);
+
+  bridge.tell({ agentId: "a-1", renewAck: { lost: [LEASE] } });
+  await eventually(() => aborted);
+  const beats = bridge.frames("heartbeat").length;
+  await eventually(() => bridge.frames("heartbeat").length > beats + 1);
+
+  assert.equal(aborted, "LEASE_LOST");
+  assert.equal(bridge.frames("result").length, 0);
+});
+
+test("after a lost connection it comes back with its leases, its token and its place", async () => {
+  let finish;
+  await ready(() => new Promise((resolve) => {
+    finish = resolve;
+  }));
+  assign();
+  await eventually(() => finish);
+
+  bridge.drop();
+  const { hello } = await eventually(() => bridge.frames("hello")[1]);
+  finish("kept");
+  bridge.tell({ agentId: "a-1", seq: "1", ready: { ...READY.ready, verdicts: [{ lease: LEASE, verdict: "VERDICT_KEEP" }] } });
+
+  assert.deepEqual(hello.inFlight, [LEASE]);
+  assert.equal(hello.resumeToken, "r-1");
+  assert.equal(hello.lastSeq, "2");
+  assert.equal(hello.instanceId, bridge.frames("hello")[0].hello.instanceId);
+  const { result } = await eventually(() => bridge.frames("result").at(-1));
+  assert.equal(atob(result.success.data), "kept");
+});
+
+test("leases that are not kept after a reconnect are given up", async () => {
+  let aborted = false;
+  await ready(({ signal }) => new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve(aborted = true));
+  }));
+  assign();
+  await eventually(() => bridge.frames("ack")[0]);
+
+  bridge.drop();
+  await eventually(() => bridge.frames("hello")[1]);
+  bridge.tell({ agentId: "a-1", ready: { ...READY.ready, verdicts: [{ lease: LEASE, verdict: "VERDICT_LOST" }] } });
+
+  await eventually(() => aborted);
+  assert.equal(bridge.frames("result").length, 0);
+});
+
+test("when the bridge has lost Routing it says hello again on the same connection", async () => {
+  const agent = await ready(() => 1);
+
+  bridge.tell({ agentId: "a-1", refusal: { reason: "ROUTER_LOST", closing: true } });
+  assert.equal(agent.state, "connecting");
+
+  await eventually(() => bridge.frames("hello")[1]);
+  assert.equal(bridge.sockets.length, 1);
+});
+
+test("a probe is answered, and after superseded it is still", async () => {
+  const agent = await ready(() => 1);
+  bridge.tell({ agentId: "a-1", probe: { nonce: "7" } });
+  assert.equal(bridge.frames("probeReply")[0].probeReply.nonce, "7");
+
+  bridge.tell({ agentId: "a-1", superseded: { instanceId: "other" } });
+  bridge.drop();
+  await eventually(() => bridge.sockets.length === 2);
+
+  assert.equal(agent.state, "superseded");
+  assert.equal(bridge.frames("hello").length, 1);
+});
+
+test("it drains, and stopping says goodbye", async () => {
+  const agent = await ready(() => 1);
+
+  agent.drain("enough");
+  agent.stop("done");
+
+  assert.equal(bridge.frames("drain")[0].drain.reason, "enough");
+  assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "done");
+  assert.equal(agent.state, "stopped");
+});

@@ -1,0 +1,401 @@
+"""What agents and their routers may suffer, and what must come of it; numbered as in the matrix."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+
+from podium.v1 import agent_pb2, routing_pb2, session_pb2, task_scheduler_pb2
+from podium.v1.session_pb2 import AgentFrame, LeaseRef
+from podium.v1.task_pb2 import Failure, RetryPolicy
+from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST
+from tests.support.waiting import eventually
+from tests.system.stage import LEASE_S, Caller, Stage, beating, network, staged
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DUPLICATE = session_pb2.ResultAck.VERDICT_DUPLICATE
+WHOLE = ["CREATED", "QUEUED", "ASSIGNED", "STARTED", "COMPLETED"]
+TERMINAL = {"COMPLETED", "FAILED", "CANCELED", "EXPIRED", "REJECTED"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def suite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with staged(tmp_path_factory.mktemp("faults")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(suite: Stage) -> AsyncIterator[Stage]:
+    yield suite
+    await suite.leave()
+
+
+async def taken(stage: Stage, wire: Caller, agent_id: str, task_type: str) -> session_pb2.Assign:
+    """Submits a task that the agent takes, and returns its Assign."""
+    before = len(wire.of(agent_id, "assign"))
+    task_id = await stage.submit_one(task_type)
+    assign: session_pb2.Assign = (await wire.until(agent_id, "assign", before + 1))[-1]
+    await wire.ack(agent_id, assign)
+    await stage.until(task_id, "STARTED")
+    return assign
+
+
+def ref(assign: session_pb2.Assign) -> LeaseRef:
+    return LeaseRef(task_id=assign.task_id, lease_epoch=assign.lease_epoch)
+
+
+async def fail(wire: Caller, agent_id: str, assign: session_pb2.Assign) -> None:
+    failure = Failure(reason="BROKEN", message="it broke", retryable=True)
+    await wire.ack(agent_id, assign)
+    result = session_pb2.Result(lease=ref(assign), failure=failure)
+    await wire.send(AgentFrame(agent_id=agent_id, result=result))
+
+
+async def test_f1_the_task_of_a_killed_agent_starts_again_elsewhere(stage: Stage) -> None:
+    workers = {name: await stage.worked(name, "f1") for name in ("f1-a", "f1-b")}
+    task_id = await stage.submit_one("f1", "first 60")
+    first = (await stage.until(task_id, "STARTED")).agent_id
+    workers[first].kill()
+    second = await stage.until(task_id, "STARTED", 2)
+    task = await stage.ended(task_id)
+
+    assert second.agent_id != first
+    assert second.attempt == 2
+    assert stage.all_of(task_id, "ATTEMPT_FAILED")[0].failed.failure.reason == "AGENT_LOST"
+    assert task.result.data == f"{second.agent_id} 2".encode()
+
+
+async def test_f2_an_agent_that_crashes_natively_spends_attempts_until_there_are_none(
+    stage: Stage,
+) -> None:
+    for name in ("f2-a", "f2-b"):
+        await stage.worked(name, "f2")
+    task_id = await stage.submit_one("f2", "crash", retry_policy=RetryPolicy(max_retries=1))
+    task = await stage.ended(task_id)
+
+    assert task.failure.reason == "AGENT_LOST"
+    assert len({event.agent_id for event in stage.all_of(task_id, "STARTED")}) == 2
+
+
+async def test_f3_f4_a_frozen_agent_loses_its_lease_and_what_it_brings_later_changes_nothing(
+    stage: Stage,
+) -> None:
+    frozen = await stage.worked("f3-frozen", "f3")
+    task_id = await stage.submit_one("f3", "sleep 0.5")
+    await stage.until(task_id, "STARTED")
+    frozen.signal(signal.SIGSTOP)
+    lost = await stage.until(task_id, "ATTEMPT_FAILED", within_s=LEASE_S + 5.0)
+    await stage.until_status("f3-frozen", "SUSPECT", "OFFLINE")
+    await stage.worked("f3-other", "f3")
+    task = await stage.ended(task_id)
+    frozen.signal(signal.SIGCONT)
+    # It works on: first it hears that its lease is over, then it takes what comes next.
+    await stage.until_status("f3-frozen", "IDLE", "BUSY")
+    await eventually(lambda: "ended" in frozen.output() or frozen.output().count("began") == 1)
+
+    assert lost.failed.failure.reason == "LEASE_EXPIRED"
+    assert task.result.data == b"f3-other 2"
+    assert (await stage.story(task_id)).count("COMPLETED") == 1
+
+
+async def test_f5_an_attempt_that_makes_no_progress_is_stopped_at_its_limit(stage: Stage) -> None:
+    worker = await stage.worked("f5", "f5")
+    task_id = await stage.submit_one(
+        "f5",
+        "sleep 60",
+        attempt_timeout=Duration(nanos=400_000_000),
+        retry_policy=RetryPolicy(max_retries=0),
+    )
+    task = await stage.ended(task_id)
+    after = await stage.submit_one("f5", "sleep 0")
+    await stage.ended(after)
+
+    assert task.failure.reason == "ATTEMPT_TIMEOUT"
+    assert "ended " + task_id not in worker.output()
+
+
+async def test_f6_a_connection_that_breaks_within_the_lease_costs_nothing(stage: Stage) -> None:
+    async with network(stage) as net:
+        await stage.worked("f6", "f6", routing=net.address)
+        task_id = await stage.submit_one("f6", "sleep 1.5")
+        await stage.until(task_id, "STARTED")
+        for _ in range(3):
+            before = net.accepted
+            net.cut()
+            await eventually(lambda: net.accepted > before)  # noqa: B023 - awaited in this turn
+        await stage.ended(task_id)
+        assert net.accepted > 3
+
+    assert await stage.story(task_id) == WHOLE
+
+
+async def test_f6_a_result_made_while_the_network_is_away_is_not_lost(stage: Stage) -> None:
+    async with network(stage) as net:
+        worker = await stage.worked("f6-late", "f6-late", routing=net.address)
+        task_id = await stage.submit_one("f6-late", "sleep 0.2")
+        await stage.until(task_id, "STARTED")
+        net.freeze()
+        await eventually(lambda: "ended" in worker.output())
+        net.cut()
+        net.heal()
+        await stage.ended(task_id)
+
+    assert await stage.story(task_id) == WHOLE
+
+
+async def test_f7_who_comes_back_is_told_lease_by_lease_what_is_left(stage: Stage) -> None:
+    wire = stage.wire()
+    await wire.hello("f7", "f7", max_concurrency=2)
+    over, kept = [await taken(stage, wire, "f7", "f7") for _ in range(2)]
+    async with beating(wire, "f7", kept):
+        await stage.until(over.task_id, "ATTEMPT_FAILED", within_s=LEASE_S + 5.0)
+    await wire.drop()
+    wire = stage.wire()
+    ready = await wire.hello("f7", "f7", max_concurrency=2, in_flight=[ref(over), ref(kept)])
+    await wire.result("f7", kept)
+    await stage.ended(kept.task_id)
+
+    told = {verdict.lease.task_id: verdict.verdict for verdict in ready.verdicts}
+    assert told[kept.task_id] == KEEP
+    assert told[over.task_id] != KEEP
+    assert await stage.story(kept.task_id) == WHOLE
+
+
+async def test_f8_of_two_processes_with_one_id_the_newer_works_and_the_older_ends(
+    stage: Stage,
+) -> None:
+    older = await stage.worked("f8", "f8")
+    task_id = await stage.submit_one("f8", "first 60")
+    await stage.until(task_id, "STARTED")
+    newer = await stage.worked("f8", "f8")
+    code = await asyncio.to_thread(older.wait)
+    await stage.ended(task_id)
+
+    assert code != 0
+    assert "started again elsewhere" in older.output()
+    assert newer.popen.poll() is None
+    assert (await stage.story(task_id)).count("COMPLETED") == 1
+
+
+async def test_f9_a_result_that_comes_twice_is_settled_once(stage: Stage) -> None:
+    wire = stage.wire()
+    await wire.hello("f9", "f9")
+    assign = await taken(stage, wire, "f9", "f9")
+    for number, data in enumerate((b"same", b"same", b"other"), 1):
+        await wire.result("f9", assign, data)
+        await wire.until("f9", "result_ack", number)
+    report = routing_pb2.ReportResultRequest(agent_id="f9")
+    report.result.lease.CopyFrom(ref(assign))
+    report.result.success.data = b"same"
+    unary = await stage.routing.ReportResult(report)
+    task = await stage.ended(assign.task_id)
+
+    verdicts = [ack.verdict for ack in wire.of("f9", "result_ack")[:3]]
+    assert verdicts == [ACCEPTED, DUPLICATE, FENCED]
+    assert unary.verdict == DUPLICATE
+    assert task.result.data == b"same"
+    assert (await stage.story(assign.task_id)).count("COMPLETED") == 1
+
+
+async def test_f10_of_completion_and_cancel_one_wins(stage: Stage) -> None:
+    wire = stage.wire()
+    await wire.hello("f10", "f10", max_concurrency=100)
+    task_ids = await stage.submit("f10", count=100)
+    assigns = {each.task_id: each for each in await wire.until("f10", "assign", 100)}
+
+    async def cancel(task_id: str) -> None:
+        await stage.scheduler.CancelTasks(
+            task_scheduler_pb2.CancelTasksRequest(task_ids=[task_id, task_id])
+        )
+
+    async def finish(task_id: str) -> None:
+        await wire.ack("f10", assigns[task_id])
+        await wire.result("f10", assigns[task_id])
+
+    await asyncio.gather(*(race for each in task_ids for race in (cancel(each), finish(each))))
+    ends = [TERMINAL & set(await stage.story(task_id)) for task_id in task_ids]
+
+    assert all(len(each) == 1 for each in ends)
+    assert {"COMPLETED"} in ends or {"CANCELED"} in ends
+
+
+async def test_f12_a_task_that_kills_agents_fails_and_leaves_the_others_alone(
+    stage: Stage,
+) -> None:
+    names = ("f12-a", "f12-b", "f12-c", "f12-d")
+    for name in names:
+        await stage.worked(name, "f12")
+    poison = await stage.submit_one("f12", "exit", retry_policy=RetryPolicy(max_retries=2))
+    healthy = await stage.submit("f12", *["sleep 0.02"] * 30)
+    task = await stage.ended(poison)
+    await stage.ended(*healthy)
+
+    assert task.failure.reason == "AGENT_LOST"
+    assert len({event.agent_id for event in stage.all_of(poison, "STARTED")}) == 3
+    breakers = [(await stage.agent(name)).breaker for name in names]
+    assert breakers == [agent_pb2.Agent.BREAKER_CLOSED] * 4
+
+
+async def test_f12_a_task_that_kills_agents_before_they_take_it_ends_as_well(
+    stage: Stage,
+) -> None:
+    task_id = await stage.submit_one("f12-early", retry_policy=RetryPolicy(max_retries=1))
+    died = 0
+    while "FAILED" not in stage.of(task_id) and died < 8:
+        died += 1
+        agent_id = f"f12-early-{died}"
+        wire = stage.wire()
+        await wire.hello(agent_id, "f12-early")
+        await wire.until(agent_id, "assign")
+        await wire.drop()
+
+        def noticed(deaths: int = died) -> bool:
+            back = stage.all_of(task_id, "HANDED_BACK")
+            return len(back) + len(stage.all_of(task_id, "ATTEMPT_FAILED")) >= deaths
+
+        await eventually(noticed)
+    task = await stage.ended(task_id)
+
+    assert task.failure.reason == "AGENT_LOST"
+    assert died == 4
+
+
+async def test_f13_an_agent_that_fails_everything_is_cut_off_and_work_flows_elsewhere(
+    stage: Stage,
+) -> None:
+    bad, good = stage.wire(), stage.wire()
+    await bad.hello("f13-bad", "f13")
+    failed = 0
+
+    async def is_open() -> bool:
+        return (await stage.agent("f13-bad")).breaker == agent_pb2.Agent.BREAKER_OPEN
+
+    while not await is_open():
+        # Tasks of their own: one that fails on several agents would be the task's fault.
+        await stage.submit_one("f13", retry_policy=RetryPolicy(max_retries=0))
+        failed += 1
+        assign = (await bad.until("f13-bad", "assign", failed))[-1]
+        await fail(bad, "f13-bad", assign)
+        await stage.until(assign.task_id, "FAILED")
+        assert failed < 12
+    await good.hello("f13-good", "f13", max_concurrency=20)
+    after = await stage.submit("f13", count=20)
+    for assign in await good.until("f13-good", "assign", 20):
+        await good.ack("f13-good", assign)
+        await good.result("f13-good", assign)
+    await stage.ended(*after)
+
+    assert failed >= 6
+    assert len(bad.of("f13-bad", "assign")) == failed
+
+
+async def test_f14_an_assignment_that_nobody_takes_goes_back_without_an_attempt(
+    stage: Stage,
+) -> None:
+    mute, other = stage.wire(), stage.wire()
+    await mute.hello("f14-mute", "f14")
+    task_id = await stage.submit_one("f14")
+    await mute.until("f14-mute", "assign")
+    async with beating(mute, "f14-mute"):
+        back = await stage.until(task_id, "HANDED_BACK")
+    await mute.until("f14-mute", "recall")
+    await other.hello("f14-other", "f14")
+    assign = (await other.until("f14-other", "assign"))[0]
+
+    assert back.failed.failure.reason == "ACK_TIMEOUT"
+    assert assign.attempt == 1
+    assert "ATTEMPT_FAILED" not in stage.of(task_id)
+
+
+async def test_a_host_whose_stream_keeps_breaking_holds_no_task_for_ever(stage: Stage) -> None:
+    async with network(stage) as net:
+        wire = stage.wire(net.address)
+        ready = await wire.hello("flapping", "flap")
+        task_id = await stage.submit_one("flap")
+        await wire.until("flapping", "assign")
+        while not stage.all_of(task_id, "HANDED_BACK"):
+            assert "ATTEMPT_FAILED" not in stage.of(task_id)
+            await wire.drop()
+            await asyncio.sleep(0.2)
+            wire = stage.wire(net.address)
+            ready = await wire.hello("flapping", "flap", resume_token=ready.resume_token)
+            await asyncio.sleep(0.2)
+
+    assert stage.all_of(task_id, "HANDED_BACK")[0].failed.failure.reason == "ACK_TIMEOUT"
+
+
+async def test_f15_an_agent_that_does_not_read_bounds_itself_and_harms_nobody(
+    stage: Stage,
+) -> None:
+    slow, other = stage.wire(), stage.wire()
+    await slow.hello("f15-slow", "f15", max_concurrency=200)
+    slow.reading.clear()
+    task_ids = []
+    for _ in range(3):
+        task_ids += await stage.submit("f15", *["x" * 20_000] * 100)
+    await other.hello("f15-other", "f15", max_concurrency=50)
+    done: set[str] = set()
+
+    async def work() -> None:
+        while True:
+            for assign in other.of("f15-other", "assign"):
+                if assign.task_id not in done:
+                    done.add(assign.task_id)
+                    await other.ack("f15-other", assign)
+                    await other.result("f15-other", assign)
+            await asyncio.sleep(0.01)
+
+    working = asyncio.create_task(work())
+    await stage.ended(*task_ids, within_s=40.0)
+    working.cancel()
+
+    assert len(done) == 300
+    for task_id in task_ids:
+        assert "ATTEMPT_FAILED" not in await stage.story(task_id)
+
+
+async def test_f26_without_the_registry_work_goes_on_and_it_knows_all_agents_again(
+    stage: Stage,
+) -> None:
+    await stage.worked("f26", "f26", capacity=4)
+    await stage.kill("agent_registry")
+    try:
+        task_ids = await stage.submit("f26", *["sleep 0.05"] * 20)
+        await stage.ended(*task_ids)
+    finally:
+        await stage.start("agent_registry")
+    await stage.until_status("f26", "IDLE", "BUSY")
+
+    for task_id in task_ids:
+        assert await stage.story(task_id) == WHOLE
+
+
+async def test_f41_a_router_that_stands_still_costs_no_agent_its_lease(stage: Stage) -> None:
+    wire = stage.wire()
+    names = [f"f41-{number}" for number in range(20)]
+    for name in names:
+        await wire.hello(name, "f41")
+    task_ids = await stage.submit("f41", count=20)
+    assigns = []
+    for name in names:
+        assigns.append((name, (await wire.until(name, "assign"))[0]))
+        await wire.ack(*assigns[-1])
+    for task_id in task_ids:
+        await stage.until(task_id, "STARTED")
+    routing = stage.suite.processes["routing"]
+    routing.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(LEASE_S + 0.5)
+    routing.send_signal(signal.SIGCONT)
+    for name, assign in assigns:
+        await wire.result(name, assign)
+    await stage.ended(*task_ids)
+
+    for task_id in task_ids:
+        assert await stage.story(task_id) == WHOLE
+    assert LOST not in [v.verdict for n in names for r in wire.of(n, "ready") for v in r.verdicts]
