@@ -2,43 +2,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from services.kernel.clock import SystemClock
 from tests.browser.conftest import ARTIFACTS, Suite
-from tests.browser.corpus import CORPUS
+from tests.browser.forms import PAGES, SHOWN, submit
 from tests.browser.submitter import Submitter
-from tests.browser.worker import HOSTILE
 from tests.kernel.keys import make_key, publish, token
 from tests.support.ports import free_port
-
-PAGES = ["now", "agents", "tasks", "dead", "submit"]
-# What a page shows once it has its data.
-SHOWN = {
-    "now": ".list-12 tbody tr",
-    "agents": "tbody tr",
-    "tasks": "tbody tr",
-    "dead": "tbody tr, .empty",
-    "submit": "form",
-}
-
-
-def submit(page: Page, kind: str, payload: str = "one two three", **more: str) -> Locator:
-    """Submits a task by the form and returns its row."""
-    page.goto("/#/submit")
-    page.get_by_label("Type").fill(kind)
-    page.get_by_label("Payload").fill(payload)
-    if more:
-        if not page.get_by_label("Labels").is_visible():
-            page.get_by_text("More", exact=True).click()
-        for label, text in more.items():
-            page.get_by_label(label).fill(text)
-    page.get_by_role("button", name="Submit").click()
-    return page.locator(".sent li").first
 
 
 def test_pages_without_anything_to_show_teach_what_to_do(page: Page) -> None:
@@ -207,74 +180,6 @@ def test_a_page_that_is_not_let_in_asks_for_a_token_and_goes_on_with_it(
     edge.kill()
 
 
-def test_text_of_agents_and_tasks_is_never_markup(page: Page, suite: Suite) -> None:
-    submit(page, "text.echo", HOSTILE, **{"Labels": f"note={HOSTILE.replace(',', '')}"})
-    row = page.locator(".sent li").first
-    expect(row.get_by_text("completed")).to_be_visible()
-    row.get_by_role("link").first.click()
-    expect(page.locator(".content pre").nth(1)).to_contain_text("<img src=x")
-
-    for path in [*PAGES, "agents/counter-1", "agents/failer-1"]:
-        page.goto(f"/#/{path}")
-        expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
-    page.goto("/#/agents/counter-1")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("<img src=x")
-
-    assert page.evaluate("window.hit") is None
-    assert page.locator("main img, main script").count() == 0
-
-
-@pytest.mark.timeout(150)
-def test_nothing_of_the_hostile_corpus_is_ever_executed(page: Page, suite: Suite) -> None:
-    page.add_init_script(
-        "addEventListener('securitypolicyviolation', ({ violatedDirective }) => {"
-        " window.tried = violatedDirective; });"
-    )
-    suite.agent("corpus", "text.corpus")
-    handles: list[Any] = []
-    with Submitter(suite.environ) as client:
-        for number, text in enumerate(CORPUS):
-            labels = {"note": "".join(each for each in text if each.isprintable())}
-            handles.append(
-                client.submit("text.corpus", number, labels=labels, tenant="corpus", max_retries=0)
-            )
-        for handle in handles:
-            client.outcome(handle)
-
-    page.goto("/#/agents")
-    page.get_by_label("Search agents").fill("text.corpus")
-    page.get_by_role("button", name="Show 100 more").click()
-    expect(page.locator("tbody tr")).to_have_count(len(CORPUS) + 1)
-    unharmed(page)
-    for path in ["tasks?type=text.corpus", "dead?type=text.corpus", "now"]:
-        page.goto(f"/#/{path}")
-        expect(page.locator("tbody tr").first).to_be_visible()
-        unharmed(page)
-    for number in range(0, len(CORPUS), 6):
-        page.goto(f"/#/tasks/{handles[number].task_id}")
-        expect(page.locator(".timeline")).to_contain_text("completed")
-        page.goto(f"/#/tasks/{handles[number + 1].task_id}")
-        expect(page.locator(".attempt .alert")).to_be_visible()
-        page.goto(f"/#/agents/corpus-{number}")
-        expect(page.locator(".facts")).to_be_visible()
-        unharmed(page)
-    for text in CORPUS[::4]:
-        page.goto(f"/#/{quote(text, safe='')}")
-        page.goto(f"/#/tasks/{quote(text, safe='')}")
-        page.goto(f"/#/agents/{quote(text, safe='')}")
-        page.goto(f"/#/tasks?label={quote(text, safe='')}&failureText={quote(text, safe='')}")
-        expect(page.get_by_label("Text of the failure")).to_be_visible()
-        unharmed(page)
-
-
-def unharmed(page: Page) -> None:
-    assert page.evaluate("[window.hit, window.tried]") == [None, None]
-    assert (
-        page.locator("main :is(img, script, iframe, object, embed, style, form form)").count() == 0
-    )
-    assert page.locator("main a[href^='javascript:' i]").count() == 0
-
-
 def test_tasks_are_found_by_their_label_and_by_the_text_of_their_failure(
     page: Page, suite: Suite
 ) -> None:
@@ -285,6 +190,7 @@ def test_tasks_are_found_by_their_label_and_by_the_text_of_their_failure(
 
     page.goto("/#/tasks")
     page.get_by_label("Label, as key=value").fill("team=finders")
+    page.wait_for_timeout(2_500)  # the list is fetched anew meanwhile, and the word must stay
     page.get_by_label("Label, as key=value").press("Enter")
     expect(page.locator("tbody tr")).to_have_count(2)
     page.get_by_label("Text of the failure").fill("NEVER works")
@@ -323,7 +229,7 @@ def test_the_page_of_an_agent_says_why_it_was_chosen_and_why_not(page: Page, sui
 
     expect(panel.locator("tbody tr")).to_have_count(10)
     expect(panel.locator("tbody .reason").first).not_to_be_empty()
-    expect(panel).to_contain_text(re.compile("that could|free|longer|chance|best|surely|learn"))
+    expect(panel).to_contain_text(re.compile("that could|available|free|longer|chance|best|surely|learn"))
     expect(page.locator(".chart canvas")).to_have_count(2)
     page.goto("/#/agents")
     page.get_by_label("Search agents").fill("pair-")

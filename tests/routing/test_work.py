@@ -227,8 +227,39 @@ def test_progress_and_questions_are_passed_on_under_the_lease() -> None:
     floor.turn()
 
     assert floor.last(effects.Progressed).body == "half"
-    assert floor.last(effects.Asked).body == "which one?"
+    assert floor.last(effects.Asked).lease.outcome == "which one?"
     assert session.load == 0, "the lease ends with the question"
+
+
+def test_a_question_is_repeated_until_it_is_settled_and_then_acked() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.work.need_input(session, lease.key, "which one?", floor.time)
+    floor.turn()
+    assert floor.of(effects.SendResultAck) == [], "not before it is durable"
+
+    floor.orders.disconnected()
+    floor.orders.welcome(floor.orders.hello(), (), floor.time)
+    floor.turn()
+    assert [effect.lease for effect in floor.of(effects.Asked)] == [lease, lease]
+    floor.settle(lease)
+
+    assert floor.last(effects.SendResultAck).verdict == ACCEPTED
+    assert not floor.board.leases.unsettled
+
+
+def test_a_question_of_a_task_that_is_being_stopped_answers_the_cancel() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.orders.revoke(lease.key, "CANCELED", floor.time)
+    floor.work.need_input(session, lease.key, "which one?", floor.time)
+    floor.turn()
+    assert session.load == 0
+    floor.settle(lease, FENCED)
+
+    assert floor.last(effects.SendResultAck).verdict == FENCED
 
 
 def test_a_report_outside_a_stream_ends_the_attempt() -> None:

@@ -139,6 +139,10 @@ class Stage:
 
         return await eventually(found, within_s=within_s, told=lambda: f"{self.of(task_id)}")
 
+    async def until_count(self, task_id: str, count: int, *kinds: str) -> None:
+        """Waits until so many events of some kinds have happened to a task."""
+        await eventually(lambda: sum(kind in kinds for kind in self.of(task_id)) >= count)
+
     # Agents.
 
     async def agent(self, agent_id: str) -> agent_pb2.Agent:

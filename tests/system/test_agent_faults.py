@@ -254,12 +254,7 @@ async def test_f12_a_task_that_kills_agents_before_they_take_it_ends_as_well(
         await wire.hello(agent_id, "f12-early")
         await wire.until(agent_id, "assign")
         await wire.drop()
-
-        def noticed(deaths: int = died) -> bool:
-            back = stage.all_of(task_id, "HANDED_BACK")
-            return len(back) + len(stage.all_of(task_id, "ATTEMPT_FAILED")) >= deaths
-
-        await eventually(noticed)
+        await stage.until_count(task_id, died, "HANDED_BACK", "ATTEMPT_FAILED")
     task = await stage.ended(task_id)
 
     assert task.failure.reason == "AGENT_LOST"

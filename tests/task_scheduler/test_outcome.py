@@ -279,11 +279,28 @@ def test_progress_under_a_dead_lease_is_told_so_and_forgotten() -> None:
     seq = rig.book.seq
 
     rig.core.outcomes.progressed("r1", lease, "a1", report(1), rig.now)
-    rig.core.outcomes.asked("r1", lease, "a1", b"", rig.now)
     rig.take()
 
     assert rig.book.seq == seq
-    assert len(rig.said(Verdicts)) == 2
+    assert len(rig.said(Verdicts)) == 1
+
+
+def test_a_question_is_settled_as_a_result_is() -> None:
+    rig = Rig()
+    task = rig.running()
+    lease = rig.lease(task)
+    for _ in range(2):
+        rig.core.outcomes.asked("r1", lease, "a1", b"which?", rig.now)
+    dead = Lease(task.task_id, lease.epoch - 1)
+    rig.core.outcomes.asked("r1", dead, "a1", b"which?", rig.now)
+    rig.take()
+
+    assert task.state is State.INPUT_REQUIRED
+    assert rig.settlements() == [
+        Settlement.ACCEPTED,
+        Settlement.DUPLICATE,
+        Settlement.FENCED,
+    ]
 
 
 def test_a_hand_back_costs_no_attempt_and_keeps_the_place() -> None:

@@ -102,7 +102,7 @@ def _progressed(report: Report, effect: effects.Progressed) -> None:
 
 
 def _asked(report: Report, effect: effects.Asked) -> None:
-    said: Any = effect.body
+    said: Any = effect.lease.outcome
     asked = report.needs_input
     asked.lease.task_id = effect.lease.task_id
     asked.lease.lease_epoch = effect.lease.epoch

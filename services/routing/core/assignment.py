@@ -75,6 +75,8 @@ class Lease:
     decision: Decision | None = None
     outcome: object = None
     """The report of its end, repeated until it is settled."""
+    asks: bool = False
+    """Whether that is a question instead of a result."""
     refused: str = ""
     """Why the result was replaced by a failure of ours; empty when it was not."""
     lost: bool = False

@@ -143,10 +143,9 @@ class Progressed(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """An agent asked for input."""
+    """An attempt ended with a question; repeated until it is settled."""
 
     lease: Lease
-    body: object
 
 
 class HandedBack(NamedTuple):
@@ -162,6 +161,11 @@ class Ended(NamedTuple):
     """An attempt ended; repeated until it is settled."""
 
     lease: Lease
+
+
+def ending(lease: Lease) -> Ended | Asked:
+    """Tell how a lease ended: with an outcome or with a question."""
+    return Asked(lease) if lease.asks else Ended(lease)
 
 
 class Renewed(NamedTuple):

@@ -18,7 +18,6 @@ from services.routing.core.effects import (
     LOST,
     REFUSED,
     Claimed,
-    Ended,
     HandedBack,
     LeaseKey,
     SendResultAck,
@@ -26,6 +25,7 @@ from services.routing.core.effects import (
     Settled,
     Started,
     Verdict,
+    ending,
 )
 from services.routing.core.work import Work
 
@@ -114,7 +114,7 @@ class Orders:
         since_s = now.mono_s - HAND_BACK_MEMORY_S
         for key, reason, agent_id in board.leases.handed_back_since(since_s):
             board.effects.append(HandedBack(*key, reason, agent_id))
-        board.effects.extend(Ended(lease) for lease in board.leases.unsettled.values())
+        board.effects.extend(map(ending, board.leases.unsettled.values()))
         for kind in board.fleet.classes.values():
             kind.granted = 0
             kind.announced = (-1, -1)

@@ -10,7 +10,6 @@ from services.routing.core.assignment import Lease, Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
     FENCED,
-    Asked,
     Ended,
     LeaseKey,
     Outcome,
@@ -23,6 +22,7 @@ from services.routing.core.effects import (
     SendRenewAck,
     SendResultAck,
     Started,
+    ending,
 )
 
 if TYPE_CHECKING:
@@ -117,15 +117,18 @@ class Work:
             self._board.effects.append(Progressed(lease, body))
 
     def need_input(self, session: Session, key: LeaseKey, body: object, now: Instant) -> None:
-        """Pass a question on; the lease ends with it."""
-        lease = self._held(session, key, now)
+        """End an attempt with a question; it is settled as a result is."""
+        board = self._board
+        lease = board.leases.get(key)
+        # Where the task is being stopped, the question is the agent's answer to that.
+        if lease is None or lease.session is not session or lease.stage is not Stage.STOPPING:
+            lease = self._held(session, key, now)
         if lease is None:
             return
         if lease.stage is Stage.OFFERED:
             self.begin(lease, now)
-        self._board.unbind(lease)
-        self._board.leases.drop(lease)
-        self._board.effects.append(Asked(lease, body))
+        lease.asks = True
+        self._settle_later(lease, body)
 
     def result(
         self,
@@ -303,20 +306,23 @@ class Work:
         lease.acked_s = now.mono_s
 
     def _end(self, lease: Lease, outcome: object, kind: str, now: Instant) -> None:
-        board = self._board
         self.ended += 1
         if lease.offered_s:
             # Not from the Ack: that of a short or busy handler comes together with the result.
             lease.run_s = now.mono_s - lease.offered_s
         if lease.stage is not Stage.STOPPING:
             self._tell_outcome(lease, kind, now)
+        self._settle_later(lease, outcome)
+
+    def _settle_later(self, lease: Lease, outcome: object) -> None:
+        board = self._board
         board.unbind(lease)
         board.leases.drop(lease)
         lease.stage = Stage.ENDED
         lease.body = None
         lease.outcome = outcome
         board.leases.unsettled[lease.key] = lease
-        board.effects.append(Ended(lease))
+        board.effects.append(ending(lease))
 
     def _tell_outcome(self, lease: Lease, kind: str, now: Instant) -> None:
         self._board.effects.append(

@@ -39,6 +39,8 @@ from services.task_scheduler.core.timers import Purpose, Timers, in_force
 
 FAILURE_HASH = b"failure"
 """Stands for the hash of any failure: a repeated failure is a repeat whatever its words."""
+QUESTION_HASH = b"question"
+"""Likewise for a question."""
 
 
 Recorded = tuple[Event, Task | None, float]
@@ -262,7 +264,7 @@ class Book:
     def _asked(self, task: Task, event: Event, mono_s: float) -> None:
         assert isinstance(event.detail, Input)
         task.input_request = event.detail.payload
-        task.last_attempt.end_ms = event.wall_ms
+        self._settle(task, event, None, QUESTION_HASH)
 
     def _answered(self, task: Task, event: Event, mono_s: float) -> None:
         assert isinstance(event.detail, Input)

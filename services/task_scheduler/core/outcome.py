@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from services.kernel.instant import Instant
-from services.task_scheduler.core.book import FAILURE_HASH, Book
+from services.task_scheduler.core.book import FAILURE_HASH, QUESTION_HASH, Book
 from services.task_scheduler.core.dispatch import Dispatch
 from services.task_scheduler.core.event import (
     Completed,
@@ -84,18 +84,20 @@ class Outcomes:
         self, router_id: str, lease: Lease, agent_id: str, question: bytes, now: Instant
     ) -> None:
         """An agent parks the task until somebody answers; its lease ends."""
-        task = self._held(router_id, lease, agent_id, now)
-        if task is not None:
-            self._book.record(
-                Kind.INPUT_REQUIRED,
-                task,
-                now,
-                Input(question),
-                lease_epoch=lease.epoch,
-                attempt=task.attempt,
-                agent_id=agent_id,
-                router_id=task.router_id,
-            )
+        task = self._settling(router_id, lease, agent_id, QUESTION_HASH, now)
+        if task is None:
+            return
+        self._book.record(
+            Kind.INPUT_REQUIRED,
+            task,
+            now,
+            Input(question),
+            lease_epoch=lease.epoch,
+            attempt=task.attempt,
+            agent_id=agent_id,
+            router_id=task.router_id,
+        )
+        self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
 
     def handed_back(
         self, router_id: str, lease: Lease, reason: str, agent_id: str, now: Instant

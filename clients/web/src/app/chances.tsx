@@ -13,6 +13,11 @@ const TYPES_MAX = 4;
 const SHOWN_MAX = 10;
 const REFRESH_MS = 5_000;
 
+/** Why agents were not even considered. */
+const OUT: Record<string, string> = {
+  capability: "cannot do it", breaker: "kept out by a breaker", excluded: "had failed it before",
+};
+
 interface Chance {
   task: TaskJson;
   decision: DecisionJson;
@@ -107,9 +112,9 @@ function reason(decision: DecisionJson, id: string): string {
   }
   if (mine < 0) {
     const out = Object.entries(decision.filteredCounts ?? {}).filter(([, many]) => many > 0)
-      .map(([why, many]) => `${many} ${why}`).join(", ");
-    if (eligible > ids.length) return `not among the best ${ids.length} of ${eligible}${out && `; out were ${out}`}`;
-    return out ? `not available then: out were ${out}` : "it was not connected then";
+      .map(([why, many]) => `${many} ${OUT[why] ?? why}`).join(", ");
+    if (eligible > ids.length) return `not among the best ${ids.length} of ${eligible}${out && `; besides, ${out}`}`;
+    return out ? `not available then: ${out}` : "it was not connected then";
   }
   if (decision.explored) return "another was tried, to learn about it";
   const part = (list: (number | string)[] | undefined, at: number) => number(list?.[at]);

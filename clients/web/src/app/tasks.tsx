@@ -119,10 +119,7 @@ function Filters({ page, query, dead }: { page: string; query: URLSearchParams; 
     go(to(page, "", next));
   };
   const text = (name: string, placeholder: string) => (
-    <input
-      type="search" placeholder={placeholder} aria-label={placeholder} value={query.get(name) ?? ""}
-      onChange={(event) => set(name, entered(event).trim())}
-    />
+    <Wanted placeholder={placeholder} wanted={query.get(name) ?? ""} set={(entry) => set(name, entry)} />
   );
   return (
     <div class="filters">
@@ -137,6 +134,21 @@ function Filters({ page, query, dead }: { page: string; query: URLSearchParams; 
       {text("label", "Label, as key=value")}
       {text("tenant", "Tenant")}
     </div>
+  );
+}
+
+/** One filter as it is typed; it applies with Enter or when it is left. */
+function Wanted(
+  { placeholder, wanted, set }: { placeholder: string; wanted: string; set: (entry: string) => void },
+) {
+  // The page is drawn anew while somebody types, and must not take the half-typed word away.
+  const [draft, setDraft] = useState(wanted);
+  useEffect(() => setDraft(wanted), [wanted]);
+  return (
+    <input
+      type="search" placeholder={placeholder} aria-label={placeholder} value={draft}
+      onInput={(event) => setDraft(entered(event))} onChange={(event) => set(entered(event).trim())}
+    />
   );
 }
 

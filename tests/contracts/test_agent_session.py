@@ -1,0 +1,337 @@
+"""What every agent owes a router, whatever it is made of; the router's side is scripted here."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from examples.stubs_agent import agent as stubs
+from podium.sdk import session as session_module
+from podium.v1 import session_pb2, task_pb2
+from podium.v1.session_pb2 import LeaseRef, LeaseVerdict, RouterFrame
+from services.edge.__main__ import SERVICE as EDGE
+from services.edge.config import Settings as EdgeSettings
+from services.kernel.clock import SystemClock
+from services.kernel.config import load
+from services.kernel.options import dial
+from services.kernel.serving import running
+from tests.contracts.session_agents import (
+    AGENT_ID,
+    TYPE,
+    Begin,
+    Conforming,
+    sdk_agent,
+    stubs_agent,
+    web_agent,
+)
+from tests.sdk.fakes import FakeRouter, router_of, serving
+from tests.support.waiting import eventually
+
+MAKES: dict[str, Begin] = {"sdk": sdk_agent, "stubs": stubs_agent, "web": web_agent}
+
+
+@asynccontextmanager
+async def bridged(address: str) -> AsyncIterator[str]:
+    """Serves a real Edge before the router."""
+    settings = dataclasses.replace(load(EdgeSettings, {}), routing_addresses=(address,))
+    async with running(EDGE, settings, dial=dial, clock=SystemClock(), port=0) as edge:
+        yield f"127.0.0.1:{edge.port}"
+
+
+class Script:
+    """The router's part: what it hears of one agent, and what it says."""
+
+    def __init__(self, router: FakeRouter, agent: Conforming, make: str) -> None:
+        self.router = router
+        self.agent = agent
+        self.make = make
+        self._tasks = 0
+
+    def heard(self, kind: str) -> list[Any]:
+        return [getattr(frame, kind) for frame in self.router.frames(kind)]
+
+    async def until(self, kind: str, count: int = 1) -> list[Any]:
+        return await eventually(
+            lambda: found if len(found := self.heard(kind)) >= count else None,
+            told=lambda: f"{[frame.WhichOneof('frame') for frame in self.router.frames()]}",
+        )
+
+    def assign(self, text: str, task_type: str = TYPE) -> LeaseRef:
+        self._tasks += 1
+        spec = task_pb2.TaskSpec(type=task_type, payload=task_pb2.Payload(data=text.encode()))
+        lease = LeaseRef(task_id=f"t{self._tasks}", lease_epoch=self._tasks)
+        self.router.assign(
+            AGENT_ID, lease.task_id, lease_epoch=lease.lease_epoch, attempt=1, spec=spec
+        )
+        return lease
+
+    async def taken(self, text: str) -> LeaseRef:
+        """Assigns a task and waits until the agent has taken it."""
+        lease = self.assign(text)
+        await eventually(lambda: lease in [ack.lease for ack in self.heard("ack")])
+        return lease
+
+    def say(self, **frame: Any) -> None:
+        self.router.say(RouterFrame(agent_id=AGENT_ID, **frame))
+
+    async def settled(self) -> None:
+        """Waits for a task that follows all others, so that whatever was to come has come."""
+        lease = self.assign("say so")
+        await eventually(lambda: lease in [result.lease for result in self.heard("result")])
+
+    async def reconnected(self) -> Any:
+        """Ends the stream and returns the Hello that begins the next one."""
+        count = len(self.heard("hello"))
+        self.router.end()
+        return (await self.until("hello", count + 1))[-1]
+
+
+@pytest.fixture(params=MAKES)
+async def script(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Script]:
+    monkeypatch.setattr(session_module, "READY_S_MAX", 1.0)
+    monkeypatch.setattr(stubs, "READY_S_MAX", 0.5)
+    router = FakeRouter()
+    router.renew_ms = 100
+    make: str = request.param
+    async with serving(router_of(router)) as address:
+        if make != "web":
+            async with MAKES[make](address) as agent:
+                yield await _begun(Script(router, agent, make))
+            return
+        async with bridged(address) as bridge, MAKES[make](bridge) as agent:
+            yield await _begun(Script(router, agent, make))
+
+
+async def _begun(script: Script) -> Script:
+    await script.until("hello")
+    await eventually(lambda: script.router.streams[-1].agents)
+    return script
+
+
+async def test_hello_comes_first_and_says_who_it_is(script: Script) -> None:
+    await script.settled()
+
+    first = script.router.frames()[0]
+    assert first.agent_id == AGENT_ID
+    assert first.hello.instance_id
+    assert [each.name for each in first.hello.capabilities] == [TYPE]
+    assert first.hello.max_concurrency == 4
+    assert not first.hello.in_flight
+    assert script.router.frames()[0].WhichOneof("frame") == "hello"
+
+
+async def test_a_hello_that_nobody_answers_is_said_again_on_another_stream(
+    script: Script,
+) -> None:
+    script.router.welcoming = False
+    await script.reconnected()
+    if script.make != "web":  # the bridge's stream is the bridge's: it stays
+        await eventually(lambda: len(script.router.streams) >= 3)
+    script.router.welcoming = True
+    await script.reconnected()
+
+    await script.settled()
+
+
+async def test_credit_only_counts_up(script: Script) -> None:
+    for _ in range(3):
+        await script.settled()
+
+    totals = [credit.total for credit in script.heard("credit")]
+    assert totals == sorted(totals)
+
+
+async def test_an_assignment_is_taken_before_it_has_a_result(script: Script) -> None:
+    lease = script.assign("say hello")
+    result = (await script.until("result"))[0]
+
+    kinds = [frame.WhichOneof("frame") for frame in script.router.frames()]
+    assert kinds.index("ack") < kinds.index("result")
+    assert script.heard("ack")[0].lease == result.lease == lease
+    assert result.success.data == b"say hello"
+
+
+async def test_progress_is_numbered_and_lies_between_ack_and_result(script: Script) -> None:
+    lease = script.assign("report")
+    await script.until("result")
+
+    kinds = [frame.WhichOneof("frame") for frame in script.router.frames()]
+    about = [kind for kind in kinds if kind in ("ack", "progress", "result")]
+    reports = script.heard("progress")
+    # Reports that follow each other closely may be merged into the last of them.
+    assert about in (["ack", "progress", "result"], ["ack", "progress", "progress", "result"])
+    numbers = [report.report_seq for report in reports]
+    assert numbers == sorted(set(numbers)) and numbers[0] >= 1
+    assert all(report.lease == lease for report in reports)
+
+
+async def test_a_failure_has_a_reason_and_says_that_no_retry_helps(script: Script) -> None:
+    script.assign("fail")
+    failure = (await script.until("result"))[0].failure
+
+    assert (failure.reason, failure.retryable) == ("AS_TOLD", False)
+
+
+async def test_leases_are_renewed_until_they_end(script: Script) -> None:
+    lease = await script.taken("wait")
+
+    await eventually(lambda: any(lease in renew.leases for renew in script.heard("renew")))
+
+
+async def test_a_lease_that_a_renewal_has_lost_is_given_up(script: Script) -> None:
+    lease = await script.taken("wait")
+    script.say(renew_ack=session_pb2.RenewAck(lost=[lease]))
+    await script.settled()
+
+    assert lease not in (await script.reconnected()).in_flight
+    await eventually(lambda: script.router.streams[-1].agents)
+    await script.settled()
+    assert lease not in [result.lease for result in script.heard("result")]
+
+
+async def test_a_result_is_kept_and_repeated_until_it_is_settled(script: Script) -> None:
+    script.router.acking = False
+    lease = script.assign("say it")
+    await script.until("result")
+
+    hello = await script.reconnected()
+    await script.until("result", 2)
+    script.router.acking = True
+    await script.reconnected()
+    await script.until("result", 3)
+    ack = session_pb2.ResultAck.VERDICT_FENCED  # whatever the verdict, it is settled
+    script.say(result_ack=session_pb2.ResultAck(lease=lease, verdict=ack))
+    await script.settled()
+    last = await script.reconnected()
+
+    assert list(hello.in_flight) == [lease]
+    assert {result.success.data for result in script.heard("result")} >= {b"say it"}
+    assert lease not in last.in_flight
+
+
+async def test_cancel_is_answered_by_a_canceled_result(script: Script) -> None:
+    lease = await script.taken("wait")
+    script.say(cancel=session_pb2.Cancel(lease=lease, reason="CANCELED"))
+    result = (await script.until("result"))[0]
+
+    assert (result.lease, result.WhichOneof("outcome")) == (lease, "canceled")
+
+
+async def test_a_reconnect_brings_everything_that_is_in_work(script: Script) -> None:
+    leases = [await script.taken("wait"), await script.taken("wait")]
+    hello = await script.reconnected()
+
+    def key(lease: LeaseRef) -> str:
+        return lease.task_id
+
+    assert sorted(hello.in_flight, key=key) == leases
+    assert hello.instance_id == script.heard("hello")[0].instance_id
+    assert hello.resume_token == "token-1"
+
+
+@pytest.mark.parametrize("verdict", ["VERDICT_LOST", "VERDICT_CANCEL"])
+async def test_what_is_not_kept_over_a_reconnect_has_no_success(
+    script: Script, verdict: str
+) -> None:
+    lease = await script.taken("wait")
+    script.router.verdict = LeaseVerdict.Verdict.Value(verdict)
+    await script.reconnected()
+    await eventually(lambda: script.router.streams[-1].agents)
+    script.router.verdict = LeaseVerdict.VERDICT_KEEP
+    await script.settled()
+
+    # A canceled one may be answered as Cancel is; a lost one is not spoken of any more.
+    answers = [each for each in script.heard("result") if each.lease == lease]
+    allowed = {"canceled"} if verdict == "VERDICT_CANCEL" else set()
+    assert {each.WhichOneof("outcome") for each in answers} <= allowed
+
+
+async def test_a_probe_is_answered_with_its_number(script: Script) -> None:
+    script.say(probe=session_pb2.Probe(nonce=77))
+
+    assert (await script.until("probe_reply"))[0].nonce == 77
+
+
+async def test_a_recalled_assignment_is_forgotten(script: Script) -> None:
+    lease = await script.taken("wait")
+    script.say(recall=session_pb2.Recall(leases=[lease]))
+    await script.settled()
+
+    assert lease not in (await script.reconnected()).in_flight
+
+
+async def test_a_session_that_is_closed_begins_again_with_its_leases(script: Script) -> None:
+    lease = await script.taken("wait")
+    refusal = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no answer", closing=True)
+    script.say(refusal=refusal)
+
+    hello = (await script.until("hello", 2))[1]
+    assert list(hello.in_flight) == [lease]
+
+
+async def test_a_refused_frame_does_not_end_the_session(script: Script) -> None:
+    script.say(refusal=session_pb2.Refusal(reason="INVALID_FIELD", message="no good"))
+    await script.settled()
+
+    assert len(script.heard("hello")) == 1
+
+
+async def test_a_large_result_costs_the_attempt_and_not_the_session(script: Script) -> None:
+    script.assign("large")
+    await script.until("result")
+    await script.settled()
+
+    assert len(script.heard("hello")) == 1
+
+
+async def test_a_router_that_drains_is_left_with_the_leases(script: Script) -> None:
+    lease = await script.taken("wait")
+    script.router.say(RouterFrame(drain=session_pb2.RouterDrain()))
+    await asyncio.sleep(0.3)
+    script.router.end(0)
+
+    hello = (await script.until("hello", 2))[1]
+    assert list(hello.in_flight) == [lease]
+    await eventually(lambda: script.router.streams[-1].agents)
+    script.say(cancel=session_pb2.Cancel(lease=lease, reason="CANCELED"))
+    assert (await script.until("result"))[0].WhichOneof("outcome") == "canceled"
+
+
+async def test_an_agent_that_leaves_drains_finishes_and_says_goodbye(script: Script) -> None:
+    lease = await script.taken("wait")
+    script.agent.stop()
+    await script.until("drain")
+    assert not script.agent.ended
+    script.say(cancel=session_pb2.Cancel(lease=lease, reason="CANCELED"))
+    await script.until("goodbye")
+    await eventually(lambda: script.agent.ended)
+
+    kinds = [frame.WhichOneof("frame") for frame in script.router.frames()]
+    assert kinds.index("drain") < kinds.index("result") < kinds.index("goodbye")
+    assert "hello" not in kinds[kinds.index("drain") :]
+
+
+async def test_an_older_instance_ends_and_does_not_come_back(script: Script) -> None:
+    await script.taken("wait")
+    script.say(superseded=session_pb2.Superseded(instance_id="newer"))
+    await eventually(lambda: script.agent.ended)
+
+    assert len(script.heard("hello")) == 1
+    assert not script.heard("result")
+
+
+async def test_what_it_cannot_do_is_declined_or_failed_and_not_left(script: Script) -> None:
+    if script.make == "stubs":
+        pytest.skip("the example has one capability and takes what needs it")
+    lease = script.assign("say so", "text.other")
+
+    nack = (await script.until("nack"))[0]
+    assert (nack.lease, nack.reason) == (lease, session_pb2.Nack.REASON_INCAPABLE)
+    assert not script.heard("ack")
