@@ -85,9 +85,11 @@ class Histogram(Collector):
         self._sum += value
 
     def describe(self) -> Iterable[Metric]:
+        """Return what it is called."""
         return [HistogramMetricFamily(self._name, self._help)]
 
     def collect(self) -> Iterator[Metric]:
+        """Return what was counted, as a scrape wants it."""
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         family = HistogramMetricFamily(self._name, self._help)
         family.add_metric([], list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
