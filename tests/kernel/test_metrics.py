@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from services.kernel.metrics import Metrics
 
@@ -39,3 +39,16 @@ def test_latencies_are_counted_from_half_a_millisecond() -> None:
 
     assert 'podium_task_assignment_latency_seconds_bucket{le="0.0005"} 1.0' in text
     assert 'podium_agent_utilization_ratio{kind="busy"} 0.5' in text
+
+
+def test_a_histogram_tells_what_the_client_library_would() -> None:
+    metrics, library = Metrics(), CollectorRegistry()
+    ours = metrics.histogram("podium_toy_seconds", "Toys.", buckets=(0.5, 1, 2.5))
+    theirs = Histogram("podium_toy_seconds", "Toys.", buckets=(0.5, 1, 2.5), registry=library)
+    for value in (0.0, 0.5, 0.51, 1.0, 2.0, 2.5, 99.0):
+        ours.observe(value)
+        theirs.observe(value)
+
+    said = generate_latest(metrics.registry).decode().splitlines()
+    expected = generate_latest(library).decode().splitlines()
+    assert said == [line for line in expected if "_created" not in line]

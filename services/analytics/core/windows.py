@@ -106,6 +106,13 @@ class Statistics:
         for latency, index, value_s in timed:
             self.histograms[latency].add(index, value_s)
 
+    def merge(self, other: Statistics) -> None:
+        """Add everything `other` has counted."""
+        for kind, count in enumerate(other.counts):
+            self.counts[kind] += count
+        for mine, theirs in zip(self.histograms, other.histograms, strict=True):
+            mine.merge(theirs)
+
     def row(self, key: str) -> Row:
         """Return what there is so far."""
         summaries = tuple(histogram.summary() for histogram in self.histograms)
@@ -113,25 +120,32 @@ class Statistics:
 
 
 class _Open:
-    """A window that grows."""
+    """A window that grows.
+
+    The total is not counted but added up when it is asked for: every event is of some type.
+    """
 
     def __init__(self) -> None:
-        self.total = Statistics()
         self.types: dict[str, Statistics] = {}
         self.agents: dict[str, Statistics] = {}
 
     def count(self, fact: Fact, timed: Sequence[Timed]) -> None:
-        self.total.count(fact.kind, timed)
-        _of(self.types, fact.task_type, types_len_max).count(fact.kind, timed)
-        if fact.agent_id:
-            _of(self.agents, fact.agent_id, agents_len_max).count(fact.kind, timed)
+        kind, _, task_type, agent_id, _ = fact
+        statistics = self.types.get(task_type) or _of(self.types, task_type, types_len_max)
+        statistics.count(kind, timed)
+        if agent_id:
+            statistics = self.agents.get(agent_id) or _of(self.agents, agent_id, agents_len_max)
+            statistics.count(kind, timed)
 
     def view(self, start_ms: int, length_ms: int, *, rows: bool = True) -> View:
+        total = Statistics()
+        for statistics in self.types.values():
+            total.merge(statistics)
         if not rows:
-            return View(start_ms, length_ms, False, self.total.row(""))
+            return View(start_ms, length_ms, False, total.row(""))
         types = tuple(statistics.row(key) for key, statistics in self.types.items())
         agents = tuple(statistics.row(key) for key, statistics in self.agents.items())
-        return View(start_ms, length_ms, False, self.total.row(""), types, agents)
+        return View(start_ms, length_ms, False, total.row(""), types, agents)
 
 
 class _Closed:

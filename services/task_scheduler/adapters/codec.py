@@ -40,6 +40,7 @@ _SCHEDULE_TIME = tag(24)
 _KINDS = {int(kind): kind for kind in Kind}
 
 SHAPES_LEN_MAX = 4_096
+IDENTITIES_LEN_MAX = 8_192
 
 
 class _Shape(NamedTuple):
@@ -64,6 +65,7 @@ class ProtoCodec:
         self._terms = lru_cache(4_096)(Terms)
         self._capabilities: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shapes: dict[bytes, _Shape] = {}
+        self._identities: dict[str, bytes] = {}
         self._kinship = lru_cache(4_096)(_kinship)
         self._policy = lru_cache(1_024)(_policy)
         self._agent = lru_cache(16_384)(lambda agent_id: field(b"\x42", agent_id.encode()))
@@ -71,36 +73,43 @@ class ProtoCodec:
 
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
-        seq, kind, _, wall_ms, epoch, attempt, agent_id, router_id, detail = event
+        seq, kind, task_id, wall_ms, epoch, attempt, agent_id, router_id, detail = event
         if wall_ms != self._wall_ms:
             self._wall_ms = wall_ms
             self._time = field(b"\x2a", timestamp(wall_ms))
-        common = b"\x08" + varint(seq) + _KIND[kind] + self._time
+        parts = [b"\x08", varint(seq), _KIND[kind], self._time]
         if task is not None:
-            common += b"\x1a" + varint(len(task.task_id)) + task.task_id.encode()
-            common += self._kinship(task.task_type, task.tenant)
-            common += b"\x52" + varint(len(task.traceparent)) + task.traceparent.encode()
+            identity = self._identities.get(task_id)
+            parts.append(self._identify(task) if identity is None else identity)
         elif type(detail) is facts.ScheduleChange:
-            common += field(tag(18), detail.tenant.encode())
+            parts.append(field(tag(18), detail.tenant.encode()))
         if epoch:
-            common += b"\x30" + varint(epoch)
+            parts += (b"\x30", varint(epoch))
         if attempt:
-            common += b"\x38" + varint(attempt)
+            parts += (b"\x38", varint(attempt))
         if agent_id:
-            common += self._agent(agent_id)
+            parts.append(self._agent(agent_id))
         if router_id:
-            common += self._router(router_id)
+            parts.append(self._router(router_id))
+        common = b"".join(parts)
         if detail is None:
-            frame = b"\x0a" + varint(len(common)) + common
+            frame = field(_FRAME, common)
             return Sealed(event, task, mono_s, frame, frame)
         whole, lean = _DETAIL[type(detail)](detail)
-        whole_body = common + whole
-        frame = b"\x0a" + varint(len(whole_body)) + whole_body
-        if lean is whole:
-            return Sealed(event, task, mono_s, frame, frame)
-        lean_body = common + lean
-        slim = b"\x0a" + varint(len(lean_body)) + lean_body
+        frame = field(_FRAME, common + whole)
+        slim = frame if lean is whole else field(_FRAME, common + lean)
         return Sealed(event, task, mono_s, frame, slim)
+
+    def _identify(self, task: Task) -> bytes:
+        """Return what all events of a task repeat; they follow each other soon."""
+        if len(self._identities) >= IDENTITIES_LEN_MAX:
+            self._identities.clear()
+        identity = self._identities[task.task_id] = (
+            field(b"\x1a", task.task_id.encode())
+            + self._kinship(task.task_type, task.tenant)
+            + field(b"\x52", task.traceparent.encode())
+        )
+        return identity
 
     def decode(self, message: event_pb2.Event) -> Event | None:
         """Return the core's event; None when it may be skipped.

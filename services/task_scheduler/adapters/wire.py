@@ -7,21 +7,37 @@ from __future__ import annotations
 
 import struct
 
-_ONE = [bytes((value,)) for value in range(128)]
+_SHORT_MAX = 1 << 14
 _double = struct.Struct("<d").pack
+
+
+def _short(value: int) -> bytes:
+    return bytes((value,)) if value < 128 else bytes((value & 127 | 128, value >> 7))
+
+
+SHORT = [_short(value) for value in range(_SHORT_MAX)]
+"""Varints of lengths: to look one up takes a third of the time of a call."""
 
 
 def varint(value: int) -> bytes:
     """Return a varint; the value must not be negative."""
-    if value < 1 << 7:
-        return _ONE[value]
-    if value < 1 << 14:
-        return bytes((value & 127 | 128, value >> 7))
+    if value < _SHORT_MAX:
+        return SHORT[value]
     if value < 1 << 21:
         return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
     if value < 1 << 28:
         return bytes(
             (value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21)
+        )
+    if value < 1 << 35:
+        return bytes(
+            (
+                value & 127 | 128,
+                value >> 7 & 127 | 128,
+                value >> 14 & 127 | 128,
+                value >> 21 & 127 | 128,
+                value >> 28,
+            )
         )
     out = bytearray()
     while value > 127:
@@ -38,7 +54,8 @@ def tag(field: int, wire_type: int = 2) -> bytes:
 
 def field(head: bytes, body: bytes) -> bytes:
     """Return a length-delimited field with the given tag."""
-    return head + varint(len(body)) + body
+    length = len(body)
+    return head + (SHORT[length] if length < _SHORT_MAX else varint(length)) + body
 
 
 def double(head: bytes, value: float) -> bytes:

@@ -117,7 +117,9 @@ class Watches:
         kinds = _kinds(request.types)
         seq = self._begin(request.cursor)
         lean = request.omit_payloads
-        wanted = None if kinds is None and tenant is None else _passing(kinds, tenant)
+        wanted: Wanted | None = None if kinds is None else _Kinds(kinds)
+        if tenant is not None:
+            wanted = _passing(kinds, tenant)
         told_s = float("-inf")
         while True:
             found = await self._next(seq, wanted, lean=lean)
@@ -191,11 +193,12 @@ class Watches:
         recent = self._feed.after(seq)
         if recent is not None:
             last_seq = recent[-1].event.seq if recent else seq
-            frames = [
-                (one.event.seq, one.lean if lean else one.frame)
-                for one in recent
-                if wanted is None or wanted(_facts(one))
-            ]
+            kinds = wanted.kinds if isinstance(wanted, _Kinds) else None
+            if kinds is not None:
+                recent = [one for one in recent if one.event.kind in kinds]
+            elif wanted is not None:
+                recent = [one for one in recent if wanted(_facts(one))]
+            frames = [(one.event.seq, one.lean if lean else one.frame) for one in recent]
             return Found(frames, last_seq)
         groups = await self._desk.read(seq, READ_BYTES_MAX)
         # Asked behind the read: what is dropped meanwhile is a gap, not an end.
@@ -243,6 +246,16 @@ class Watches:
     def _cursor_field(self, seq: int) -> bytes:
         cursor = self._cursors.format(seq).encode()
         return b"\x12" + bytes((len(cursor),)) + cursor
+
+
+class _Kinds:
+    """Tells whether an event is of some kinds, which is all that a service asks for."""
+
+    def __init__(self, kinds: frozenset[Kind]) -> None:
+        self.kinds = kinds
+
+    def __call__(self, facts: Facts) -> bool:
+        return facts.kind in self.kinds
 
 
 class _Chosen:

@@ -1,0 +1,230 @@
+"""What a task costs, in numbers that no load and no machine changes.
+
+They are what the throughput is made of: messages, commits, spans, calls. A bound is what was
+measured and a little more; who has reason to exceed one measures with `make bench` what it costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podium.v1 import session_pb2, task_pb2, task_scheduler_pb2
+from services.kernel import names
+from services.kernel.auth import ANONYMOUS
+from services.kernel.coalesce import Outbox
+from services.routing.adapters.reports import Reports
+from services.routing.core import effects
+from services.routing.core.effects import ToScheduler
+from services.routing.servicer.listener import Listener
+from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.core.admission import Draft
+from services.task_scheduler.core.task import Lease
+from tests.bench.counting import calls
+from tests.routing.desks import desk
+from tests.routing.floor import Floor, raw_model
+from tests.task_scheduler.rig import Rig, created
+from tests.task_scheduler.serving import Report, in_process, lease, spec
+
+TASKS = 500
+SCHEDULER_CALLS = 345
+"""Of the core and the codec, a task; 300 when this was written."""
+ROUTING_CALLS = 184
+"""From a grant to an agent, a task; 160 when this was written."""
+
+
+def scheduled(rig: Rig, codec: ProtoCodec) -> tuple[int, int]:
+    """Takes tasks through their life as the shell does; returns events and orders."""
+    core = rig.core
+    core.admission.submit([Draft(created()) for _ in range(TASKS)], rig.now)
+    events = orders = 0
+
+    def commit() -> list[Any]:
+        nonlocal events, orders
+        step = core.take(rig.now)
+        events += len([codec.seal(*recorded) for recorded in step.events])
+        orders += len([codec.order(order) for _, order in step.orders])
+        return [order for _, order in step.orders]
+
+    for grant in commit():
+        held = Lease(grant.task.task_id, grant.lease_epoch)
+        core.outcomes.started("r1", held, "a1", b"decision", rig.now)
+        core.outcomes.completed("r1", held, "a1", b"result", None, None, rig.now)
+    commit()
+    return events, orders
+
+
+def test_a_task_is_five_events_and_two_orders_of_the_scheduler() -> None:
+    rig = Rig()
+    rig.credit("work", total=TASKS)
+
+    events, orders = scheduled(rig, ProtoCodec())
+
+    assert (events, orders) == (5 * TASKS, 2 * TASKS)
+
+
+def test_a_task_costs_the_scheduler_so_many_calls_and_no_more() -> None:
+    rig, codec = Rig(), ProtoCodec()
+    rig.credit("work", total=10 * TASKS)
+    scheduled(rig, codec)
+
+    with calls() as count:
+        scheduled(rig, codec)
+
+    assert count.calls / TASKS < SCHEDULER_CALLS
+
+
+def routed(floor: Floor, types: list[str]) -> Counter[str]:
+    """Takes tasks through their life in batches of twenty; returns what was to be done."""
+    done: Counter[str] = Counter()
+    for first in range(0, TASKS, 20):
+        leases = [
+            floor.grant(f"t{number}", types[number % len(types)], of=tuple(types))
+            for number in range(first, first + 20)
+        ]
+        done.update(type(each).__name__ for each in floor.router.turn(floor.time))
+        for held in leases:
+            assert held.session is not None
+            floor.work.ack(held.session, held.key, floor.time)
+            floor.work.result(held.session, held.key, None, "SUCCEEDED", floor.time)
+        done.update(type(each).__name__ for each in floor.router.turn(floor.time))
+        for held in leases:
+            floor.orders.settled(held.key, effects.ACCEPTED)
+        done.update(type(each).__name__ for each in floor.router.turn(floor.time))
+    return done
+
+
+def fleet() -> tuple[Floor, list[str]]:
+    floor, types = Floor(), [f"kind-{number}" for number in range(8)]
+    names = [f"a{number:03}" for number in range(100)]
+    for name in names:
+        floor.agent(name, *types)
+    floor.router.learn(raw_model(names, types, deviation=0.05), floor.time)
+    floor.router.board.take_effects()
+    return floor, types
+
+
+def test_a_task_is_two_frames_and_two_reports_of_routing() -> None:
+    floor, types = fleet()
+
+    done = routed(floor, types)
+
+    credits = done.pop("Credited")
+    assert done == dict.fromkeys(
+        ("SendAssign", "Started", "Ended", "Outcome", "Settled", "SendResultAck"), TASKS
+    )
+    # Credit is told once a turn and class, however many slots have changed.
+    assert credits <= 3 * TASKS / 20
+
+
+def test_choosing_an_agent_costs_so_many_calls_and_no_more() -> None:
+    floor, types = fleet()
+    routed(floor, types)
+
+    with calls() as count:
+        for number in range(TASKS):
+            floor.grant(f"again-{number}", types[number % 8], of=tuple(types))
+            if number % 20 == 19:
+                floor.router.turn(floor.time)
+                for held in list(floor.board.leases):
+                    floor.board.unbind(held)
+                    floor.board.leases.drop(held)
+
+    assert count.calls / TASKS < ROUTING_CALLS
+
+
+async def test_a_thousand_tasks_at_once_are_two_commits_and_a_few_messages(
+    tmp_path: Path,
+) -> None:
+    async with in_process(tmp_path) as served, served.router("work", router_id="r1") as router:
+        registry = served.assembled.telemetry.registry
+
+        def commits() -> float:
+            return registry.get_sample_value(f"{names.metric_commit_events}_count") or 0.0
+
+        before = commits()
+        read, seen = router.call.read, Counter[str]()
+
+        async def counted() -> Any:
+            message = await read()
+            seen["messages"] += 1
+            return message
+
+        router.call.read = counted
+        await served.submit(*[spec() for _ in range(1_000)])
+        grants = [await router.grant() for _ in range(1_000)]
+        # The grants were made in the step of the submit, and share its commit.
+        assert commits() - before == 1
+        reports = []
+        for grant in grants:
+            started = task_scheduler_pb2.AttemptStarted(lease=lease(grant), agent_id="a1")
+            success = task_pb2.Payload(data=b"ok")
+            ended = task_scheduler_pb2.AttemptEnded(
+                lease=lease(grant), agent_id="a1", success=success
+            )
+            reports += [Report(started=started), Report(ended=ended)]
+        await router.say(*reports)
+        for _ in grants:
+            await router.next("settled")
+
+        assert commits() - before == 2
+        assert seen["messages"] <= 2 * (1_000 / 256 + 1)
+
+
+async def test_a_hundred_results_that_come_together_leave_together() -> None:
+    at, _, tracer = desk()
+    at.router.orders.welcome((), (), at.now())
+    at.dispatch = Outbox[ToScheduler]()
+    line = at.open_line()
+    listener = Listener(at, line.number, ANONYMOUS)
+    hello = session_pb2.Hello(instance_id="i1", max_concurrency=1)
+    hello.capabilities.add(name="echo")
+    agents = [f"agent-{number}" for number in range(100)]
+    listener.take([session_pb2.AgentFrame(agent_id=name, hello=hello) for name in agents])
+    floor = Floor(up=False)
+    floor.router, floor.board, floor.orders = at.router, at.router.board, at.router.orders
+    floor.time = at.now()
+    for number in range(100):
+        given = floor.grant(f"t{number}", "echo")
+        given.body = task_scheduler_pb2.Grant()
+        at.traces.granted(given, "00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+    at.touch()
+    await asyncio.sleep(0)
+    responses = line.responses()
+    sent = await anext(responses)
+    assigned = [frame for frame in sent.frames if frame.HasField("assign")]
+    assert len(assigned) == 100, "all in one message"
+
+    frames = []
+    for frame in assigned:
+        held = session_pb2.LeaseRef(
+            task_id=frame.assign.task_id, lease_epoch=frame.assign.lease_epoch
+        )
+        result = session_pb2.Result(lease=held, success=task_pb2.Payload(data=b"x"))
+        frames.append(session_pb2.AgentFrame(agent_id=frame.agent_id, ack={"lease": held}))
+        frames.append(session_pb2.AgentFrame(agent_id=frame.agent_id, result=result))
+    listener.take(frames)
+    await asyncio.sleep(0)
+
+    batches = at.dispatch.batches()
+    request = Reports("router-1").request(await anext(batches))
+    kinds = Counter(report.WhichOneof("report") for report in request.reports)
+    assert (kinds["started"], kinds["ended"]) == (100, 100), "all in one message"
+    assert Counter(span[3] for span in tracer.take(1_000)) == {"route": 100, "assign": 100}
+    await responses.aclose()
+    await batches.aclose()
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 1_000])
+async def test_items_that_wait_share_messages_of_256(count: int) -> None:
+    outbox = Outbox[int](linger_s=0.0)
+    outbox.extend(range(count))
+    outbox.close()
+
+    batches = [batch async for batch in outbox.batches()]
+
+    assert len(batches) == -(-count // 256)
