@@ -68,6 +68,14 @@ breaking: install ## Check that protos/ only adds to what main holds
 bench: install ## Print the measured figures
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: bench-scheduler
+bench-scheduler: install ## Print what the queue, the log and its recovery cost
+	@$(BIN)/python -m tests.bench.scheduler $(ARGS)
+
+.PHONY: torture
+torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres")
+	@$(BIN)/python -m tests.system.torture $(ARGS)
+
 .PHONY: web
 web: ## Build the dashboard's assets (needs Node)
 	cd clients/web && npm ci && npx vite build

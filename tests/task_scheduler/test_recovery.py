@@ -25,10 +25,15 @@ SNAPSHOTS = {"PODIUM_SNAPSHOT_EVENTS": "40"}
 COMPACTION = {**SNAPSHOTS, "PODIUM_LOG_RETENTION": "1ms"}
 
 
+def is_commit(point: str) -> bool:
+    """Tell the edges of the write path from those beside it."""
+    return "snapshot" not in point and "compaction" not in point
+
+
 class Machine:
     """Starts the scheduler again and again on the same data."""
 
-    def __init__(self, processes: Processes, data_dir: Path) -> None:
+    def __init__(self, processes: Processes, data_dir: Path, **environ: str) -> None:
         self._processes = processes
         self._environ = {
             "PODIUM_DATA_DIR": str(data_dir),
@@ -36,6 +41,7 @@ class Machine:
             "PODIUM_METRICS_PORT_OFFSET": "0",
             "PODIUM_OTLP_ENDPOINT": "off",
             "PODIUM_STORAGE_RESERVE_BYTES": "4096",
+            **environ,
         }
 
     def start(self, **environ: str) -> Process:
@@ -62,7 +68,8 @@ def machine(processes: Processes, tmp_path: Path) -> Machine:
 class Load:
     """Submits and completes tasks, and remembers what it was promised."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "q") -> None:
+        self._prefix = prefix
         self.sent: list[str] = []
         self.acked: dict[str, str] = {}
         self.granted: set[tuple[str, int]] = set()
@@ -70,7 +77,7 @@ class Load:
 
     async def submit(self, served: Served) -> None:
         while True:
-            request_id = f"q{len(self.sent)}"
+            request_id = f"{self._prefix}{len(self.sent)}"
             self.sent.append(request_id)
             self.acked[request_id] = (await served.submit(spec(request_id=request_id)))[0]
 
@@ -84,10 +91,9 @@ class Load:
                     if settled.verdict == 1:
                         self.settled.add(grant.task_id)
 
-    async def until_killed(self, served: Served, process: Process) -> None:
-        work = [
-            asyncio.ensure_future(part(served)) for part in (self.submit, self.submit, self.route)
-        ]
+    async def until_killed(self, served: Served, process: Process, submitters: int = 2) -> None:
+        parts = (*[self.submit] * submitters, self.route)
+        work = [asyncio.ensure_future(part(served)) for part in parts]
         await eventually(lambda: process.popen.poll() is not None, within_s=30)
         for one in work:
             one.cancel()
@@ -100,7 +106,7 @@ async def test_killed_anywhere_nothing_acknowledged_is_lost_and_nothing_invented
 ) -> None:
     load = Load()
     environ = COMPACTION if "compaction" in point else SNAPSHOTS
-    passes = 2 if "compaction" in point or "snapshot" in point else PASSES
+    passes = PASSES if is_commit(point) else 2
     process = machine.start(PODIUM_FAILPOINTS=f"{point}=crash@{passes}", **environ)
     async with machine.served(process) as served:
         await load.until_killed(served, process)
@@ -157,18 +163,59 @@ async def whole_log(served: Served) -> list[event_pb2.Event]:
             return events
 
 
-async def test_a_failed_sync_ends_the_process_and_nothing_it_was_in_doubt_about_is_promised(
-    machine: Machine,
+@pytest.mark.parametrize("point", [point for point in FAILPOINTS if is_commit(point)])
+async def test_a_commit_that_fails_ends_the_process_and_what_it_promised_is_there(
+    machine: Machine, point: str
 ) -> None:
+    # Before the work or behind it: at `after_sync` it is done and reported as failed.
     load = Load()
-    process = machine.start(PODIUM_FAILPOINTS=f"after_append=error@{PASSES}")
+    process = machine.start(PODIUM_FAILPOINTS=f"{point}=error@{PASSES}")
     async with machine.served(process) as served:
         await load.until_killed(served, process)
 
     assert process.wait() == 1
+    assert load.acked, "the test saw no traffic before the failure"
     async with machine.served(machine.start()) as served:
         for task_id in load.acked.values():
             assert (await served.get(task_id)).task_id == task_id
+        again = {r: (await served.submit(spec(request_id=r)))[0] for r in load.sent}
+        assert again == {**again, **load.acked}
+
+
+@pytest.mark.parametrize("point", ["before_snapshot_rename", "before_compaction"])
+async def test_a_snapshot_or_compaction_that_fails_holds_nobody_up(
+    machine: Machine, point: str
+) -> None:
+    process = machine.start(PODIUM_FAILPOINTS=f"{point}=error", **COMPACTION)
+    ids: list[str] = []
+    async with machine.served(process) as served:
+
+        async def failed() -> bool:
+            ids.extend(await served.submit(*[spec("later") for _ in range(20)]))
+            return "no snapshot now" in process.output()
+
+        await eventually(failed, every_s=0.05)
+        ids.extend(await served.submit(spec("later")))
+        process.signal(signal.SIGKILL)
+    process.wait()
+
+    async with machine.served(machine.start()) as served:
+        assert await all_ids(served) == sorted(ids)
+
+
+async def test_when_every_edge_is_slow_everything_still_comes_to_its_end(
+    machine: Machine,
+) -> None:
+    slow = ",".join(f"{point}=delay:200@5" for point in FAILPOINTS)
+    load = Load()
+    async with machine.served(machine.start(PODIUM_FAILPOINTS=slow, **COMPACTION)) as served:
+        work = [asyncio.ensure_future(part(served)) for part in (load.submit, load.route)]
+        await eventually(lambda: len(load.settled) >= 20, within_s=30)
+        for one in work:
+            one.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        for task_id in load.settled:
+            assert (await served.get(task_id)).state == Task.STATE_COMPLETED
 
 
 async def test_a_stop_hands_over_within_its_time_and_ends_well(machine: Machine) -> None:

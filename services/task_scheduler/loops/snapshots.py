@@ -21,7 +21,7 @@ COST_SHARE = 0.25
 """Share of the time in which a snapshot may be under way; a third of that is work."""
 PAUSE_S = 0.002
 """Between two slices, so that a snapshot delays nobody by more than a slice."""
-RETRY_S = 30.0
+RETRY_S = 10.0
 COMPACT_S = 60.0
 
 
@@ -76,7 +76,7 @@ class Keeper:
             except StorageFailed as failed:
                 self.failures += 1
                 self._not_before_s = now_s + RETRY_S
-                log.error("no snapshot now, recovery would take longer: %s", failed)
+                log.error("no snapshot now, or nothing dropped; recovery would take longer: %s", failed)
 
     async def take(self) -> None:
         """Take a snapshot.
