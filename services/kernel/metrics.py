@@ -102,6 +102,7 @@ class _Read(Collector):
         self._reading = reading
 
     def describe(self) -> Iterable[Metric]:
+        """Return what there will be, without values."""
         return [type(self._family)(self._family.name, self._family.documentation)]
 
     def collect(self) -> Iterator[Metric]:
@@ -124,6 +125,7 @@ class _ReadMany(Collector):
         self._readings = readings
 
     def describe(self) -> Iterable[Metric]:
+        """Return what there will be, without values."""
         return [GaugeMetricFamily(self._name, self._help, labels=[self._label])]
 
     def collect(self) -> Iterator[Metric]:

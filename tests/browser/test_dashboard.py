@@ -229,7 +229,8 @@ def test_the_page_of_an_agent_says_why_it_was_chosen_and_why_not(page: Page, sui
 
     expect(panel.locator("tbody tr")).to_have_count(10)
     expect(panel.locator("tbody .reason").first).not_to_be_empty()
-    expect(panel).to_contain_text(re.compile("that could|available|free|longer|chance|best|surely|learn"))
+    reasons = re.compile("that could|available|free|longer|chance|best|surely|learn")
+    expect(panel).to_contain_text(reasons)
     expect(page.locator(".chart canvas")).to_have_count(2)
     page.goto("/#/agents")
     page.get_by_label("Search agents").fill("pair-")

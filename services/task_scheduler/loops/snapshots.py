@@ -76,7 +76,9 @@ class Keeper:
             except StorageFailed as failed:
                 self.failures += 1
                 self._not_before_s = now_s + RETRY_S
-                log.error("no snapshot now, or nothing dropped; recovery would take longer: %s", failed)
+                log.error(
+                    "no snapshot now, or nothing dropped; recovery would take longer: %s", failed
+                )
 
     async def take(self) -> None:
         """Take a snapshot.
