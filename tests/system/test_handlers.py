@@ -216,7 +216,7 @@ async def test_a_task_whose_budget_is_spent_is_not_tried_again(
             await task.result(20)
         ended = await podium.get(task.task_id)
 
-    assert caught.value.reason == "BUDGET_SPENT"
+    assert caught.value.reason == "BUDGET_EXCEEDED"
     assert ended.attempt_count == 1
 
 
