@@ -43,9 +43,7 @@ class Rhythm:
 
     __slots__ = ("_last_s", "_linger_s_max", "_rate", "_ready_s", "_worth_len")
 
-    def __init__(
-        self, *, linger_s: float = linger_s_max, expected_len: float = worth_len
-    ) -> None:
+    def __init__(self, *, linger_s: float = linger_s_max, expected_len: float = worth_len) -> None:
         """Begin quiet.
 
         Args:
