@@ -1,5 +1,7 @@
 """The command line `podium`: for people by default, for programs with --json."""
 
+from __future__ import annotations
+
 import os
 
 # uvloop forks to start a program, and gRPC then tells of each fork that its handlers were skipped.
