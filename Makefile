@@ -56,6 +56,10 @@ install: $(READY) $(STUBS) ## Set up .venv with all dependencies and the stubs; 
 protos: $(READY) ## Generate the Python stubs from protos/
 	@$(BIN)/python protos/generate.py
 
+.PHONY: conformance
+conformance: install ## Judge an agent in any language: AGENT="node agent.mjs" (docs/protocol.md)
+	@PODIUM_CONFORMANCE_AGENT='$(AGENT)' $(BIN)/python -m pytest tests/contracts/test_agent_session.py $(ARGS)
+
 .PHONY: breaking
 breaking: install ## Check that protos/ only adds to what main holds
 	@if [ -n "$$(git ls-tree main protos/podium 2>/dev/null)" ]; then \

@@ -224,7 +224,9 @@ class Session:
         if link.ready.is_set() and link.open:
             return link
         reason = await self._ended(link)
-        log.info("no session with %s yet: %s", peer.address, reason)
+        # Once as loud as it takes to be seen by whoever forgot to start the suite.
+        level = logging.INFO if self._backoff.failures else logging.WARNING
+        log.log(level, "no session with %s yet, trying again: %s", peer.address, reason)
         return None
 
     async def _ended(self, link: Link) -> PodiumError:
