@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -39,7 +40,7 @@ class Session:
 
     Args:
         identities: the agents.
-        peer: the router.
+        peer: the router; several with commas between, of which one that answers is taken.
         deliver: is given Assign, Cancel, Input and Recall.
         metadata: goes with every call.
         own_connection: share no connection with other sessions of the process.
@@ -62,6 +63,8 @@ class Session:
         self._own_connection = own_connection
         self._backoff = backoff or Backoff()
         self._link: Link | None = None
+        # Which of several routers is tried: the first by lot, so that a fleet spreads over them.
+        self._turn = random.randrange(1 << 16)
         # Work for agents that were accepted before the others on their stream: what they said of
         # it would have no way out yet.
         self._early: list[session_pb2.RouterFrame] = []
@@ -194,13 +197,16 @@ class Session:
         return replacement.result()
 
     async def _connect(self, peer: Peer, lost_s: float) -> Link:
-        """Opens a stream; tries for ever."""
+        """Opens a stream; tries for ever, one router after the other."""
+        addresses = peer.address.split(",")
         while True:
+            peer = peer._replace(address=addresses[self._turn % len(addresses)])
             link = await self._try_connect(peer)
             if link is not None:
                 self._backoff.reset()
                 self.connect_count += 1
                 return link
+            self._turn += 1
             results = list(self.talk.leases.results())
             if results and time.monotonic() - lost_s > FALLBACK_AFTER_S:
                 for key in await report_unary(peer.address, self._metadata, results):
