@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -253,7 +253,7 @@ class Client:
         types: Sequence[event_pb2.Event.Type] = (),
         cursor: str = "now",
         until_ended: bool = False,
-    ) -> AsyncIterator[event_pb2.Event]:
+    ) -> AsyncGenerator[event_pb2.Event, None]:
         """Yields events in order, each once, also over lost connections.
 
         Args:
