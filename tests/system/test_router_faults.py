@@ -36,9 +36,12 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 class Crew:
     """Agents of the SDK, each on a stream of its own, whose work goes on until it is let go."""
 
-    def __init__(self, stage: Stage, count: int, addresses: Sequence[str] = ()) -> None:
+    def __init__(
+        self, stage: Stage, count: int, addresses: Sequence[str] = (), capacity: int = 1
+    ) -> None:
         self.go_on = asyncio.Event()
-        agents = [Agent(f"crew-{number}", agent_id=f"crew-{number}") for number in range(count)]
+        names = [f"crew-{number}" for number in range(count)]
+        agents = [Agent(name, agent_id=name, capacity=capacity) for name in names]
         for agent in agents:
 
             @agent.handles("crewed")
@@ -54,8 +57,10 @@ class Crew:
 
 
 @asynccontextmanager
-async def crewed(stage: Stage, count: int, addresses: Sequence[str] = ()) -> AsyncIterator[Crew]:
-    crew = Crew(stage, count, addresses)
+async def crewed(
+    stage: Stage, count: int, addresses: Sequence[str] = (), capacity: int = 1
+) -> AsyncIterator[Crew]:
+    crew = Crew(stage, count, addresses, capacity)
     async with AsyncExitStack() as stack:
         for host in crew.hosts:
             await stack.enter_async_context(host)
@@ -124,7 +129,8 @@ async def test_f25_routers_are_restarted_in_turn_and_nothing_is_lost_repeated_or
             submitted.append(await stage.submit_one("crewed"))
             await asyncio.sleep(0.02)
 
-    async with crewed(stage, 12, (stage.suite.addresses["routing"], address)) as crew:
+    both = (stage.suite.addresses["routing"], address)
+    async with crewed(stage, 12, both, capacity=12) as crew:
         held = await stage.submit("crewed", count=12)
         for task_id in held:
             await stage.until(task_id, "STARTED")
