@@ -80,6 +80,10 @@ bench: install ## Print the measured figures
 bench-scheduler: install ## Print what the queue, the log and its recovery cost
 	@$(BIN)/python -m tests.bench.scheduler $(ARGS)
 
+.PHONY: bench-agent
+bench-agent: install ## Print what a task costs an agent's process, with the SDK and without
+	@$(BIN)/python -m tests.bench.handlers $(ARGS)
+
 .PHONY: torture
 torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres")
 	@$(BIN)/python -m tests.system.torture $(ARGS)

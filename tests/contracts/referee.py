@@ -50,6 +50,20 @@ def transitions() -> dict[tuple[str, str], str]:
     return moves
 
 
+def told(frame: RouterFrame) -> Iterator[tuple[str, Any]]:
+    """Yields what a frame of the router says of leases."""
+    kind = frame.WhichOneof("frame")
+    if kind == "assign":
+        yield kind, frame.assign
+    elif kind == "result_ack":
+        yield kind, frame.result_ack.lease
+    elif kind == "cancel":
+        yield ("to none" if frame.cancel.reason == "LEASE_LOST" else kind), frame.cancel.lease
+    elif kind == "renew_ack" or kind == "recall":
+        for ref in frame.renew_ack.lost or frame.recall.leases:
+            yield kind, ref
+
+
 class Lease:
     """Where a lease may be, as its agent sees it."""
 
@@ -124,21 +138,10 @@ class Referee:
 
     def _router(self, stream: object, frame: RouterFrame) -> None:
         kind = frame.WhichOneof("frame")
+        for word, ref in told(frame):
+            self._lease(ref).hears(word)
         if kind == "ready":
             self._ready(stream, frame.ready)
-        elif kind == "assign":
-            self._lease(frame.assign).hears("assign")
-        elif kind == "renew_ack":
-            for ref in frame.renew_ack.lost:
-                self._lease(ref).hears("renew_ack")
-        elif kind == "recall":
-            for ref in frame.recall.leases:
-                self._lease(ref).hears("recall")
-        elif kind == "result_ack":
-            self._lease(frame.result_ack.lease).hears("result_ack")
-        elif kind == "cancel":
-            lost = frame.cancel.reason == "LEASE_LOST"
-            self._lease(frame.cancel.lease).hears("to none" if lost else "cancel")
         elif kind == "probe":
             self._nonces.add(frame.probe.nonce)
         elif kind == "superseded":
@@ -171,12 +174,14 @@ class Referee:
             self._stream[stream] = "CONNECTING"
             return
         self._fault(state not in ("READY", "DRAINING"), f"{kind} in {state}")
-        if kind == "drain":
-            self._fault(state == "DRAINING", "drain a second time on a stream")
-            self._stream[stream] = "DRAINING"
-        elif kind == "goodbye":
-            self._stream[stream] = "CLOSED"
-        elif kind == "credit":
+        if kind in ("drain", "goodbye"):
+            self._fault(kind == "drain" and state == "DRAINING", "drain a second time on a stream")
+            self._stream[stream] = "DRAINING" if kind == "drain" else "CLOSED"
+        else:
+            self._speaks(kind, frame)
+
+    def _speaks(self, kind: str, frame: AgentFrame) -> None:
+        if kind == "credit":
             self._fault(frame.credit.total < self._total, "credit that fell")
             self._total = frame.credit.total
         elif kind == "probe_reply":

@@ -8,7 +8,7 @@ import sys
 from tests.support.processes import ROOT
 
 SUITE = "tests/contracts/test_agent_session.py"
-# One test that starts the program, talks with it and sees it leave; the others differ in the script.
+# It starts the program, talks with it and sees it leave; the other tests differ in the script.
 ONE = "an_agent_that_leaves_drains_finishes_and_says_goodbye"
 
 
