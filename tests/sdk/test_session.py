@@ -355,23 +355,21 @@ async def test_an_agent_whose_session_is_closed_says_hello_again_with_its_leases
     assert len(router.streams) == 1
 
 
-async def test_of_several_routers_one_that_answers_is_taken(
-    router: FakeRouter, address: str
-) -> None:
-    async with running(f"127.0.0.1:{free_port()},{address}") as run:
-        await eventually(lambda: run.session.connected)
+async def test_of_several_routers_one_that_answers_is_taken() -> None:
+    async with serving(router_of(FakeRouter())) as address:
+        async with running(f"127.0.0.1:{free_port()},{address}") as run:
+            await eventually(lambda: run.session.connected)
 
 
-async def test_agents_that_know_several_routers_spread_over_them(
-    router: FakeRouter, address: str
-) -> None:
-    other = FakeRouter()
-    async with serving(router_of(other)) as elsewhere, contextlib.AsyncExitStack() as stack:
+async def test_agents_that_know_several_routers_spread_over_them() -> None:
+    one, other = FakeRouter(), FakeRouter()
+    async with contextlib.AsyncExitStack() as stack:
+        here = await stack.enter_async_context(serving(router_of(one)))
+        there = await stack.enter_async_context(serving(router_of(other)))
         # Of twenty that draw lots, all alike comes once in 500,000 runs.
         for number in range(20):
-            both = f"{address},{elsewhere}"
-            await stack.enter_async_context(running(both, f"a{number}"))
-        await eventually(lambda: len(router.frames("hello") + other.frames("hello")) == 20)
+            await stack.enter_async_context(running(f"{here},{there}", f"a{number}"))
+        await eventually(lambda: len(one.frames("hello") + other.frames("hello")) == 20)
 
-        assert router.frames("hello")
+        assert one.frames("hello")
         assert other.frames("hello")
