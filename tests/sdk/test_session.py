@@ -373,3 +373,24 @@ async def test_agents_that_know_several_routers_spread_over_them() -> None:
 
         assert one.frames("hello")
         assert other.frames("hello")
+
+
+async def test_results_and_renewals_do_not_wait_behind_large_pieces() -> None:
+    router = FakeRouter()
+
+    def piece(size: int) -> Outgoing:
+        report = session_pb2.Progress(lease=LEASE, partial=task_pb2.Payload(data=bytes(size)))
+        return ("progress", KEY, AgentFrame(agent_id="a1", progress=report))
+
+    async with serving(router_of(router)) as address, running(address) as agent:
+        await agent.session.ready.wait()
+        router.assign("a1")
+        await eventually(lambda: agent.delivered)
+        # All in one turn: what waits is not on its way yet.
+        agent.session.send([piece(1)] * (session_module.BULK_LEN_MAX + 1))
+        agent.session.send([piece(100_000), piece(2)])
+        agent.result()
+        await eventually(lambda: router.frames("result"))
+
+    sizes = [len(frame.progress.partial.data) for frame in router.frames("progress")]
+    assert sizes == [1] * (session_module.BULK_LEN_MAX + 1) + [2]

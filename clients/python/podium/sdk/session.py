@@ -28,6 +28,8 @@ READY_S_MAX = 10.0
 FALLBACK_AFTER_S = 10.0
 FRESH_CONNECTION_AFTER = 3
 PROGRESS_LEN_MAX = 4_096
+BULK_LEN_MAX = 64
+BULK_BYTES_MIN = 4_096
 GOODBYE_S_MAX = 1.0
 ACK_HOLD_S = 0.002
 
@@ -84,6 +86,9 @@ class Session:
     def send(self, items: Sequence[Outgoing]) -> None:
         """Sends frames of the agents. Without a stream nothing is lost: see Hello and `results`."""
         link = self._link
+        if link is not None and len(link.outbox) > BULK_LEN_MAX:
+            # Renewals and results must not wait behind pieces of results that are only shown.
+            items = [item for item in items if not _is_bulk(item)]
         brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
         frames = self.talk.say(items, time.monotonic(), brief=brief)
         if link is not None and frames:
@@ -311,3 +316,8 @@ class Session:
 async def first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Waits until one of them is done, or so long."""
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _is_bulk(item: Outgoing) -> bool:
+    kind, _, frame = item
+    return kind == "progress" and len(frame.progress.partial.data) >= BULK_BYTES_MIN
