@@ -17,6 +17,8 @@ from podium.v1.session_pb2 import AgentFrame, LeaseVerdict, RouterFrame
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 WORD = re.compile(r"`([^`\n]+)`")
 NONE = "none"
+CHOICE = ("to none", "cancel")
+"""What the agent may make of a task that is stopped and that nobody waits for."""
 
 Place = tuple[str, int]
 """A state, and how many of the router's words led to it."""
@@ -58,7 +60,10 @@ def told(frame: RouterFrame) -> Iterator[tuple[str, Any]]:
     elif kind == "result_ack":
         yield kind, frame.result_ack.lease
     elif kind == "cancel":
-        yield ("to none" if frame.cancel.reason == "LEASE_LOST" else kind), frame.cancel.lease
+        yield (
+            ("lost or cancel" if frame.cancel.reason == "LEASE_LOST" else kind),
+            frame.cancel.lease,
+        )
     elif kind == "renew_ack" or kind == "recall":
         for ref in frame.renew_ack.lost or frame.recall.leases:
             yield kind, ref
@@ -139,7 +144,7 @@ class Referee:
     def _router(self, stream: object, frame: RouterFrame) -> None:
         kind = frame.WhichOneof("frame")
         for word, ref in told(frame):
-            self._lease(ref).hears(word)
+            self._lease(ref).hears(*(CHOICE if word == "lost or cancel" else (word,)))
         if kind == "ready":
             self._ready(stream, frame.ready)
         elif kind == "probe":
@@ -156,7 +161,7 @@ class Referee:
             self._total = 0
         for each in ready.verdicts:
             if each.verdict == LeaseVerdict.VERDICT_CANCEL:
-                self._lease(each.lease).hears("to none", "cancel")
+                self._lease(each.lease).hears(*CHOICE)
             elif each.verdict != LeaseVerdict.VERDICT_KEEP:
                 self._lease(each.lease).hears("to none")
 

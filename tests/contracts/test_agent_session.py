@@ -235,6 +235,16 @@ async def test_cancel_is_answered_by_a_canceled_result(script: Script) -> None:
     assert (result.lease, result.WhichOneof("outcome")) == (lease, "canceled")
 
 
+async def test_a_lease_that_a_cancel_calls_lost_has_no_success(script: Script) -> None:
+    lease = await script.taken("hold")
+    script.say(cancel=session_pb2.Cancel(lease=lease, reason="LEASE_LOST"))
+    await script.taken("hold")
+    await script.settled()
+
+    answers = [each for each in script.heard("result") if each.lease == lease]
+    assert {each.WhichOneof("outcome") for each in answers} <= {"canceled"}
+
+
 async def test_a_reconnect_brings_everything_that_is_in_work(script: Script) -> None:
     leases = [await script.taken("wait"), await script.taken("wait")]
     hello = await script.reconnected()
