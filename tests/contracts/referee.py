@@ -52,21 +52,18 @@ def transitions() -> dict[tuple[str, str], str]:
     return moves
 
 
-def told(frame: RouterFrame) -> Iterator[tuple[str, Any]]:
-    """Yields what a frame of the router says of leases."""
-    kind = frame.WhichOneof("frame")
+def told(frame: RouterFrame) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields what a frame of the router says of leases; several words leave the agent a choice."""
+    kind = frame.WhichOneof("frame") or ""
     if kind == "assign":
-        yield kind, frame.assign
+        yield (kind,), frame.assign
     elif kind == "result_ack":
-        yield kind, frame.result_ack.lease
+        yield (kind,), frame.result_ack.lease
     elif kind == "cancel":
-        yield (
-            ("lost or cancel" if frame.cancel.reason == "LEASE_LOST" else kind),
-            frame.cancel.lease,
-        )
-    elif kind == "renew_ack" or kind == "recall":
-        for ref in frame.renew_ack.lost or frame.recall.leases:
-            yield kind, ref
+        lost = frame.cancel.reason == "LEASE_LOST"
+        yield CHOICE if lost else (kind,), frame.cancel.lease
+    for ref in (*frame.renew_ack.lost, *frame.recall.leases):
+        yield (kind,), ref
 
 
 class Lease:
@@ -143,8 +140,8 @@ class Referee:
 
     def _router(self, stream: object, frame: RouterFrame) -> None:
         kind = frame.WhichOneof("frame")
-        for word, ref in told(frame):
-            self._lease(ref).hears(*(CHOICE if word == "lost or cancel" else (word,)))
+        for words, ref in told(frame):
+            self._lease(ref).hears(*words)
         if kind == "ready":
             self._ready(stream, frame.ready)
         elif kind == "probe":
