@@ -1,4 +1,4 @@
-"""What a death costs: from the kill of a scheduler to the first submit that is acknowledged again."""
+"""What a death costs: from the kill of a scheduler to the first acknowledged submit after it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from secrets import token_hex
 from typing import NamedTuple
 
 import grpc.aio
+import uvloop
 
 from podium.v1.task_pb2 import Payload, TaskSpec
 from services.kernel.options import dial
 from services.kernel.rpc import from_rpc_error
+from tests.bench.rows import Row
+from tests.bench.workload import percentile
 from tests.support.ports import free_port
+from tests.support.postgres import Postgres, server
 from tests.support.processes import Process, Processes
 from tests.task_scheduler.serving import Served
 
@@ -27,6 +31,16 @@ ASKED_EVERY_S = 0.005
 WITHIN_S = 60.0
 OWNER_LEASE_S = 2.0
 """Of the replicas: a takeover after a kill waits for what is left of it."""
+
+
+class Chosen(NamedTuple):
+    """How much is measured."""
+
+    open_tasks: int = 100_000
+    repeats: int = 3
+    takeover_tasks: int = 10_000
+    callers: int = 64
+    seconds: float = 5.0
 
 
 class Instance:
@@ -41,18 +55,28 @@ class Instance:
             "PODIUM_OTLP_ENDPOINT": "off",
             **environ,
         }
-        self.process: Process | None = None
+        self._started: list[Process] = []
 
-    def start(self) -> Process:
+    @property
+    def process(self) -> Process:
+        """The newest process."""
+        return self._started[-1]
+
+    def start(self) -> None:
         """Start it; it takes calls some time later."""
-        self.process = self._processes.python(
-            "-m", "services.task_scheduler", environ=self._environ
-        )
-        return self.process
+        arguments = ("-m", "services.task_scheduler")
+        self._started.append(self._processes.python(*arguments, environ=self._environ))
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self.process.kill()
+
+    def said(self, pattern: str) -> str:
+        """Return what it said."""
+        return self.process.wait_for(pattern)[1]
 
     async def ready(self) -> None:
-        """Return when it answers as the others do."""
-        assert self.process is not None
+        """Return when it answers."""
         await asyncio.to_thread(self.process.wait_for, r"task_scheduler is ready", WITHIN_S)
 
     @asynccontextmanager
@@ -99,18 +123,10 @@ async def first_acknowledged(port: int) -> float:
             await asyncio.sleep(ASKED_EVERY_S)
 
 
-class Recovered(NamedTuple):
-    """One death and what came after it."""
-
-    seconds: float
-    said: str
-    """What the new process said of its recovery."""
-
-
 async def recovery(
     processes: Processes, environ: Mapping[str, str], open_tasks: int, repeats: int
-) -> list[Recovered]:
-    """Kill a scheduler that holds so many tasks, and start it again, several times."""
+) -> list[float]:
+    """Kill a scheduler that holds so many tasks and start it again; seconds to the first answer."""
     instance = Instance(processes, environ)
     instance.start()
     await instance.ready()
@@ -118,13 +134,108 @@ async def recovery(
         await fill(served, open_tasks)
     found = []
     for _ in range(repeats):
-        assert instance.process is not None
         began = time.perf_counter()
-        instance.process.signal(signal.SIGKILL)
-        instance.process.wait()
+        instance.kill()
         instance.start()
-        seconds = await first_acknowledged(instance.port) - began
-        said = instance.process.wait_for(r"recovered (.*)")[1]
-        found.append(Recovered(seconds, said))
-    instance.process.kill()
+        found.append(await first_acknowledged(instance.port) - began)
+        said = instance.said(r"recovered (\d+) open tasks")
+        assert int(said) >= open_tasks, f"only {said} tasks came back"
+    instance.kill()
     return found
+
+
+class Takeover(NamedTuple):
+    """Seconds from a signal to the owner until the other replica has acknowledged a submit."""
+
+    killed_s: float
+    stopped_s: float
+
+
+async def takeover(processes: Processes, url: str, open_tasks: int) -> Takeover:
+    """End the owner of two replicas, once by force and once by request."""
+    environ = {**in_postgres(url), "PODIUM_OWNER_LEASE_S": str(OWNER_LEASE_S)}
+    owner, other = Instance(processes, environ), Instance(processes, environ)
+    found = []
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        owner.start()
+        await owner.ready()
+        other.start()
+        await other.ready()
+        async with owner.served() as served:
+            await fill(served, open_tasks)
+        began = time.perf_counter()
+        owner.process.signal(number)
+        found.append(await first_acknowledged(other.port) - began)
+        for each in (owner, other):
+            each.kill()
+        # What is left of the lease of the one that was killed.
+        await asyncio.sleep(OWNER_LEASE_S)
+    return Takeover(*found)
+
+
+class Submitting(NamedTuple):
+    """Submits of one task each, by callers that wait for each answer."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+async def submitting(
+    processes: Processes, environ: Mapping[str, str], callers: int, seconds: float
+) -> Submitting:
+    """Submit from so many callers for a while."""
+    instance = Instance(processes, environ)
+    instance.start()
+    await instance.ready()
+    took_ms: list[float] = []
+    async with instance.served() as served:
+        until = time.perf_counter() + seconds
+
+        async def submit() -> None:
+            while (began := time.perf_counter()) < until:
+                await served.submit(task())
+                took_ms.append((time.perf_counter() - began) * 1000)
+
+        await asyncio.gather(*(submit() for _ in range(callers)))
+    instance.kill()
+    return Submitting(len(took_ms) / seconds, percentile(took_ms, 0.5), percentile(took_ms, 0.99))
+
+
+def in_sqlite(place: Path) -> dict[str, str]:
+    """Return the settings of a journal in a file."""
+    return {"PODIUM_DATA_DIR": str(place / token_hex(4))}
+
+
+def in_postgres(url: str) -> dict[str, str]:
+    """Return the settings of a journal in a database."""
+    return {"PODIUM_JOURNAL": "postgres", "PODIUM_POSTGRES_URL": url}
+
+
+def measure(place: Path, chosen: Chosen) -> list[Row]:
+    """Return what is to be printed; both journals lie on the disk of `place`."""
+    rows = []
+    with Processes(place / "logs") as processes, server(place) as started:
+        shared = Postgres(started.url)
+        with shared.database() as url:
+            for kind, environ in (("SQLite", in_sqlite(place)), ("PostgreSQL", in_postgres(url))):
+                found = uvloop.run(submitting(processes, environ, chosen.callers, chosen.seconds))
+                figure = f"{found.per_s:,.0f}/s, {found.p50_ms:.1f} ms, {found.p99_ms:.1f} ms"
+                rows.append(Row(f"submits of {chosen.callers} callers, p50, p99: {kind}", figure))
+        with shared.database() as url:
+            for kind, environ in (("SQLite", in_sqlite(place)), ("PostgreSQL", in_postgres(url))):
+                each_s = uvloop.run(recovery(processes, environ, chosen.open_tasks, chosen.repeats))
+                rows.append(
+                    Row(
+                        f"kill -9 to first ack, {chosen.open_tasks:,} open tasks: {kind}",
+                        f"{statistics.median(each_s):.2f} s, worst {max(each_s):.2f} s",
+                        "2 s",
+                    )
+                )
+        with shared.database() as url:
+            after = uvloop.run(takeover(processes, url, chosen.takeover_tasks))
+        rows += [
+            Row(f"takeover after kill -9, lease of {OWNER_LEASE_S:g} s", f"{after.killed_s:.2f} s"),
+            Row("takeover after SIGTERM", f"{after.stopped_s:.2f} s"),
+        ]
+    return rows

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Any
@@ -120,7 +121,7 @@ class PostgresJournal:
                 "JOURNAL_UNREADABLE",
                 f"the journal in PostgreSQL cannot be opened: {error}; check PODIUM_POSTGRES_URL",
             ) from None
-        owner = f"scheduler-{secrets.token_hex(6)}"
+        owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
         self._lease = Lease(self._connected, _SQL, self._partition, owner, self._ttl_s, self._clock)
 
     async def own(self) -> None:
