@@ -37,7 +37,11 @@ _ports = itertools.count(1)
 
 
 def in_postgres(
-    url: str, failpoints: str = "", lease_ttl_s: float = 30.0, at: str = ""
+    url: str,
+    failpoints: str = "",
+    lease_ttl_s: float = 30.0,
+    at: str = "",
+    password_file: str = "",
 ) -> PostgresJournal:
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     address.set_result(at or f"127.0.0.1:{next(_ports)}")
@@ -45,6 +49,7 @@ def in_postgres(
         url,
         clock=SystemClock(),
         address=address,
+        password_file=password_file,
         lease_ttl_s=lease_ttl_s,
         failpoint=Failpoints(failpoints),
     )

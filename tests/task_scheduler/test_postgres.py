@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -212,6 +214,33 @@ async def test_commits_are_synced_whatever_the_database_does_by_default(postgres
 
     async with opened(postgres_url) as journal:
         assert await journal._connected.fetchval("SHOW synchronous_commit") == "on"
+
+
+async def test_the_password_comes_from_a_file_each_time_it_is_needed(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    rules = Path(tempfile.mkdtemp()) / "rules"
+    with server() as started:
+        await execute(started.url, "CREATE ROLE podium LOGIN SUPERUSER PASSWORD 'first'")
+        rules.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        rules.parent.chmod(0o755)
+        started.stop()
+        started.start("-c", f"hba_file={rules}")
+        url = started.url.replace("postgres@", "podium@")
+
+        journal = in_postgres(url, password_file=str(password))
+        with pytest.raises(FailedPrecondition, match=str(password)):
+            await journal.open()
+        password.write_text("first\n")
+        await journal.open()
+        await journal.own()
+        await journal.append(group(1))
+
+        await journal._connected.execute("ALTER ROLE podium PASSWORD 'second'")
+        password.write_text("second\n")
+        await cut(url.replace("podium@", "podium:second@"))
+        await journal.append(group(2))
+        assert await replayed(journal) == [group(1), group(2)]
+        await journal.close()
 
 
 async def test_no_database_is_told_in_one_sentence() -> None:
