@@ -1,7 +1,8 @@
 """The outbound queue of a stream: at once when quiet, coalesced under load.
 
 A message costs the transport about 150 us a side whatever it holds and an item 2 us, so under load
-many items share one message; a quiet stream waits for nothing.
+many items share one message; a quiet stream waits for nothing. Load is a rate, not a backlog: tasks
+that come evenly, a millisecond apart, never queue and would each pay for messages of their own.
 """
 
 from __future__ import annotations
@@ -26,9 +27,53 @@ class Sized(Protocol):
 
 M = TypeVar("M", bound=Sized)
 
-linger_s_min = 0.002
+linger_s_min = 0.003
 linger_s_max = 0.005
 patience_s = 0.02
+worth_len = 3.0
+"""Items that must be expected within `linger_s_min` for waiting to be worth it."""
+full_len = 8.0
+"""Items expected in that time from which it is worth `linger_s_max`."""
+memory_s = 0.02
+"""Time over which the rate is averaged."""
+
+
+class Rhythm:
+    """When the next message may leave: at once where little comes, in steps of 3 to 5 ms else."""
+
+    __slots__ = ("_last_s", "_linger_s_max", "_rate", "_ready_s", "_worth_len")
+
+    def __init__(self, *, linger_s: float = linger_s_max, expected_len: float = worth_len) -> None:
+        """Begin quiet.
+
+        Args:
+            linger_s: The longest step, in seconds.
+            expected_len: Items within `linger_s_min` from which there are steps at all.
+        """
+        self._linger_s_max = linger_s
+        self._worth_len = expected_len
+        self._rate = 0.0
+        self._last_s = float("-inf")
+        self._ready_s = float("-inf")
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how long the next message should gather; not above 0 = it may leave."""
+        return self._ready_s - now_s
+
+    def sent(self, now_s: float, batch_len: int) -> None:
+        """Note a message with so many items."""
+        gap_s = max(now_s - self._last_s, 1e-4)
+        self._last_s = now_s
+        # The mean rate with a memory of `memory_s`, whatever the gaps are.
+        weight = 1.0 if gap_s > 1.0 else gap_s / (gap_s + memory_s)
+        self._rate += weight * (batch_len / gap_s - self._rate)
+        expected_len = self._rate * linger_s_min
+        if expected_len < self._worth_len:
+            self._ready_s = now_s
+            return
+        share = min(1.0, expected_len / full_len)
+        grown_s = linger_s_min + share * (self._linger_s_max - linger_s_min)
+        self._ready_s = now_s + min(self._linger_s_max, grown_s)
 
 
 class Outbox(Generic[T]):
@@ -44,7 +89,7 @@ class Outbox(Generic[T]):
         self._queue: deque[T] = deque()
         self._queue_len_max = queue_len_max
         self._batch_len_max = batch_len_max
-        self._linger_s_max = linger_s
+        self._rhythm = Rhythm(linger_s=linger_s)
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._wake_len = 1
@@ -108,25 +153,23 @@ class Outbox(Generic[T]):
     async def batches(self) -> AsyncIterator[list[T]]:
         """Yield what is queued, in order, until the queue is closed and empty.
 
-        A batch leaves at once unless the one before it held several items and left a moment ago:
-        then this one gathers for the rest of that moment, or until it is full. The moment grows
-        with the load, from 2 to 5 ms.
+        A batch leaves at once unless so much comes that it is worth to gather for a moment since
+        the one before it, or until it is full; see `Rhythm`.
         """
         loop = asyncio.get_running_loop()
-        queue = self._queue
-        ready_at = 0.0
+        queue, rhythm = self._queue, self._rhythm
         while True:
             if not queue:
                 if self._closed:
                     return
                 await self._wait(1, None)
                 continue
-            wait_s = ready_at - loop.time()
+            wait_s = rhythm.wait_s(loop.time())
             if wait_s > 0 and len(queue) < self._batch_len_max and not self._closed:
                 await self._wait(self._batch_len_max, wait_s)
             batch = self._take()
+            rhythm.sent(loop.time(), len(batch))
             yield batch
-            ready_at = loop.time() + self._linger_s(len(batch)) if len(batch) > 1 else 0.0
 
     def _take(self) -> list[T]:
         queue = self._queue
@@ -135,12 +178,6 @@ class Outbox(Generic[T]):
             queue.clear()
             return batch
         return [queue.popleft() for _ in range(self._batch_len_max)]
-
-    def _linger_s(self, batch_len: int) -> float:
-        # 16 items in a message already cost less each than the message itself; more only delays.
-        share = min(1.0, batch_len / 16)
-        grown = linger_s_min + share * (self._linger_s_max - linger_s_min)
-        return min(self._linger_s_max, grown)
 
     async def _wait(self, queue_len: int, timeout_s: float | None) -> None:
         loop = asyncio.get_running_loop()

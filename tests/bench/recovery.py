@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import statistics
+import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from services.kernel.rpc import from_rpc_error
 from tests.bench.rows import Row
 from tests.bench.workload import percentile
 from tests.support.ports import free_port
-from tests.support.postgres import Postgres, server
+from tests.support.postgres import server
 from tests.support.processes import Process, Processes
 from tests.task_scheduler.serving import Served
 
@@ -29,18 +30,14 @@ BATCH_LEN = 1_000
 PAYLOAD_BYTES = 200
 ASKED_EVERY_S = 0.005
 WITHIN_S = 60.0
+CALLERS = 64
+SECONDS = 5.0
+OPEN_TASKS = 100_000
+TAKEOVER_TASKS = 10_000
+DEATHS = 3
+RECOVERY_S_MAX = 2.0
 OWNER_LEASE_S = 2.0
 """Of the replicas: a takeover after a kill waits for what is left of it."""
-
-
-class Chosen(NamedTuple):
-    """How much is measured."""
-
-    open_tasks: int = 100_000
-    repeats: int = 3
-    takeover_tasks: int = 10_000
-    callers: int = 64
-    seconds: float = 5.0
 
 
 class Instance:
@@ -124,7 +121,7 @@ async def first_acknowledged(port: int) -> float:
 
 
 async def recovery(
-    processes: Processes, environ: Mapping[str, str], open_tasks: int, repeats: int
+    processes: Processes, environ: Mapping[str, str], open_tasks: int
 ) -> list[float]:
     """Kill a scheduler that holds so many tasks and start it again; seconds to the first answer."""
     instance = Instance(processes, environ)
@@ -133,7 +130,7 @@ async def recovery(
     async with instance.served() as served:
         await fill(served, open_tasks)
     found = []
-    for _ in range(repeats):
+    for _ in range(DEATHS):
         began = time.perf_counter()
         instance.kill()
         instance.start()
@@ -151,9 +148,9 @@ class Takeover(NamedTuple):
     stopped_s: float
 
 
-async def takeover(processes: Processes, url: str, open_tasks: int) -> Takeover:
+async def takeover(processes: Processes, journal: Mapping[str, str], open_tasks: int) -> Takeover:
     """End the owner of two replicas, once by force and once by request."""
-    environ = {**in_postgres(url), "PODIUM_OWNER_LEASE_S": str(OWNER_LEASE_S)}
+    environ = {**journal, "PODIUM_OWNER_LEASE_S": str(OWNER_LEASE_S)}
     owner, other = Instance(processes, environ), Instance(processes, environ)
     found = []
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -182,7 +179,7 @@ class Submitting(NamedTuple):
 
 
 async def submitting(
-    processes: Processes, environ: Mapping[str, str], callers: int, seconds: float
+    processes: Processes, environ: Mapping[str, str], seconds: float
 ) -> Submitting:
     """Submit from so many callers for a while."""
     instance = Instance(processes, environ)
@@ -197,14 +194,14 @@ async def submitting(
                 await served.submit(task())
                 took_ms.append((time.perf_counter() - began) * 1000)
 
-        await asyncio.gather(*(submit() for _ in range(callers)))
+        await asyncio.gather(*(submit() for _ in range(CALLERS)))
     instance.kill()
     return Submitting(len(took_ms) / seconds, percentile(took_ms, 0.5), percentile(took_ms, 0.99))
 
 
 def in_sqlite(place: Path) -> dict[str, str]:
     """Return the settings of a journal in a file."""
-    return {"PODIUM_DATA_DIR": str(place / token_hex(4))}
+    return {"PODIUM_DATA_DIR": str(place / "data")}
 
 
 def in_postgres(url: str) -> dict[str, str]:
@@ -212,30 +209,57 @@ def in_postgres(url: str) -> dict[str, str]:
     return {"PODIUM_JOURNAL": "postgres", "PODIUM_POSTGRES_URL": url}
 
 
-def measure(place: Path, chosen: Chosen) -> list[Row]:
-    """Return what is to be printed; both journals lie on the disk of `place`."""
+@contextmanager
+def journals() -> Iterator[tuple[Processes, dict[str, dict[str, str]]]]:
+    """Give the settings of both journals, new and on the same disk, and what starts processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        # The database does not run as root and must be able to go there.
+        place.chmod(0o755)
+        with Processes(place / "logs") as processes, server(place) as started:
+            kinds = {"SQLite": in_sqlite(place), "PostgreSQL": in_postgres(started.url)}
+            yield processes, kinds
+
+
+def loads(scale: float) -> Sequence[Row]:
+    """Measure both journals under the same load."""
     rows = []
-    with Processes(place / "logs") as processes, server(place) as started:
-        shared = Postgres(started.url)
-        with shared.database() as url:
-            for kind, environ in (("SQLite", in_sqlite(place)), ("PostgreSQL", in_postgres(url))):
-                found = uvloop.run(submitting(processes, environ, chosen.callers, chosen.seconds))
-                figure = f"{found.per_s:,.0f}/s, {found.p50_ms:.1f} ms, {found.p99_ms:.1f} ms"
-                rows.append(Row(f"submits of {chosen.callers} callers, p50, p99: {kind}", figure))
-        with shared.database() as url:
-            for kind, environ in (("SQLite", in_sqlite(place)), ("PostgreSQL", in_postgres(url))):
-                each_s = uvloop.run(recovery(processes, environ, chosen.open_tasks, chosen.repeats))
-                rows.append(
-                    Row(
-                        f"kill -9 to first ack, {chosen.open_tasks:,} open tasks: {kind}",
-                        f"{statistics.median(each_s):.2f} s, worst {max(each_s):.2f} s",
-                        "2 s",
-                    )
-                )
-        with shared.database() as url:
-            after = uvloop.run(takeover(processes, url, chosen.takeover_tasks))
-        rows += [
-            Row(f"takeover after kill -9, lease of {OWNER_LEASE_S:g} s", f"{after.killed_s:.2f} s"),
-            Row("takeover after SIGTERM", f"{after.stopped_s:.2f} s"),
-        ]
+    with journals() as (processes, kinds):
+        for kind, environ in kinds.items():
+            found = uvloop.run(submitting(processes, environ, max(1.0, SECONDS * scale)))
+            rows += [
+                Row(f"{kind}: submits", found.per_s, "/s", note=f"{CALLERS} callers that wait"),
+                Row(f"{kind}: submit to durable answer, p50", found.p50_ms, "ms"),
+                Row(f"{kind}: the same, p99", found.p99_ms, "ms"),
+            ]
     return rows
+
+
+def recoveries(scale: float) -> Sequence[Row]:
+    """Measure deaths in the middle of a load, with what came after the last snapshot to replay."""
+    rows = []
+    open_tasks = max(BATCH_LEN, round(OPEN_TASKS * scale))
+    with journals() as (processes, kinds):
+        for kind, environ in kinds.items():
+            each_s = uvloop.run(recovery(processes, environ, open_tasks))
+            what = f"{kind}: kill -9 to first acknowledged submit, {open_tasks:,} open"
+            note = f"of {', '.join(f'{one_s:.2f}' for one_s in each_s)}"
+            rows.append(Row(what, statistics.median(each_s), "s", most=RECOVERY_S_MAX, note=note))
+    return rows
+
+
+def takeovers(scale: float) -> Sequence[Row]:
+    """Measure how long two replicas are without an owner."""
+    open_tasks = max(BATCH_LEN, round(TAKEOVER_TASKS * scale))
+    with journals() as (processes, kinds):
+        after = uvloop.run(takeover(processes, kinds["PostgreSQL"], open_tasks))
+    note = f"owner's lease of {OWNER_LEASE_S:g} s, {open_tasks:,} open"
+    return [
+        Row(
+            "kill -9 of the owner to the other's first acknowledged submit",
+            after.killed_s,
+            "s",
+            note=note,
+        ),
+        Row("the same after SIGTERM", after.stopped_s, "s", note=f"{2 * open_tasks:,} open"),
+    ]

@@ -6,8 +6,61 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from services.kernel import limits
-from services.kernel.coalesce import Outbox, messages
+from services.kernel.coalesce import Outbox, Rhythm, linger_s_max, linger_s_min, messages
 from services.kernel.errors import ResourceExhausted
+
+
+def waits(rhythm: Rhythm, every_s: float, batch_len: int, count: int = 400) -> list[float]:
+    """Sends `count` messages at this pace; returns how long each next one would have to wait."""
+    found, now_s = [], 100.0
+    for _ in range(count):
+        rhythm.sent(now_s, batch_len)
+        found.append(rhythm.wait_s(now_s))
+        now_s += every_s
+    return found
+
+
+@pytest.mark.parametrize(
+    ("every_s", "batch_len", "longest_s"),
+    [
+        (1.0, 1, 0.0),
+        (1.0, 256, 0.0),  # a large batch now and then is no load
+        (0.0033, 1, 0.0),  # 300 a second, one by one
+        (0.002, 1, 0.0),  # two within 3 ms: not worth it
+        (0.0005, 1, linger_s_max),  # evenly, and never two at once: a load all the same
+        (0.001, 3, linger_s_max),
+        (0.002, 100, linger_s_max),
+    ],
+)
+def test_only_what_comes_fast_is_made_to_wait(
+    every_s: float, batch_len: int, longest_s: float
+) -> None:
+    found = waits(Rhythm(), every_s, batch_len)
+
+    assert max(found) <= longest_s + 1e-9
+    assert (found[-1] > 0) == (longest_s > 0)
+
+
+def test_the_wait_grows_with_the_load_up_to_its_bound() -> None:
+    some, much = waits(Rhythm(), 0.002, 4)[-1], waits(Rhythm(), 0.001, 100)[-1]
+
+    assert linger_s_min < some < much == pytest.approx(linger_s_max)
+
+
+def test_the_first_message_after_a_pause_leaves_at_once_and_so_does_the_next() -> None:
+    rhythm = Rhythm()
+    waits(rhythm, 0.001, 100)
+
+    assert rhythm.wait_s(200.0) <= 0
+    rhythm.sent(200.0, 1)
+    assert rhythm.wait_s(200.0) <= 0
+
+
+async def load(outbox: Outbox[int], batches: AsyncIterator[list[int]]) -> None:
+    """Lets so much pass that what comes next gathers."""
+    for _ in range(200):
+        outbox.extend([0] * outbox._batch_len_max)
+        await anext(batches)
 
 
 async def test_a_quiet_queue_gives_each_item_at_once() -> None:
@@ -30,8 +83,7 @@ async def test_what_is_put_together_leaves_together() -> None:
 async def test_under_load_items_gather_until_the_batch_is_full() -> None:
     outbox: Outbox[int] = Outbox(batch_len_max=4, linger_s=60.0)
     batches = outbox.batches()
-    outbox.extend([1, 2])
-    await anext(batches)
+    await load(outbox, batches)
 
     reading = asyncio.ensure_future(anext(batches))
     for number in (3, 4, 5):
@@ -45,10 +97,9 @@ async def test_under_load_items_gather_until_the_batch_is_full() -> None:
 
 
 async def test_gathering_ends_by_itself() -> None:
-    outbox: Outbox[int] = Outbox(linger_s=0.02)
+    outbox: Outbox[int] = Outbox(batch_len_max=4, linger_s=0.02)
     batches = outbox.batches()
-    outbox.extend([1, 2])
-    await anext(batches)
+    await load(outbox, batches)
     outbox.put(3)
 
     assert await asyncio.wait_for(anext(batches), 5) == [3]

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
-from podium.sdk.outbox import BATCH_LEN_MAX, LINGER_S_MAX, Outbox
+from podium.sdk.outbox import BATCH_LEN_MAX, LINGER_S_MAX, Outbox, Rhythm
 
 
 async def test_a_quiet_outbox_sends_at_once() -> None:
@@ -15,18 +14,28 @@ async def test_a_quiet_outbox_sends_at_once() -> None:
     assert await taking == [1]
 
 
-async def test_after_a_batch_of_several_the_next_gathers_for_a_moment() -> None:
+async def test_under_load_the_next_batch_gathers_for_a_moment_and_not_for_ever() -> None:
     outbox: Outbox[int] = Outbox()
-    outbox.extend(range(16))
-    assert len(await outbox.take()) == 16
-    start_s = time.monotonic()
-    outbox.put(16)
+    for _ in range(200):
+        outbox.extend(range(BATCH_LEN_MAX))
+        await outbox.take()
+    outbox.put(1)
     taking = asyncio.create_task(outbox.take())
-    await asyncio.sleep(LINGER_S_MAX / 4)
-    outbox.put(17)
+    await asyncio.sleep(0)
+    assert not taking.done()
+    outbox.put(2)
 
-    assert await taking == [16, 17]
-    assert time.monotonic() - start_s >= LINGER_S_MAX / 2
+    assert await asyncio.wait_for(taking, 5) == [1, 2]
+
+
+def test_load_is_a_rate_and_not_a_backlog() -> None:
+    for every_s, waits in ((1.0, False), (0.0033, False), (0.0005, True)):
+        rhythm, now_s = Rhythm(), 100.0
+        for _ in range(400):
+            rhythm.sent(now_s, 1)
+            assert rhythm.wait_s(now_s) <= LINGER_S_MAX
+            now_s += every_s
+        assert (rhythm.wait_s(now_s - every_s) > 0) == waits
 
 
 async def test_a_full_batch_does_not_wait() -> None:

@@ -216,7 +216,7 @@ class ReadyQueue:
         while heads:
             entry = heads[0]
             number, lane = entry[2], entry[3]
-            if listed.get(number) is not entry:
+            if listed.get(number) != entry:
                 heappop(heads)
                 continue
             head = lane.head()
@@ -236,7 +236,7 @@ class ReadyQueue:
         while elders:
             entry = elders[0]
             number, lane = entry[1], entry[2]
-            if listed.get(number) is not entry:
+            if listed.get(number) != entry:
                 heappop(elders)
                 continue
             oldest = lane.oldest()

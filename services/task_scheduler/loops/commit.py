@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from services.kernel.clock import Clock
+from services.kernel.coalesce import Rhythm
 from services.kernel.errors import ResourceExhausted, Unavailable
 from services.kernel.instant import Instant
 from services.task_scheduler.core.scheduler import Scheduler, Step
@@ -31,6 +32,8 @@ from services.task_scheduler.ports import (
 log = logging.getLogger("podium.task_scheduler")
 
 TICK_S = 0.05
+WORTH_LEN = 6.0
+"""Events expected within 3 ms from which a commit waits for more of them."""
 RETRY_AFTER_S = 0.5
 FULL_RETRY_AFTER_S = 5.0
 
@@ -61,6 +64,7 @@ class Committer:
         self._idle: asyncio.Future[None] | None = None
         self._woken = False
         self._busy = False
+        self._rhythm = Rhythm(expected_len=WORTH_LEN)
         self._refusal = "STARTING"
         self._draining = False
         self._owning = False
@@ -239,9 +243,10 @@ class Committer:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
             self._idle = None
+        # A turn of the loop, or a moment under load, so that what comes with the first takes part.
+        wait_s = self._rhythm.wait_s(self._clock.now().mono_s)
+        await asyncio.sleep(max(0.0, wait_s))
         self._woken = False
-        # One turn of the loop, so that everything that has arrived with the first takes part.
-        await asyncio.sleep(0)
         began = self._clock.now()
         step = self.core.take(began)
         if self._posing is not None:
@@ -254,6 +259,7 @@ class Committer:
         encoded = [self._codec.order(order) for _, order in step.orders]
         try:
             if sealed:
+                self._rhythm.sent(began.mono_s, len(sealed))
                 await self._append(step, b"".join([one.frame for one in sealed]))
             self._release(Commit(sealed, step.orders, encoded, began, self._clock.now()), waiters)
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeVar
 
 import grpc.aio
@@ -33,21 +34,20 @@ class Stubs:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def _channel(self, name: str) -> grpc.aio.Channel:
-        if name not in self._channels:
-            self._channels[name] = dial(getattr(self._settings, name))
-        return self._channels[name]
+        channel = self._channels[name] = dial(getattr(self._settings, name))
+        return channel
 
-    @property
+    @cached_property
     def scheduler(self) -> task_scheduler_pb2_grpc.TaskSchedulerServiceAsyncStub:
         """The TaskScheduler's."""
         return task_scheduler_pb2_grpc.TaskSchedulerServiceStub(self._channel("task_scheduler"))
 
-    @property
+    @cached_property
     def registry(self) -> agent_registry_pb2_grpc.AgentRegistryServiceAsyncStub:
         """The AgentRegistry's."""
         return agent_registry_pb2_grpc.AgentRegistryServiceStub(self._channel("agent_registry"))
 
-    @property
+    @cached_property
     def analytics(self) -> analytics_pb2_grpc.AnalyticsServiceAsyncStub:
         """Analytics' own."""
         return analytics_pb2_grpc.AnalyticsServiceStub(self._channel("analytics"))

@@ -14,8 +14,48 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 BATCH_LEN_MAX = 256
-LINGER_S_MIN = 0.001
+LINGER_S_MIN = 0.003
 LINGER_S_MAX = 0.004
+# Items expected within LINGER_S_MIN from which waiting is worth it, and is worth most.
+WORTH_LEN = 3.0
+FULL_LEN = 8.0
+# Time over which the rate is averaged.
+MEMORY_S = 0.02
+
+
+class Rhythm:
+    """When the next message may leave: at once where little comes, in steps of 3 to 4 ms else.
+
+    Load is a rate, not a backlog: items that come evenly, a millisecond apart, never queue and
+    would each pay for a message of their own.
+
+    Args:
+        worth_len: items within `LINGER_S_MIN` from which there are steps at all.
+    """
+
+    __slots__ = ("_last_s", "_rate", "_ready_s", "_worth_len")
+
+    def __init__(self, worth_len: float = WORTH_LEN) -> None:
+        self._worth_len = worth_len
+        self._rate = 0.0
+        self._last_s = float("-inf")
+        self._ready_s = float("-inf")
+
+    def wait_s(self, now_s: float) -> float:
+        """Returns how long the next message should gather; not above 0 = it may leave."""
+        return self._ready_s - now_s
+
+    def sent(self, now_s: float, batch_len: int) -> None:
+        """Notes a message with so many items."""
+        gap_s = max(now_s - self._last_s, 1e-4)
+        self._last_s = now_s
+        weight = 1.0 if gap_s > 1.0 else gap_s / (gap_s + MEMORY_S)
+        self._rate += weight * (batch_len / gap_s - self._rate)
+        expected_len = self._rate * LINGER_S_MIN
+        self._ready_s = now_s
+        if expected_len >= self._worth_len:
+            share = min(1.0, expected_len / FULL_LEN)
+            self._ready_s += LINGER_S_MIN + share * (LINGER_S_MAX - LINGER_S_MIN)
 
 
 class Outbox(Generic[T]):
@@ -26,7 +66,7 @@ class Outbox(Generic[T]):
         self._batch_len_max = batch_len_max
         self._waiter: asyncio.Future[None] | None = None
         self._wake_len = 1
-        self._ready_at = 0.0
+        self._rhythm = Rhythm()
         self._hold_until = 0.0
         self._closed = False
 
@@ -66,22 +106,21 @@ class Outbox(Generic[T]):
     async def take(self) -> list[T]:
         """Returns the next batch, empty at the end.
 
-        A batch leaves at once unless the one before it held several items and left a moment ago;
-        then this one gathers for the rest of that moment, or until it is full.
+        A batch leaves at once unless so much comes that it is worth to gather for a moment since
+        the one before it, or until it is full.
         """
         while not self._items and not self._closed:
             await self._wait(1, None)
         while len(self._items) < self._batch_len_max and not self._closed:
-            wait_s = max(self._ready_at, self._hold_until) - time.monotonic()
+            now_s = time.monotonic()
+            wait_s = max(self._rhythm.wait_s(now_s), self._hold_until - now_s)
             if wait_s <= 0:
                 break
             await self._wait(self._batch_len_max, wait_s)
         self._hold_until = 0.0
         popleft = self._items.popleft
         batch = [popleft() for _ in range(min(len(self._items), self._batch_len_max))]
-        share = min(1.0, len(batch) / 16)
-        linger_s = LINGER_S_MIN + share * (LINGER_S_MAX - LINGER_S_MIN)
-        self._ready_at = time.monotonic() + linger_s if len(batch) > 1 else 0.0
+        self._rhythm.sent(time.monotonic(), len(batch))
         return batch
 
     def _wake(self) -> None:
