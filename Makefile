@@ -69,8 +69,8 @@ breaking: install ## Check that protos/ only adds to what main holds
 	else echo "No branch main with protos here: nothing to compare protos/ with."; fi
 
 .PHONY: bench
-bench: install ## Print the measured figures
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: install ## Measure it all beside a bare skeleton (ARGS="--full"; parts: dispatch overload flat)
+	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: bench-scheduler
 bench-scheduler: install ## Print what the queue, the log and its recovery cost
