@@ -104,7 +104,7 @@ image: ## Build the container image (IMAGE=name ENGINE="podman build")
 .PHONY: manifests
 manifests: install ## Render the Kubernetes overlays into artifacts/
 	@mkdir -p artifacts
-	@for overlay in development production; do \
+	@for overlay in development production replicated; do \
 	  $(BIN)/kubectl kustomize deploy/kubernetes/overlays/$$overlay > artifacts/$$overlay.yaml; \
 	  echo "artifacts/$$overlay.yaml"; \
 	done
