@@ -303,9 +303,9 @@ async def test_after_a_refusal_the_client_answers_itself_until_the_time_that_was
         with pytest.raises(ResourceExhausted) as again:
             await client.submit("work", b"x")
         # One with a key of the caller may be there already, and asks.
-        known = await client.submit("work", b"x", idempotency_key="mine")
+        known = await client.submit("work", b"x", request_id="mine")
 
     assert refused.value.retry_after_s and again.value.retry_after_s
     assert again.value.retry_after_s <= refused.value.retry_after_s
-    assert [spec.idempotency_key for batch in scheduler.batches for spec in batch] == ["mine"]
+    assert [spec.request_id for batch in scheduler.batches for spec in batch] == ["mine"]
     assert known.task_id
