@@ -306,9 +306,9 @@ ELSEWHERE = {
     "PAGE_TOKEN_INVALID",
     "ROLE_MISSING",
 }
-# Why a process does not start is told to the operator, not to callers.
+# Why a process does not start, or a command of its does nothing, is told to the operator alone.
 AT_START = {
-    "EXTRA_MISSING",
+    *("BACKUP_EXISTS", "EXTRA_MISSING"),
     *("JOURNAL_IN_USE", "JOURNAL_NOT_DURABLE"),
     *("JOURNAL_TOO_NEW", "JOURNAL_UNREADABLE"),
 }
