@@ -16,6 +16,7 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, suite: Suite) -> None:
     )
     page = context.new_page()
     suite.agent("phone-1", "text.echo")
+    expect(submit(page, "text.echo").get_by_text("completed")).to_be_visible()
     for path in [*PAGES, "agents/phone-1"]:
         page.goto(f"/#/{path}")
         expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
