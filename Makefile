@@ -60,6 +60,10 @@ install: $(READY) $(STUBS) ## Set up .venv with all dependencies and the stubs; 
 protos: $(READY) ## Generate the Python stubs from protos/
 	@$(BIN)/python protos/generate.py
 
+.PHONY: conformance
+conformance: install ## Judge an agent in any language: AGENT="node agent.mjs" (docs/protocol.md)
+	@PODIUM_CONFORMANCE_AGENT='$(AGENT)' $(BIN)/python -m pytest tests/contracts/test_agent_session.py $(ARGS)
+
 .PHONY: breaking
 breaking: install ## Check that protos/ only adds to what main holds
 	@if [ -n "$$(git ls-tree main protos/podium 2>/dev/null)" ]; then \
@@ -75,6 +79,10 @@ bench: install ## Measure it all beside a bare skeleton (ARGS="--full"; parts: d
 .PHONY: bench-scheduler
 bench-scheduler: install ## Print what the queue, the log and its recovery cost
 	@$(BIN)/python -m tests.bench.scheduler $(ARGS)
+
+.PHONY: bench-agent
+bench-agent: install ## Print what a task costs an agent's process, with the SDK and without
+	@$(BIN)/python -m tests.bench.handlers $(ARGS)
 
 .PHONY: torture
 torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres")
