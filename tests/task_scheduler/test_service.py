@@ -88,7 +88,7 @@ async def test_a_repeat_is_told_apart_from_a_reuse(served: Served) -> None:
     assert list(again.duplicate_indexes) == [0]
     assert again.task_ids[1] != first.task_ids[1]
     error = await refusal(served.submit(spec(request_id="q1", priority=1)))
-    assert (type(error), error.reason) == (AlreadyExists, "REQUEST_ID_REUSED")
+    assert (type(error), error.reason) == (AlreadyExists, "IDEMPOTENCY_KEY_REUSED")
 
 
 async def test_get_waits_for_the_end(served: Served) -> None:
