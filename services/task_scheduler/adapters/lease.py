@@ -38,7 +38,8 @@ class Lease:
         pool: Connections to the database.
         sql: Its statements.
         partition: The partition.
-        owner: This process, unique.
+        owner: This process, unique: the machine's name, a slash, and what tells its processes
+            apart. One that starts where a former one listened need not wait for its lease to end.
         ttl_s: Seconds without renewal after which another may take over.
         clock: Its time.
     """
