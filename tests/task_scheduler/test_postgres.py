@@ -295,6 +295,28 @@ async def test_the_database_going_away_is_waited_for_and_nothing_is_lost() -> No
             assert await replayed(journal) == [group(1), group(2)]
 
 
+async def test_a_full_disk_of_the_database_is_waited_for_and_told(postgres_url: str) -> None:
+    async with opened(postgres_url) as journal:
+        await journal.own()
+        await journal.append(group(1))
+        await execute(
+            postgres_url,
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END $$;"
+            "CREATE TRIGGER full_disk BEFORE INSERT ON podium_groups EXECUTE FUNCTION refuse()",
+        )
+        appending = asyncio.create_task(journal.append(group(2)))
+        await eventually(journal.short_of_space)
+        assert not appending.done()
+        assert await replayed(journal) == [group(1)]
+
+        await execute(postgres_url, "DROP TRIGGER full_disk ON podium_groups")
+        await appending
+
+        assert not journal.short_of_space()
+        assert await replayed(journal) == [group(1), group(2)]
+
+
 @pytest.mark.parametrize(
     ("damage", "position"),
     [

@@ -26,9 +26,9 @@ CUT_OFF = (
     asyncpg.InternalClientError,  # an idle connection that the server ended, met by a statement
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # connections, memory, its disk
 )
-"""What a lost connection raises, whichever side noticed, and a database that is not back yet."""
+"""What a lost connection raises, whichever side noticed, and a database that cannot for now."""
 
 
 class Lease:

@@ -84,6 +84,7 @@ class PostgresJournal:
         self._hash = NO_HASH
         self._from = Facts(0, NO_HASH)
         self._failed = "the journal is not open"
+        self._full = False
         self._pool: asyncpg.Pool | None = None
         self._lease: Lease | None = None
 
@@ -199,7 +200,9 @@ class PostgresJournal:
             written = await self._insert(group, following)
         except CUT_OFF as error:
             log.warning("a commit is in doubt: %s", error)
+            self._full = isinstance(error, asyncpg.DiskFullError)
             written = await self._resolve(group, following)
+            self._full = False
         except asyncpg.PostgresError as error:
             written = False
             self._failed = f"the commit was refused: {error}"
@@ -231,8 +234,8 @@ class PostgresJournal:
         return await verify(self._where, self._fetch, after_seq)
 
     def short_of_space(self) -> bool:
-        """Return False: the database says so when it is."""
-        return False
+        """Whether a commit waits for space."""
+        return self._full
 
     async def close(self) -> None:
         """Give the lease back and disconnect."""
@@ -286,7 +289,8 @@ class PostgresJournal:
                 if stored is not None:
                     return bool(stored == following)
                 return await self._insert(group, following)
-            except CUT_OFF:
+            except CUT_OFF as error:
+                self._full = isinstance(error, asyncpg.DiskFullError)
                 await self._clock.sleep(RETRY_S)
 
     async def _keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
@@ -354,8 +358,8 @@ class PostgresJournal:
             await pool.execute(
                 _SQL["drop_through"], partition, self._lease.epoch, last["last_seq"], last["hash"]
             )
-            self._failpoint("after_compaction")
             self.compacted_seq = last["last_seq"]
+            self._failpoint("after_compaction")
             if last is not rows[-1] or len(rows) < COMPACT_LEN:
                 return
 
