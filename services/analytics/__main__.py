@@ -61,6 +61,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                 register=register,
                 service_names=(NAME, OTLP_NAME),
                 ready=ready,
+                drain=growth.drain,
                 telemetry=observed,
                 policy=POLICY,
                 loops=loops,

@@ -25,6 +25,11 @@ class Growth:
         self._windows = windows
         self._complete = complete
         self._clock = clock
+        self.closed = False
+
+    async def drain(self) -> None:
+        """Let watchers go at their next interval."""
+        self.closed = True
 
     async def run(self) -> None:
         """Close windows by the clock while the log is quiet, until cancelled."""
@@ -41,10 +46,13 @@ class Growth:
     async def updates(
         self, length_ms: int, count: int, interval_s: float, *, rows: bool = True
     ) -> AsyncIterator[list[View]]:
-        """Yield the last `count` windows, then at each interval those that have changed."""
+        """Yield the last `count` windows, then at each interval those that have changed.
+
+        It ends when the service stops.
+        """
         told: tuple[int, int] | None = None
         views = self.newest(length_ms, count, rows=rows)
-        while True:
+        while not self.closed:
             state = (self._windows().revision, self._until_ms() // length_ms)
             if views and state != told:
                 yield views

@@ -19,7 +19,7 @@ from services.analytics.core.trace import Span, Trace, of_task, whole
 from services.analytics.core.windows import Row, View, lengths_ms, windows_len_max
 from services.analytics.ports import SpanStore, WindowFeed
 from services.kernel import limits
-from services.kernel.errors import InvalidArgument
+from services.kernel.errors import InvalidArgument, Unavailable
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 
@@ -78,6 +78,9 @@ class AnalyticsServicer(AnalyticsServiceServicer):
         async for views in self._feed.updates(length_ms, count, interval_s, rows=rows):
             told = [chosen.of(view) for view in views]
             yield pb.WatchWindowsResponse(windows=_windows(told))
+        raise Unavailable(
+            "DRAINING", "Analytics is stopping: open the watch again.", retry_after_s=0.5
+        )
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:
         """Return the spans of a task or of a trace."""

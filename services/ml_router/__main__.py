@@ -67,7 +67,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             yield Assembled(
                 register=lambda server: add_MLRouterServiceServicer_to_server(servicer, server),
                 service_names=(NAME,),
-                drain=learning.checkpoint,
+                drain=learning.drain,
                 telemetry=observed,
                 policy=POLICY,
                 loops=loops,

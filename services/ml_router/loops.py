@@ -52,6 +52,7 @@ class Learning:
         self._kept_outcomes = 0
         self._writing = asyncio.Lock()
         self.revision = 1
+        self.closed = False
         self.restored_cursor = self._restore()
         self._newest = self._derive()
         self.current = self._pinned() or self._newest
@@ -120,9 +121,15 @@ class Learning:
         return sorted(listed, reverse=True)
 
     async def changed(self, revision: int) -> None:
-        """Return when there is something newer to tell than `revision`."""
-        while self.revision <= revision:
+        """Return when there is something newer to tell than `revision`, or never will be."""
+        while self.revision <= revision and not self.closed:
             await self._told.wait()
+
+    async def drain(self) -> None:
+        """Let watchers go, and keep what was learned."""
+        self.closed = True
+        self._told.set()
+        await self.checkpoint()
 
     async def set_mode(self, mode: Mode, canary_fraction: float) -> None:
         """Change the mode and use the newest model."""

@@ -61,11 +61,15 @@ class Models(Protocol):
     def policy(self) -> Policy:
         """How far it decides."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the service stops, so that watchers should go."""
+
     def listed(self) -> list[Kept]:
         """Return the versions on record and the one in use, newest first."""
 
     async def changed(self, revision: int) -> None:
-        """Return when there is something newer to tell than `revision`."""
+        """Return when there is something newer to tell than `revision`, or never will be."""
 
     async def set_mode(self, mode: Mode, canary_fraction: float) -> None:
         """Change the mode and use the newest model."""

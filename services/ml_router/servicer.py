@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from podium.v1 import ml_router_pb2 as pb
 from podium.v1.ml_router_pb2_grpc import MLRouterServiceServicer
-from services.kernel.errors import InvalidArgument
+from services.kernel.errors import InvalidArgument, Unavailable
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
@@ -96,6 +96,10 @@ class MLRouterServicer(MLRouterServiceServicer):
             revision = self._models.revision
             yield self._current(revision)
             await self._models.changed(revision)
+            if self._models.closed:
+                raise Unavailable(
+                    "DRAINING", "MLRouter is stopping: open the watch again.", retry_after_s=0.5
+                )
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context

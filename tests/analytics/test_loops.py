@@ -98,3 +98,15 @@ async def test_a_watcher_of_an_empty_log_hears_of_the_first_window(world: World)
     await world.clock.advance(1.0)
 
     assert told(await asyncio.wait_for(waiting, 5)) == [(0.0, False, 1)]
+
+
+async def test_watchers_are_let_go_when_the_service_stops(world: World) -> None:
+    world.happen(1.0)
+    updates = world.growth.updates(LENGTH_MS, 10, 1.0)
+    await anext(updates)
+
+    await world.growth.drain()
+    ending = asyncio.ensure_future(anext(updates, None))
+    await world.clock.advance(1.0)
+
+    assert await asyncio.wait_for(ending, 5) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -207,6 +208,22 @@ async def test_a_drained_service_begins_where_it_ended(served: Served, tmp_path:
             listed = await MLRouterServiceStub(channel).ListModels(pb.ListModelsRequest())
             assert listed.models[0].outcome_count == 10
             await eventually(lambda: served.log.watches == ["", "", "10"])
+
+
+async def test_watchers_are_let_go_when_the_service_stops(served: Served, tmp_path: Path) -> None:
+    settings = load(SERVICE.settings, served.environ | {"PODIUM_DATA_DIR": str(tmp_path / "own")})
+    async with running(SERVICE, settings, dial=dial, clock=SystemClock()) as second:
+        async with dial(f"127.0.0.1:{second.port}") as channel:
+            stream = MLRouterServiceStub(channel).WatchModel(pb.WatchModelRequest())
+            await stream.read()
+            await second.drain()
+
+            async def rest() -> None:
+                while await stream.read() is not grpc.aio.EOF:
+                    pass
+
+            error = await refused(asyncio.wait_for(rest(), 5))
+    assert (error.code, error.reason) == ("UNAVAILABLE", "DRAINING")
 
 
 BAD_SCORES = {

@@ -184,6 +184,9 @@ class Session:
             self._link = None
             reason = await self._ended(link)
             log.info("the stream to %s is lost: %s", self._peer.address, reason)
+            # A router that goes is lost by all its agents at once; they must not return at once.
+            await asyncio.sleep(self._backoff.next_s())
+            self._backoff.reset()
 
     async def _move(self, old: Link) -> Link:
         """Opens the replacement of a stream whose router drains, then leaves the old one."""
