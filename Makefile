@@ -17,6 +17,10 @@ ARGS   ?=
 ENGINE ?=
 IMAGE  ?= podium:0.1.0
 
+# Each service and each test's process would compile every module of its own and of its libraries
+# anew where the machine's settings keep Python from writing what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 ##@ Every day
 .PHONY: help
 help: ## Show this help (the default)
@@ -115,7 +119,8 @@ $(READY): pyproject.toml constraints.txt
 	  echo "Setting up $(VENV) (once) ..."; $(PYTHON) -m venv $(VENV); \
 	fi
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv 2>/dev/null && \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+	    -c constraints.txt -e '.[dev]' || \
 	  $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

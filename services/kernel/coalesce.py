@@ -29,7 +29,7 @@ M = TypeVar("M", bound=Sized)
 
 linger_s_min = 0.003
 linger_s_max = 0.005
-patience_s = 0.02
+patience_s_default = 0.02
 worth_len = 3.0
 """Items that must be expected within `linger_s_min` for waiting to be worth it."""
 full_len = 8.0
@@ -85,7 +85,17 @@ class Outbox(Generic[T]):
         queue_len_max: int = 16_384,
         batch_len_max: int = limits.stream_batch_len_max,
         linger_s: float = linger_s_max,
+        patience_s: float = patience_s_default,
     ) -> None:
+        """Begin empty.
+
+        Args:
+            queue_len_max: Items that may wait.
+            batch_len_max: Items of a batch.
+            linger_s: How long a batch may gather under load, in seconds.
+            patience_s: How long a patient item may wait for another, in seconds.
+        """
+        self._patience_s = patience_s
         self._queue: deque[T] = deque()
         self._queue_len_max = queue_len_max
         self._batch_len_max = batch_len_max
@@ -117,7 +127,9 @@ class Outbox(Generic[T]):
             if not patient:
                 self._wake()
             elif self._patience is None:
-                self._patience = asyncio.get_running_loop().call_later(patience_s, self._impatient)
+                self._patience = asyncio.get_running_loop().call_later(
+                    self._patience_s, self._impatient
+                )
         return True
 
     def put(self, item: T) -> None:

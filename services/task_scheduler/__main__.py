@@ -24,6 +24,7 @@ from services.task_scheduler.adapters.sqlite import SqliteJournal
 from services.task_scheduler.config import Settings
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.scheduler import Scheduler
+from services.task_scheduler.loops.audit import Audit
 from services.task_scheduler.loops.commit import Committer
 from services.task_scheduler.loops.snapshots import Keeper, Retention
 from services.task_scheduler.ports import Store
@@ -56,7 +57,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             committer.listen(links.deliver)
             committer.listen(feed.publish, begin=feed.begin)
             committer.listen(Observer(observed, clock))
-            expose(observed.metrics, core)
+            expose(observed.metrics, core, lambda: committer.damage)
             servicer = TaskScheduler(
                 committer,
                 codec,
@@ -70,7 +71,9 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
 
             forwarding = Forwarding(lambda: committer.owner_address, dial)
             keeper = Keeper(committer, journal, codec, clock, retention_of(settings))
-            loops = [asyncio.create_task(each) for each in (committer.run(), keeper.run())]
+            audit = Audit(committer, clock, settings.log_check_s)
+            work = (committer.run(), keeper.run(), audit.run())
+            loops = [asyncio.create_task(each) for each in work]
 
             async def drain() -> None:
                 await committer.drain()

@@ -196,6 +196,12 @@ class Settings(Common):
         "size of the log beyond which events go before their time is over",
         parse=as_size,
     )
+    log_check_s: float = setting(
+        "PODIUM_LOG_CHECK",
+        86_400.0,
+        "how often the whole log is checked in the background for damage of the disk",
+        parse=as_seconds,
+    )
     reserve_bytes: int = setting(
         "PODIUM_STORAGE_RESERVE_BYTES",
         64 << 20,

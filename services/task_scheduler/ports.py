@@ -121,8 +121,22 @@ class Snapshots(Protocol):
         """
 
 
-class Store(Journal, Snapshots, Protocol):
-    """A journal that keeps its snapshots."""
+class Checks(Protocol):
+    """What proves that a log is still what was written."""
+
+    async def verify(self, after_seq: int) -> int:
+        """Follow the chain of hashes for some groups behind `after_seq`; return their last event.
+
+        `after_seq` is what the call before returned, 0 at first; at the end of the log it is
+        returned again.
+
+        Raises:
+            FailedPrecondition: JOURNAL_DAMAGED, with the position.
+        """
+
+
+class Store(Journal, Snapshots, Checks, Protocol):
+    """A journal that keeps its snapshots and can be checked."""
 
 
 class Sealed(NamedTuple):
@@ -206,6 +220,10 @@ class Desk(Protocol):
     """Last event of the log before this process took it over."""
     commits: int
     """Commits since then."""
+    checked_seq: int
+    """The last event that the check in the background has come to."""
+    damage: str
+    """What it found wrong; empty = nothing."""
 
     @property
     def compacted_seq(self) -> int:
@@ -225,6 +243,9 @@ class Desk(Protocol):
 
     def read(self, after_seq: int, size_bytes_max: int) -> Awaitable[Sequence[Group]]:
         """Return groups of the journal."""
+
+    def verify(self, after_seq: int) -> Awaitable[int]:
+        """Check the next groups of the journal, and return the last event of them."""
 
     def search(self, needle: bytes, first_seq: int, last_seq: int) -> Awaitable[Sequence[Group]]:
         """Return groups of the journal that contain `needle`."""

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, Page
 PAGES = ["now", "agents", "tasks", "dead", "submit"]
 # What a page shows once it has its data.
 SHOWN = {
-    "now": ".list-12 tbody tr",
+    "now": ".list-8 tbody tr",
     "agents": "tbody tr",
     "tasks": "tbody tr",
     "dead": "tbody tr, .empty",

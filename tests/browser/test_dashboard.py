@@ -62,7 +62,7 @@ def test_the_numbers_of_now_move_with_the_tasks(page: Page, suite: Suite) -> Non
     expect(page.locator(".tile", has_text="Throughput").locator(".tile-value")).not_to_have_text(
         "0/s"
     )
-    expect(page.locator(".chart canvas")).to_have_count(2)
+    expect(page.locator(".chart canvas")).to_have_count(4)
     other.close()
 
 

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -14,45 +13,11 @@ from typer.testing import CliRunner
 from podium.cli.__main__ import app
 from podium.v1 import agent_registry_pb2_grpc, analytics_pb2_grpc, task_pb2
 from tests.cli.fakes import FakeAnalytics, FakeRegistry, TellingScheduler
+from tests.cli.shell import Shell
 from tests.sdk.fakes import scheduler_of, serving
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.waiting import eventually
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[Any]:
-        return [orjson.loads(line) for line in self.out.splitlines()]
-
-
-class Shell:
-    """Runs `podium` as a process, as people do."""
-
-    def __init__(self, scheduler: TellingScheduler, environ: dict[str, str]) -> None:
-        self.scheduler = scheduler
-        self.environ = environ
-
-    async def __call__(self, *arguments: str, stdin: bytes = b"") -> Ran:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
-        path = f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "podium.cli",
-            *arguments,
-            cwd=ROOT,
-            env={**inherited, "PYTHONPATH": path, "COLUMNS": "120", **self.environ},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate(stdin)
-        return Ran(process.returncode or 0, out.decode(), err.decode())
 
 
 @pytest.fixture
@@ -66,7 +31,7 @@ async def podium() -> AsyncIterator[Shell]:
     async with serving(*parts) as address:
         names = ("TASK_SCHEDULER", "AGENT_REGISTRY", "ANALYTICS")
         environ = {f"PODIUM_{name}_ADDRESS": address for name in names}
-        yield Shell(scheduler, {**environ, "PODIUM_OTLP_ENDPOINT": "off"})
+        yield Shell({**environ, "PODIUM_OTLP_ENDPOINT": "off"}, scheduler)
 
 
 async def test_submit_prints_the_id_and_sends_what_was_said(podium: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -24,12 +25,20 @@ from services.kernel.rpc import from_rpc_error
 from services.kernel.serving import running
 from services.routing.__main__ import SERVICE
 from services.routing.config import Settings
+from services.routing.core.session import Limits
 from tests.support.waiting import eventually
 
 ACCEPTED = session_pb2.ResultAck.VERDICT_ACCEPTED
 FENCED = session_pb2.ResultAck.VERDICT_FENCED
 KEEP = session_pb2.LeaseVerdict.VERDICT_KEEP
 LOST = session_pb2.LeaseVerdict.VERDICT_LOST
+
+
+class Patient(Settings):
+    """Settings of a router that waits for the scheduler's word however slow the machine is."""
+
+    def limits(self) -> Limits:
+        return replace(super().limits(), claim_s=60.0)
 
 
 class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
@@ -256,7 +265,7 @@ async def room(**settings: Any) -> AsyncIterator[Room]:
     scheduler = Scheduler()
     async with AsyncExitStack() as stack:
         scheduler.address = f"127.0.0.1:{await stack.enter_async_context(served(scheduler))}"
-        chosen = Settings(
+        chosen = Patient(
             task_scheduler_address=scheduler.address,
             **{
                 "agent_registry_address": "127.0.0.1:1",
@@ -272,7 +281,9 @@ async def room(**settings: Any) -> AsyncIterator[Room]:
         channel = dial(f"127.0.0.1:{routing.port}")
         stack.push_async_callback(channel.close)
         made = Room(scheduler, routing, channel)
-        await eventually(lambda: scheduler.connected)
+        # The scheduler has its Hello before Routing has the answer to it; until then an agent's
+        # leases are kept unasked.
+        await eventually(lambda: not routing.assembled.ready())
         yield made
         for wire in made.wires:
             await wire.drop()

@@ -46,6 +46,46 @@ async def test_size_trap_a_result_that_cannot_be_taken_fails_the_attempt_and_not
         await wire.until("a1", "assign", 2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"question": {"data": b"x" * (limits.payload_bytes_max + 1)}}, "QUESTION_TOO_LARGE"),
+        ({"usage": {"cost": float("inf")}}, "QUESTION_INVALID"),
+    ],
+)
+async def test_a_question_that_cannot_be_taken_fails_the_attempt_too(
+    asked: dict[str, Any], reason: str
+) -> None:
+    async with room() as here:
+        wire = here.wire()
+        await wire.hello("a1")
+        lease = here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
+        await wire.until("a1", "assign")
+
+        said = session_pb2.NeedInput(lease=lease, **asked)
+        await wire.send(Frame(agent_id="a1", need_input=said))
+        [ended] = await here.scheduler.until("ended")
+        [ack] = await wire.until("a1", "result_ack")
+
+        assert (ended.failure.reason, ack.verdict) == (reason, REFUSED)
+        assert not here.scheduler.of_kind("needs_input")
+
+
+async def test_a_question_brings_what_was_used_before_it() -> None:
+    async with room() as here:
+        wire = here.wire()
+        await wire.hello("a1")
+        lease = here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
+        await wire.until("a1", "assign")
+
+        used = task_pb2.Usage(input_tokens=3, cost=0.5)
+        said = session_pb2.NeedInput(lease=lease, usage=used)
+        await wire.send(Frame(agent_id="a1", need_input=said))
+        [asked] = await here.scheduler.until("needs_input")
+
+        assert asked.usage == used
+
+
 BAD_HELLOS: list[tuple[str, dict[str, Any]]] = [
     ("hello.instance_id", {"instance_id": ""}),
     ("hello.name", {"name": "x\u202ey"}),

@@ -124,7 +124,7 @@ class Stage:
     def do_ask(self, words: list[str], options: dict[str, str]) -> None:
         name, agent_id = words
         self.core.outcomes.asked(
-            self._router(options), self._lease(name, options), agent_id, b"?", self.now
+            self._router(options), self._lease(name, options), agent_id, b"?", None, self.now
         )
 
     def do_answer(self, words: list[str], options: dict[str, str]) -> None:

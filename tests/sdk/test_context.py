@@ -161,3 +161,17 @@ async def test_usage_adds_up() -> None:
     usage = (await run_handler(host, "spend")).usage
 
     assert (usage.input_tokens, usage.output_tokens, usage.cost) == (5, 3, 0.75)
+
+
+async def test_a_question_tells_what_was_used_before_it() -> None:
+    host = agent()
+
+    @host.handles("ask")
+    async def ask(payload: str, task: Context) -> Any:
+        task.usage(input_tokens=5, cost=0.25)
+        return task.need_input("which?")
+
+    record = await run_handler(host, "ask")
+
+    assert record.question == "which?"
+    assert (record.usage.input_tokens, record.usage.cost) == (5, 0.25)

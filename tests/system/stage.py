@@ -106,7 +106,7 @@ class Stage:
         return (await self.scheduler.GetTask(request)).task
 
     async def ended(self, *task_ids: str, within_s: float = 20.0) -> Task:
-        """Waits until all tasks have ended and returns the last of them."""
+        """Waits until all tasks have ended, and all that led there is noted; returns the last."""
         for task_id in task_ids:
             request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
             request.wait.FromMilliseconds(round(within_s * 1e3))
@@ -115,6 +115,8 @@ class Stage:
                 f"{task_id} has not ended within {within_s} s: {self.of(task_id)}\n"
                 + "\n".join(process.output() for process in self._workers)
             )
+            # The answer may be here before the events of the same commit are.
+            await self.story(task_id)
         return task
 
     def of(self, task_id: str) -> list[str]:

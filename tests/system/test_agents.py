@@ -302,9 +302,20 @@ async def test_unknown_capability(stage: Stage) -> None:
     assert (await wire.until("pioneer", "assign"))[0].task_id == task_id
 
 
-async def test_reconnect_herd(stage: Stage) -> None:
-    """After a router is killed all agents are back soon, and not at the same moment."""
+async def test_reconnect_herd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a router is killed all agents are back, and each has waited a time of its own."""
     count = 200
+    first_waits_s: list[float] = []
+
+    class Noted(Backoff):
+        def next_s(self) -> float:
+            first = self.failures == 0
+            wait_s = super().next_s()
+            if first:
+                first_waits_s.append(wait_s)
+            return wait_s
+
+    monkeypatch.setattr(session_module, "Backoff", Noted)
     agents = []
     for number in range(count):
         agent = Agent(f"herd-{number}", agent_id=f"herd-{number}")
@@ -314,28 +325,19 @@ async def test_reconnect_herd(stage: Stage) -> None:
 
         agents.append(agent)
     hosts = [AgentHost([agent], settings=stage.settings(), inline=True) for agent in agents]
-    loop = asyncio.get_running_loop()
     running = [asyncio.create_task(host.run()) for host in hosts]
     try:
         await eventually(lambda: all(host.connected for host in hosts), within_s=30.0)
+        first_waits_s.clear()
         await stage.kill("routing")
-        await eventually(lambda: not any(host.connected for host in hosts))
+        await eventually(lambda: len(first_waits_s) >= count)
         await stage.start("routing")
-        listening_s = loop.time()
-        back_s: dict[AgentHost, float] = {}
-
-        def all_back() -> bool:
-            for host in hosts:
-                if host.connected:
-                    back_s.setdefault(host, loop.time() - listening_s)
-            return len(back_s) == count
-
-        await eventually(all_back, within_s=20.0)
+        await eventually(lambda: all(host.connected for host in hosts), within_s=20.0)
     finally:
         for host in hosts:
             host.stop()
         await asyncio.gather(*running)
 
-    ordered = sorted(back_s.values())
-    spread_s = ordered[int(count * 0.9)] - ordered[int(count * 0.1)]
-    assert spread_s > 0.2, "they came as a herd"
+    # The moments they really came at are the machine's; that they chose different ones is ours.
+    tenths = Counter(int(wait_s / 0.01) for wait_s in first_waits_s[:count])
+    assert len(tenths) == 10 and max(tenths.values()) < count / 4, "they would come as a herd"

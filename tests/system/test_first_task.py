@@ -248,5 +248,7 @@ async def test_a_simulated_fleet_does_its_load_and_reports(suite: Suite) -> None
     # Each attempt fails with 5 in 100; that all of a task's do is next to impossible.
     assert report.completed == 100
     assert 0 < report.latency_p50_ms <= report.latency_p99_ms <= report.latency_max_ms
+    assert report.assignment_p50_ms is not None and report.assignment_p99_ms is not None
+    assert 0 <= report.assignment_p50_ms <= report.assignment_p99_ms <= report.latency_max_ms
     assert sum(said["accepted"] for said in report.hosts_said) >= 100
     assert seen[-1].completed_count <= 100

@@ -29,7 +29,9 @@ Report = task_scheduler_pb2.DispatchReport
 class Served:
     """The service with a stub."""
 
-    def __init__(self, channel: grpc.aio.Channel, assembled: Any) -> None:
+    def __init__(self, channel: grpc.aio.Channel, assembled: Any, address: str = "") -> None:
+        self.address = address
+        """host:port where it listens, if it does."""
         self.stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(channel)
         self.assembled = assembled
 
@@ -135,9 +137,10 @@ def settings(data_dir: Path, **changed: Any) -> Settings:
 async def wire(data_dir: Path, **changed: Any) -> AsyncIterator[Served]:
     chosen = settings(data_dir, **changed)
     async with running(SERVICE, chosen, dial=dial, clock=SystemClock()) as service:
-        channel = dial(f"127.0.0.1:{service.port}")
+        address = f"127.0.0.1:{service.port}"
+        channel = dial(address)
         await eventually(lambda: not service.assembled.ready())
-        yield Served(channel, service.assembled)
+        yield Served(channel, service.assembled, address)
         await channel.close()
 
 

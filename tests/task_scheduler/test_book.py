@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.task_scheduler.core.event import CatchUp, Failure, Overlap, Progress, Terms
+from services.task_scheduler.core.event import (
+    CatchUp,
+    Failure,
+    Overlap,
+    Progress,
+    Terms,
+    Usage,
+)
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Scope
 from services.task_scheduler.core.retry import RetryPolicy
@@ -193,7 +200,7 @@ class Life:
     def ask(self) -> None:
         if task := self.some(State.RUNNING):
             self.rig.core.outcomes.asked(
-                "r1", self.rig.lease(task), task.agent_id, b"?", self.rig.now
+                "r1", self.rig.lease(task), task.agent_id, b"?", Usage(1, 2, 0.5), self.rig.now
             )
 
     def answer(self) -> None:

@@ -27,7 +27,7 @@ def test_time_until_a_question_counts_too() -> None:
     rig = Rig()
     task = rig.running()
     rig.now = rig.now._replace(mono_s=rig.now.mono_s + 5.0)
-    rig.core.outcomes.asked("r1", rig.lease(task), "a1", b"?", rig.now)
+    rig.core.outcomes.asked("r1", rig.lease(task), "a1", b"?", None, rig.now)
 
     (tenant,) = rig.book.queue.shares
     assert tenant.used_s == 5.0

@@ -95,7 +95,7 @@ DETAILS = [
     (Kind.RETRYING, Retrying(1_700_000_000_123, ("a1", "a2"))),
     (Kind.RETRYING, Retrying(1_700_000_000_000, ())),
     (Kind.INPUT_REQUIRED, Input(PAYLOAD)),
-    (Kind.INPUT_REQUIRED, Input(PAYLOAD, 1_500_000)),
+    (Kind.INPUT_REQUIRED, Input(PAYLOAD, 1_500_000, FULL)),
     (Kind.PAUSED, Failed(Failure("PAUSED", "why"), 5)),
     (Kind.RESUMED, None),
     (Kind.REQUEUED, Input(PAYLOAD)),

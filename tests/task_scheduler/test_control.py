@@ -111,7 +111,7 @@ def test_a_revived_task_may_get_another_payload() -> None:
 def test_a_question_parks_the_task_without_a_lease_until_the_answer() -> None:
     rig = Rig()
     task = rig.running()
-    rig.core.outcomes.asked("r1", rig.lease(task), "a1", b"which?", rig.now)
+    rig.core.outcomes.asked("r1", rig.lease(task), "a1", b"which?", None, rig.now)
     rig.take()
 
     assert task.state is State.INPUT_REQUIRED

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.task_scheduler.core.event import Completed, Failed, Progress, Terms, Usage
+from services.task_scheduler.core.event import Completed, Failed, Progress, Terms
 from services.task_scheduler.core.orders import Revoke, Settlement, Verdicts
 from services.task_scheduler.core.outcome import AGENT_LOST, RESULT_BYTES_MAX
 from services.task_scheduler.core.retry import RetryPolicy
@@ -227,19 +227,6 @@ def test_the_timeout_of_an_ended_attempt_does_not_hit_the_next() -> None:
     assert task.state is State.RUNNING
 
 
-def test_a_spent_budget_ends_the_retries() -> None:
-    rig = Rig()
-    task = rig.running(terms=Terms(policy=NO_WAIT, max_tokens=100))
-    rig.fail(rig.lease(task), usage=Usage(60, 30, 0.0))
-    rig.advance(0.5)
-    rig.start(task)
-    rig.fail(rig.lease(task), usage=Usage(10, 0, 0.0))
-
-    assert task.state is State.FAILED
-    assert task.failure is not None and task.failure.reason == "BUDGET_EXCEEDED"
-    assert task.usage == Usage(70, 30, 0.0)
-
-
 def test_a_result_that_is_too_large_fails_the_task() -> None:
     rig = Rig()
     task = rig.running()
@@ -290,9 +277,9 @@ def test_a_question_is_settled_as_a_result_is() -> None:
     task = rig.running()
     lease = rig.lease(task)
     for _ in range(2):
-        rig.core.outcomes.asked("r1", lease, "a1", b"which?", rig.now)
+        rig.core.outcomes.asked("r1", lease, "a1", b"which?", None, rig.now)
     dead = Lease(task.task_id, lease.epoch - 1)
-    rig.core.outcomes.asked("r1", dead, "a1", b"which?", rig.now)
+    rig.core.outcomes.asked("r1", dead, "a1", b"which?", None, rig.now)
     rig.take()
 
     assert task.state is State.INPUT_REQUIRED

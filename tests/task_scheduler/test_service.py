@@ -309,7 +309,7 @@ ELSEWHERE = {
 # Why a process does not start is told to the operator, not to callers.
 AT_START = {
     "EXTRA_MISSING",
-    *("JOURNAL_DAMAGED", "JOURNAL_IN_USE", "JOURNAL_NOT_DURABLE"),
+    *("JOURNAL_IN_USE", "JOURNAL_NOT_DURABLE"),
     *("JOURNAL_TOO_NEW", "JOURNAL_UNREADABLE"),
 }
 

@@ -259,3 +259,18 @@ async def test_watches_end_with_a_hint_when_the_process_stops(served: Served) ->
 
         error = await refusal(rest())
         assert (type(error), error.reason) == (Unavailable, "DRAINING")
+
+
+@pytest.mark.parametrize("cursor", ["", "now"])
+async def test_a_watch_that_comes_after_the_drain_is_told_nothing_but_that(
+    served: Served, cursor: str
+) -> None:
+    await served.submit(spec(), submitter_id="me")
+    await served.assembled.drain()
+
+    for call in (
+        served.stub.WatchEvents(EventsRequest(cursor=cursor)),
+        served.stub.WatchTasks(TasksRequest(submitter_id="me", cursor=cursor)),
+    ):
+        error = await refusal(asyncio.wait_for(call.read(), 10))
+        assert (type(error), error.reason) == (Unavailable, "DRAINING")

@@ -22,6 +22,10 @@ stalled_len = 2_048
 """Frames that wait for a reader before its agents get nothing more."""
 line_len_max = 16_384
 settlement_s = 10.0
+settle_patience_s = 0.2
+"""How long the news that a result is kept may wait for other frames to its agent: to an agent on a
+stream of its own it would be one message in three. Its slot is free already, and a router that
+forgets is asked again on the next stream."""
 
 
 class StreamLine:
@@ -29,7 +33,9 @@ class StreamLine:
 
     def __init__(self, number: int, frames: Frames) -> None:
         self.number = number
-        self.outbox: Outbox[ToAgent] = Outbox(queue_len_max=line_len_max)
+        self.outbox: Outbox[ToAgent] = Outbox(
+            queue_len_max=line_len_max, patience_s=settle_patience_s
+        )
         self.error: PodiumError | None = None
         self.stalled = False
         self._frames = frames
@@ -213,16 +219,17 @@ class RouterDesk:
     def _to_session(self, effect: Any) -> None:
         stream = effect.session.stream
         if stream is not None:
-            self._put(stream.number, effect)
+            # Whoever drains waits for nothing else before it ends.
+            patient = type(effect) is effects.SendResultAck and not effect.session.draining
+            self._put(stream.number, effect, patient=patient)
 
     def _to_stream(self, effect: Any) -> None:
         self._put(effect.stream, effect)
 
-    def _put(self, number: int, effect: ToAgent) -> None:
+    def _put(self, number: int, effect: ToAgent, *, patient: bool = False) -> None:
         line = self._lines.get(number)
         if line is None:
             return
-        patient = type(effect) is effects.SendResultAck
         if not line.outbox.offer(effect, patient=patient) and not line.outbox.closed:
             line.fail(_stalled("The stream is not read; open another and resume."))
 

@@ -16,6 +16,8 @@ Fill = Callable[[Report, Any], None]
 REFUSED_MESSAGES = {
     "RESULT_TOO_LARGE": "The result is larger than 256 KiB.",
     "RESULT_INVALID": "The result breaks the rules of its fields.",
+    "QUESTION_TOO_LARGE": "The question is larger than 256 KiB.",
+    "QUESTION_INVALID": "The question breaks the rules of its fields.",
 }
 
 
@@ -108,6 +110,8 @@ def _asked(report: Report, effect: effects.Asked) -> None:
     asked.lease.lease_epoch = effect.lease.epoch
     asked.agent_id = effect.lease.agent_id
     asked.question.CopyFrom(said.question)
+    if said.HasField("usage"):
+        asked.usage.CopyFrom(said.usage)
 
 
 def _handed_back(report: Report, effect: effects.HandedBack) -> None:

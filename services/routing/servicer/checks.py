@@ -96,6 +96,18 @@ def result_fault(result: session_pb2.Result) -> str:
     return ""
 
 
+def question_fault(asked: session_pb2.NeedInput) -> str:
+    """Return why a question cannot be taken as it is; empty when it can.
+
+    Such a question fails the attempt, as such a result does.
+    """
+    if len(asked.question.data) > limits.payload_bytes_max:
+        return "QUESTION_TOO_LARGE"
+    if asked.HasField("usage") and not _usage_is_right(asked.usage):
+        return "QUESTION_INVALID"
+    return ""
+
+
 def _usage_is_right(usage: task_pb2.Usage) -> bool:
     counts = usage.input_tokens >= 0 and usage.output_tokens >= 0
     return counts and math.isfinite(usage.cost) and usage.cost >= 0.0

@@ -12,7 +12,12 @@ from services.kernel.instant import Instant
 from services.kernel.limits import TokenBucket
 from services.routing.core.session import Session
 from services.routing.ports import Desk
-from services.routing.servicer.checks import greeting, progress_fault, result_fault
+from services.routing.servicer.checks import (
+    greeting,
+    progress_fault,
+    question_fault,
+    result_fault,
+)
 
 frames_len_max = 1_000
 # Frames that are not about work, for each agent: heartbeats, renewals, credits, replies.
@@ -166,8 +171,12 @@ class Listener:
         self._work.progress(session, (lease.task_id, lease.lease_epoch), progress, now)
 
     def _need_input(self, session: Session, asked: session_pb2.NeedInput, now: Instant) -> None:
-        lease = asked.lease
-        self._work.need_input(session, (lease.task_id, lease.lease_epoch), asked, now)
+        key = (asked.lease.task_id, asked.lease.lease_epoch)
+        refused = question_fault(asked)
+        if refused:
+            self._work.result(session, key, asked, "CANCELED", now, refused=refused)
+            return
+        self._work.need_input(session, key, asked, now)
 
     def _result(self, session: Session, result: session_pb2.Result, now: Instant) -> None:
         lease = result.lease

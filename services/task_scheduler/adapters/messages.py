@@ -137,7 +137,8 @@ def _read_retrying(message: event_pb2.Event) -> Detail:
 def _read_input(message: event_pb2.Event) -> Detail:
     run = message.input
     run_us = _us(run.run_duration) if run.HasField("run_duration") else -1
-    return Input(message.input.payload.SerializeToString(), run_us)
+    usage = read_usage(run.usage) if run.HasField("usage") else None
+    return Input(run.payload.SerializeToString(), run_us, usage)
 
 
 def _read_pause(message: event_pb2.Event) -> Detail:
@@ -229,6 +230,8 @@ def _fill_input(message: event_pb2.Event, detail: Input) -> None:
     message.input.payload.ParseFromString(detail.payload)
     if detail.run_us >= 0:
         message.input.run_duration.FromMicroseconds(detail.run_us)
+    if detail.usage is not None:
+        message.input.usage.CopyFrom(_usage(detail.usage))
 
 
 def _fill_pause(message: event_pb2.Event, detail: QueuePause) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from services.kernel import names
 from services.kernel.clock import Clock
 from services.kernel.telemetry import Attributes, Metrics, Telemetry, new_span_id
@@ -110,8 +112,14 @@ class Observer:
         return round(mono_s * 1e9) + self._offset_ns
 
 
-def expose(metrics: Metrics, core: Scheduler) -> None:
-    """Let the plain numbers of the core be read as metrics."""
+def expose(metrics: Metrics, core: Scheduler, damage: Callable[[], str] = str) -> None:
+    """Let the plain numbers of the core be read as metrics.
+
+    Args:
+        metrics: Where they are read.
+        core: Whose they are.
+        damage: Returns what is wrong with the log; empty = nothing.
+    """
     book = core.book
     metrics.read_gauges(
         names.metric_queue_tasks,
@@ -120,6 +128,11 @@ def expose(metrics: Metrics, core: Scheduler) -> None:
         lambda: [(state.name.lower(), book.counts[state]) for state in State if state],
     )
     metrics.read_gauge(names.metric_leases, "Live leases.", lambda: len(book.leases))
+    metrics.read_gauge(
+        names.metric_log_damaged,
+        "1 when the event log is not what was written.",
+        lambda: int(bool(damage())),
+    )
     metrics.read_counter(names.metric_grants, "Grants to routers.", lambda: core.dispatch.grants)
     metrics.read_counter(
         names.metric_fenced, "Outcomes under leases that were over.", lambda: core.outcomes.fenced

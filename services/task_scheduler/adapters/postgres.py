@@ -24,6 +24,7 @@ from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.lease import CUT_OFF, Lease
 from services.task_scheduler.adapters.snapshots import KEPT, Facts
 from services.task_scheduler.adapters.statements import migrations, statements
+from services.task_scheduler.adapters.verify import verify
 from services.task_scheduler.ports import Group, Snapshot, StorageFailed
 
 log = logging.getLogger("podium.task_scheduler.postgres")
@@ -214,6 +215,10 @@ class PostgresJournal:
             await self._compact(before_ms, size_bytes_max)
         except (*CUT_OFF, asyncpg.PostgresError) as error:
             raise StorageFailed(f"old events were not dropped: {error}") from error
+
+    async def verify(self, after_seq: int) -> int:
+        """Check the next groups of the chain, and return the last event of them."""
+        return await verify(self._where, self._fetch, after_seq)
 
     def short_of_space(self) -> bool:
         """Return False: the database says so when it is."""

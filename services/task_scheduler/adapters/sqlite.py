@@ -23,6 +23,7 @@ from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
 from services.task_scheduler.adapters.files import Mark, Reserve
 from services.task_scheduler.adapters.snapshots import Facts, SnapshotFiles
 from services.task_scheduler.adapters.statements import migrations, statements
+from services.task_scheduler.adapters.verify import verify
 from services.task_scheduler.ports import Group, Snapshot, StorageFailed
 
 REPLAY_LEN = 256
@@ -185,6 +186,10 @@ class SqliteJournal:
             self._writer, lambda: self._compact_some(through_seq, before_ms, size_bytes_max)
         ):
             pass
+
+    async def verify(self, after_seq: int) -> int:
+        """Check the next groups of the chain, and return the last event of them."""
+        return await verify(str(self.path), self._fetch, after_seq)
 
     def short_of_space(self) -> bool:
         """Whether the reserve had to be given up and could not be set aside again."""

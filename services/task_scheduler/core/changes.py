@@ -97,6 +97,9 @@ def progressed(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.fraction = progress.fraction
     task.message = progress.message
     task.report_seq = progress.report_seq
+    if progress.usage is not None:
+        # The task's sum takes it in when the attempt ends, however it ends.
+        task.last_attempt.usage = progress.usage
     if progress.checkpoint:
         book.open_bytes += len(progress.checkpoint) - len(task.checkpoint)
         task.checkpoint = progress.checkpoint
@@ -106,7 +109,7 @@ def asked(book: Book, task: Task, event: Event, mono_s: float) -> None:
     """Keep the question."""
     assert isinstance(event.detail, Input)
     task.input_request = event.detail.payload
-    _settle(task, event, None, QUESTION_HASH)
+    _settle(task, event, event.detail.usage, QUESTION_HASH)
 
 
 def answered(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -200,16 +203,20 @@ def _wait_until(book: Book, task: Task, wall_ms: int, event: Event, mono_s: floa
 def _settle(task: Task, event: Event, usage: Usage | None, result_hash: bytes) -> None:
     task.settled_epoch = event.lease_epoch
     task.settled_hash = result_hash
-    attempt = task.last_attempt
-    attempt.end_ms = event.wall_ms
     if usage is not None:
-        attempt.usage = usage
-        task.usage = usage if task.usage is None else task.usage.plus(usage)
+        task.last_attempt.usage = usage
+    _end_attempt(task, event)
 
 
 def _end_attempt(task: Task, event: Event) -> None:
-    if task.attempts and not task.last_attempt.end_ms:
-        task.last_attempt.end_ms = event.wall_ms
+    """Note the end of the attempt that runs, if one does, and add up what it consumed."""
+    if not task.attempts or task.last_attempt.end_ms:
+        return
+    attempt = task.last_attempt
+    attempt.end_ms = event.wall_ms
+    used = attempt.usage
+    if used is not None:
+        task.usage = used if task.usage is None else task.usage.plus(used)
 
 
 CHANGES: dict[Kind, Change] = {

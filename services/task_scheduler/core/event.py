@@ -163,6 +163,8 @@ class Input(NamedTuple):
     payload: bytes
     run_us: int = -1
     """For a question: from start until it was asked."""
+    usage: Usage | None = None
+    """For a question: what the attempt consumed."""
 
 
 class QueuePause(NamedTuple):

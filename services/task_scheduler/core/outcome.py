@@ -71,9 +71,6 @@ class Outcomes:
         task = self._held(router_id, lease, agent_id, now)
         if task is None or progress.report_seq <= task.report_seq:
             return
-        used = progress.usage
-        if used is not None and task.usage is not None:
-            used = task.usage.plus(used)
         self._book.record(
             Kind.PROGRESS,
             task,
@@ -84,23 +81,33 @@ class Outcomes:
             agent_id=agent_id,
             router_id=task.router_id,
         )
-        if used is not None and task.terms.exceeded(used):
+        if _exceeds(task, progress.usage):
             # Not to be waited for: what an agent goes on consuming is lost.
             self.fail(task, BUDGET_EXCEEDED, progress.usage, now, agent_fault=False)
             self._orders.send(router_id, Revoke(lease, "BUDGET_EXCEEDED"))
 
     def asked(
-        self, router_id: str, lease: Lease, agent_id: str, question: bytes, now: Instant
+        self,
+        router_id: str,
+        lease: Lease,
+        agent_id: str,
+        question: bytes,
+        usage: Usage | None,
+        now: Instant,
     ) -> None:
         """An agent parks the task until somebody answers; its lease ends."""
         task = self._settling(router_id, lease, agent_id, QUESTION_HASH, now)
         if task is None:
             return
+        if _exceeds(task, usage):
+            self.fail(task, BUDGET_EXCEEDED, usage, now, agent_fault=False)
+            self._orders.send(router_id, Settled(lease, Settlement.REFUSED))
+            return
         self._book.record(
             Kind.INPUT_REQUIRED,
             task,
             now,
-            Input(question, _us(now.mono_s - task.attempt_s)),
+            Input(question, _us(now.mono_s - task.attempt_s), usage),
             lease_epoch=lease.epoch,
             attempt=task.attempt,
             agent_id=agent_id,
@@ -341,6 +348,13 @@ class Outcomes:
         wait_ms = backoff_ms(task.terms.policy, failures, self._draw)
         detail = Retrying(now.wall_ms + wait_ms, task.excluded)
         self._book.record(Kind.RETRYING, task, now, detail, attempt=task.attempt)
+
+
+def _exceeds(task: Task, used: Usage | None) -> bool:
+    """Tell whether a running attempt has taken a task beyond its budget."""
+    if used is None:
+        return False
+    return task.terms.exceeded(used if task.usage is None else task.usage.plus(used))
 
 
 def _run_us(task: Task, run_s: float | None, now: Instant) -> int:

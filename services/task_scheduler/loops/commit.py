@@ -54,6 +54,8 @@ class Committer:
         self.first_seq = 0
         self.commits = 0
         self.snapshot_seq = 0
+        self.checked_seq = 0
+        self.damage = ""
         self._journal = journal
         self._codec = codec
         self._clock = clock
@@ -164,6 +166,10 @@ class Committer:
     async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
         """Return groups of the journal that contain `needle`."""
         return await self._journal.search(needle, first_seq, last_seq)
+
+    async def verify(self, after_seq: int) -> int:
+        """Check the next groups of the journal, and return the last event of them."""
+        return await self._journal.verify(after_seq)
 
     async def started(self) -> None:
         """Return when recovery is over."""

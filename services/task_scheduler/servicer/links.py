@@ -210,8 +210,9 @@ class Links:
     def _needs_input(self, router_id: str, report: Report, now: Instant) -> None:
         asked = report.needs_input
         question = asked.question.SerializeToString()
+        usage = _usage(asked.usage) if asked.HasField("usage") else None
         self._desk.core.outcomes.asked(
-            router_id, _lease(asked.lease), asked.agent_id, question, now
+            router_id, _lease(asked.lease), asked.agent_id, question, usage, now
         )
 
     def _handed_back(self, router_id: str, report: Report, now: Instant) -> None:

@@ -50,6 +50,7 @@ POLICY: Policy = {
         "WatchTasks": "reader",
         "WatchEvents": "reader",
         "ExplainTask": "reader",
+        "VerifyLog": "operator",
         "GetQueueStats": "reader",
         "OpenDispatch": "service",
         "PauseTasks": "submitter",
@@ -287,7 +288,27 @@ class TaskScheduler(Holding, Scheduling):
         response.durable_seq = desk.durable_seq
         response.event_count = desk.durable_seq - desk.first_seq
         response.commit_count = desk.commits
+        response.log_damage, response.log_checked_seq = desk.damage, desk.checked_seq
         return response
+
+    async def VerifyLog(
+        self, request: task_scheduler_pb2.VerifyLogRequest, context: Context
+    ) -> task_scheduler_pb2.VerifyLogResponse:
+        """Check some of the log."""
+        desk = self._desk
+        desk.check()
+        after_seq = 0
+        if request.cursor:
+            after_seq = self._cursors.parse(request.cursor, desk.durable_seq)
+        checked_seq = await desk.verify(after_seq)
+        durable_seq = desk.durable_seq
+        more = checked_seq > after_seq and checked_seq < durable_seq
+        return task_scheduler_pb2.VerifyLogResponse(
+            compacted_seq=desk.compacted_seq,
+            checked_seq=checked_seq,
+            durable_seq=durable_seq,
+            next_cursor=self._cursors.format(checked_seq) if more else "",
+        )
 
     async def OpenDispatch(  # type: ignore[override]  # bytes of the message, see `encoded`
         self,

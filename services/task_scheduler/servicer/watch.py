@@ -115,6 +115,7 @@ class Watches:
     ) -> AsyncGenerator[bytes, None]:
         """Follow the whole log, or what one tenant may see of it."""
         kinds = _kinds(request.types)
+        self._accept()
         seq = self._begin(request.cursor)
         lean = request.omit_payloads
         wanted: Wanted | None = None if kinds is None else _Kinds(kinds)
@@ -148,6 +149,7 @@ class Watches:
         """Follow some tasks."""
         _check_watch(request)
         kinds = _kinds(request.types)
+        self._accept()
         subscription = Subscription(request.submitter_id, request.task_ids, kinds, tenant)
         seq = self._begin(request.cursor)
         wanted = _Chosen(subscription, _passing(kinds, tenant))
@@ -167,6 +169,15 @@ class Watches:
                 yield message
         finally:
             self._feed.unsubscribe(subscription)
+
+    def _accept(self) -> None:
+        """Refuse a watch that would end at once: what it sent would pass for a watch that works.
+
+        Raises:
+            Unavailable: DRAINING.
+        """
+        if self._feed.closed:
+            raise draining()
 
     def _begin(self, cursor: str) -> int:
         return self._cursors.parse(cursor, self._desk.durable_seq, self._desk.compacted_seq)

@@ -22,6 +22,8 @@ _STATUS_COLOURS = {
     agent_pb2.Agent.STATUS_OFFLINE: "red",
 }
 CAPABILITIES_LEN_MAX = 40
+ROWS_LEN_MAX = 20
+"""Tenants and keys that are shown to people; --json has them all."""
 
 
 @app.command()
@@ -141,10 +143,56 @@ def stats(json: Json = False) -> None:
             for depth in counted.priorities
         ]
         console.print(shown.table(["priority", "waiting", "oldest"], depths))
+    _print_tenants(counted)
+    _print_keys(counted)
+    for pause in counted.pauses:
+        what = " of ".join(
+            filter(
+                None,
+                (
+                    pause.type and f"type {plain(pause.type)}",
+                    pause.tenant and f"tenant {plain(pause.tenant)}",
+                ),
+            )
+        )
+        console.print(f"[yellow]paused: {what}[/] [dim]{plain(pause.reason)}[/]")
+    if counted.log_damage:
+        console.print(f"[red]the log is damaged: {plain(counted.log_damage)}[/]")
     stuck = [each for each in counted.requirements if not each.schedulable]
     for each in stuck:
         needs = plain(", ".join(each.required_capabilities))
         console.print(f"[yellow]{each.count} wait for an agent that can do: {needs}[/]")
+
+
+def _print_tenants(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
+    if len(counted.tenants) < 2:
+        return
+    rows = [
+        (
+            plain(each.tenant),
+            f"{each.weight:g}",
+            f"{each.open_count:,}",
+            f"{each.waiting_count:,}",
+            shown.seconds(each.used_agent_seconds),
+        )
+        for each in counted.tenants[:ROWS_LEN_MAX]
+    ]
+    names = ["tenant", "weight", "open", "waiting", "used of agents"]
+    console.print(shown.table(names, rows, cut="tenant"))
+
+
+def _print_keys(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
+    rows = [
+        (
+            plain(each.key),
+            plain(each.tenant) or "all",
+            f"{each.running_count:,} of {each.limit:,}",
+            f"{each.waiting_count:,}",
+        )
+        for each in counted.concurrency_keys[:ROWS_LEN_MAX]
+    ]
+    if rows:
+        console.print(shown.table(["key", "tenant", "running", "waiting"], rows, cut="key"))
 
 
 def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:

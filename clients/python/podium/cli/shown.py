@@ -61,6 +61,13 @@ def clock(when: Timestamp) -> str:
     return local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03d}"
 
 
+def moment(when: Timestamp) -> str:
+    """Returns a local date and time of day with seconds; empty for none."""
+    if not when.seconds:
+        return ""
+    return when.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def age(when: Timestamp, now: Timestamp | None = None) -> str:
     """Returns how long ago something was."""
     if not when.seconds:

@@ -66,6 +66,24 @@ def submit(
     deadline: Annotated[float, typer.Option(help="Seconds until the task expires.")] = 0.0,
     delay: Annotated[float, typer.Option(help="Seconds before it may begin.")] = 0.0,
     depends_on: Annotated[list[str] | None, typer.Option(help="Tasks to wait for.")] = None,
+    skip_on_failure: Annotated[
+        bool, typer.Option(help="Cancel it as skipped, not failed, when one of these fails.")
+    ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", "-k", help="Concurrency key: only so many of it run at once."),
+    ] = None,
+    key_limit: Annotated[
+        int, typer.Option(min=0, help="So many for each --key; default 1, or as set.")
+    ] = 0,
+    sticky: Annotated[str, typer.Option(help="Prefer the agent that had this key last.")] = "",
+    prefer: Annotated[
+        list[str] | None, typer.Option(help="Capability that is good to have.")
+    ] = None,
+    parent: Annotated[str, typer.Option(help="The task that this one is part of.")] = "",
+    tenant: Annotated[str, typer.Option(help="Owner, for fairness and quotas.")] = "",
+    max_cost: Annotated[float, typer.Option(min=0, help="Over all attempts.")] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=0, help="Over all attempts.")] = 0,
     content_type: Annotated[str, typer.Option(help="Media type of the payload.")] = "",
     fail_fast: Annotated[bool, typer.Option(help="Refuse it when no agent could run it.")] = False,
     json: Json = False,
@@ -74,11 +92,22 @@ def submit(
     options: SubmitOptions = {
         "priority": priority,
         "capabilities": capability or [],
-        "labels": _labels(label or []),
+        "labels": labels_of(label or []),
         "depends_on": depends_on or [],
         "attempt_timeout_s": timeout,
         "fail_fast": fail_fast,
+        "on_failed_dependency": "skip" if skip_on_failure else "fail",
+        "concurrency_keys": key or [],
+        "concurrency_limit": key_limit,
+        "sticky_key": sticky,
+        "preferred": prefer or [],
+        "parent_task_id": parent,
+        "tenant": tenant,
     }
+    if max_cost:
+        options["max_cost"] = max_cost
+    if max_tokens:
+        options["max_tokens"] = max_tokens
     if request_id:
         options["request_id"] = request_id
     if retries is not None:
@@ -90,9 +119,10 @@ def submit(
     if lines is not None:
         payload_list = [line.encode() for line in _read(lines).decode().splitlines() if line]
     else:
-        payload_list = [_payload_bytes(payload)]
+        payload_list = [payload_bytes(payload)]
     try:
-        tasks = [specs.build(type, _payload(data, content_type), options) for data in payload_list]
+        bodies = [as_payload(data, content_type) for data in payload_list]
+        tasks = [specs.build(type, body, options) for body in bodies]
     except PodiumError as error:
         fail(error, as_json=json)
     if lines is None:
@@ -177,7 +207,8 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     return told
 
 
-def _labels(pairs: Sequence[str]) -> dict[str, str]:
+def labels_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Returns labels from key=value pairs."""
     labels: dict[str, str] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -187,7 +218,8 @@ def _labels(pairs: Sequence[str]) -> dict[str, str]:
     return labels
 
 
-def _payload_bytes(argument: str) -> bytes:
+def payload_bytes(argument: str) -> bytes:
+    """Returns what an argument says or where it points: @file, or - for standard input."""
     if argument == "-":
         return sys.stdin.buffer.read()
     if argument.startswith("@"):
@@ -202,7 +234,8 @@ def _read(path: Path) -> bytes:
         wrong_usage(f"cannot read {path}: {error.strerror}")
 
 
-def _payload(data: bytes, content_type: str) -> task_pb2.Payload:
+def as_payload(data: bytes, content_type: str) -> task_pb2.Payload:
+    """Returns data as a payload; without a media type it is guessed."""
     if not content_type:
         content_type = _guessed(data)
     return task_pb2.Payload(content_type=content_type, data=data)

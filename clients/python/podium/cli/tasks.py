@@ -10,6 +10,7 @@ from rich.table import Table
 
 from podium.cli import shown
 from podium.cli.output import Json, console, plain, print_json, run, wrong_usage
+from podium.cli.submit import as_payload, payload_bytes
 from podium.sdk.client import Client
 from podium.v1 import event_pb2, task_pb2
 
@@ -168,14 +169,20 @@ def cancel(
     type: Type = "",
     state: States = None,
     reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
+    keep_children: Annotated[
+        bool, typer.Option("--keep-children", help="Leave the tasks that descend from them.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Cancel tasks by id, or all open ones of a type or state (at most 1,000 a call)."""
-    wanted = _ids_or_filter(task_ids, type, state, "")
+    wanted = chosen(task_ids, type, state)
     done = run(
-        lambda client: client.cancel(task_ids or [], filter=wanted, reason=reason), as_json=json
+        lambda client: client.cancel(
+            task_ids or [], filter=wanted, reason=reason, keep_children=keep_children
+        ),
+        as_json=json,
     )
-    _tell(done, "canceled", as_json=json)
+    tell(done, "canceled", as_json=json)
 
 
 @app.command()
@@ -184,12 +191,20 @@ def requeue(
     type: Type = "",
     error: Text = "",
     all: Annotated[bool, typer.Option("--all", help="Every dead letter.")] = False,
+    payload: Annotated[
+        str | None,
+        typer.Option(help="Another payload for the one named: text, JSON, @file, or - for stdin."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Revive dead letters by id or by filter; their attempts count anew."""
-    wanted = task_pb2.TaskFilter() if all else _ids_or_filter(task_ids, type, None, error)
-    done = run(lambda client: client.requeue(task_ids or [], filter=wanted), as_json=json)
-    _tell(done, "requeued", as_json=json)
+    wanted = task_pb2.TaskFilter() if all else chosen(task_ids, type, None, error)
+    instead = None if payload is None else as_payload(payload_bytes(payload), "")
+    done = run(
+        lambda client: client.requeue(task_ids or [], filter=wanted, payload=instead),
+        as_json=json,
+    )
+    tell(done, "requeued", as_json=json)
 
 
 @app.command()
@@ -199,16 +214,21 @@ def answer(task_id: str, text: str) -> None:
     console.print(f"{plain(task_id)} is queued again")
 
 
-def _tell(task_ids: Sequence[str], done: str, *, as_json: bool) -> None:
+def tell(task_ids: Sequence[str], done: str, *, as_json: bool) -> None:
+    """Tells how many tasks something was done to."""
     if as_json:
         print_json({"taskIds": list(task_ids)})
     else:
         console.print(f"{len(task_ids)} {done}")
 
 
-def _ids_or_filter(
-    task_ids: Sequence[str] | None, type: str, states: Sequence[str] | None, error: str
+def chosen(
+    task_ids: Sequence[str] | None,
+    type: str,
+    states: Sequence[str] | None = None,
+    error: str = "",
 ) -> task_pb2.TaskFilter | None:
+    """Returns the filter of a command, or None when it names tasks."""
     if bool(task_ids) == bool(type or states or error):
         wrong_usage("give task ids, or a filter such as --type; not both, not neither")
     return None if task_ids else _filter(states, type, error)

@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Unpack
 
 from podium.sdk import payloads, specs, wire
 from podium.sdk.calls import Calls, Stubs
 from podium.sdk.handle import TaskHandle
+from podium.sdk.holds import Holds
+from podium.sdk.log import Log
 from podium.sdk.results import ENDS, Outcome, Results, poll
+from podium.sdk.schedules import Schedules
 from podium.sdk.settings import Settings
 from podium.sdk.specs import SubmitOptions
 from podium.sdk.submitter import Pending, Submitter
@@ -65,6 +68,12 @@ class Client:
         self._tracer.start()
         self._wire = wire.acquire(inline=self._inline)
         self._calls = Calls(self._wire, self._settings, self._patience_s)
+        self.holds = Holds(self._calls)
+        """Pauses tasks, types and tenants."""
+        self.schedules = Schedules(self._calls)
+        """Makes tasks that come again and again."""
+        self.log = Log(self._calls)
+        """Reads the event log as it is kept, and checks it."""
         submitter_id = uuid.uuid4().hex
         self._results = Results(self._calls, submitter_id)
         self._submitter = Submitter(self._calls, self._tracer, submitter_id, self._on_accepted)
@@ -185,15 +194,22 @@ class Client:
         *,
         filter: task_pb2.TaskFilter | None = None,
         reason: str = "",
+        keep_children: bool = False,
     ) -> Sequence[str]:
         """Cancels tasks by id or by filter, and returns those that are canceled now.
+
+        Args:
+            task_ids: which.
+            filter: or all that match and have not ended.
+            reason: why, for people.
+            keep_children: leave the open tasks that descend from them alone.
 
         Raises:
             NotFound: there is no such task.
             FailedPrecondition: TASK_ENDED, when only one was named.
         """
         request = task_scheduler_pb2.CancelTasksRequest(
-            task_ids=task_ids, filter=filter, reason=reason
+            task_ids=task_ids, filter=filter, reason=reason, keep_children=keep_children
         )
         response = await self._calls.unary(
             "task_scheduler", lambda stubs: stubs.scheduler.CancelTasks, request
@@ -253,7 +269,7 @@ class Client:
         types: Sequence[event_pb2.Event.Type] = (),
         cursor: str = "now",
         until_ended: bool = False,
-    ) -> AsyncIterator[event_pb2.Event]:
+    ) -> AsyncGenerator[event_pb2.Event, None]:
         """Yields events in order, each once, also over lost connections.
 
         Args:

@@ -188,6 +188,8 @@ class Context:
             self._answer_taken = True
             return payloads.decode(self._assign.input)
         ask = session_pb2.NeedInput(lease=self._ref(), question=payloads.encode(question))
+        if self._usage is not None:
+            ask.usage.CopyFrom(self._usage)
         frame = session_pb2.AgentFrame(agent_id=self.agent_id, need_input=ask)
         self._say(("need_input", self.key, frame))
         raise Parked

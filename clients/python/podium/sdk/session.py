@@ -163,8 +163,10 @@ class Session:
             while link.open:
                 self.ready.set()
                 moving = asyncio.create_task(self._moving.wait())
-                await first_of(link.ended, moving)
-                moving.cancel()
+                try:
+                    await first_of(link.ended, moving)
+                finally:
+                    moving.cancel()
                 if link.open:
                     link = await self._move(link)
             lost_s = time.monotonic()

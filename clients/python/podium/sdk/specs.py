@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -54,6 +54,10 @@ class SubmitOptions(TypedDict, total=False):
     parent_task_id: str
     # Keys that each allow only so many running tasks.
     concurrency_keys: Sequence[str]
+    # How many may run under each of them, where the scheduler's settings do not say. Default 1.
+    concurrency_limit: int
+    # What becomes of it when one of depends_on does not complete. Default "fail".
+    on_failed_dependency: Literal["fail", "skip"]
 
 
 _SAME_NAME = frozenset(
@@ -69,6 +73,7 @@ _SAME_NAME = frozenset(
         "fail_fast",
         "parent_task_id",
         "concurrency_keys",
+        "concurrency_limit",
     }
 )
 
@@ -103,6 +108,7 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
         raise _wrong(", ".join(sorted(same)), str(error)) from None
     spec.required_capabilities.extend(options.pop("capabilities", ()))
     spec.preferred_capabilities.extend(options.pop("preferred", ()))
+    spec.dependency_policy = _policy(options.pop("on_failed_dependency", "fail"))
     if "max_retries" in options:
         spec.retry_policy.max_retries = options.pop("max_retries")
     if timeout_s := options.pop("attempt_timeout_s", 0.0):
@@ -117,6 +123,16 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
         spec.budget.max_tokens = options.pop("max_tokens")
     if options:
         raise TypeError(f"no such option: {', '.join(sorted(options))}")
+
+
+def _policy(name: str) -> task_pb2.DependencyPolicy:
+    known = {
+        "fail": task_pb2.DEPENDENCY_POLICY_UNSPECIFIED,
+        "skip": task_pb2.DEPENDENCY_POLICY_SKIP,
+    }
+    if name not in known:
+        raise _wrong("on_failed_dependency", f"must be one of {', '.join(known)}")
+    return known[name]
 
 
 def duration(seconds: float) -> Duration:

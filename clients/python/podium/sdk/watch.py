@@ -29,12 +29,22 @@ class Watch:
         open_stream: opens the stream from a cursor on.
         cursor: where to begin.
         patience_s: how long to try again while nobody answers.
+        to_end: return no events when there are none left, instead of waiting for new ones.
     """
 
     def __init__(
-        self, calls: Calls, open_stream: Open, cursor: str, *, patience_s: float | None = None
+        self,
+        calls: Calls,
+        open_stream: Open,
+        cursor: str,
+        *,
+        patience_s: float | None = None,
+        to_end: bool = False,
     ) -> None:
         self.cursor = cursor
+        self.at_end = False
+        """Whether there was nothing behind the events returned last; only known with `to_end`."""
+        self._to_end = to_end
         self._calls = calls
         self._open = open_stream
         self._stream: Stream | None = None
@@ -42,7 +52,7 @@ class Watch:
         self._patience = Patience(calls.patience_s if patience_s is None else patience_s)
 
     async def next(self) -> list[event_pb2.Event]:
-        """Returns the next events, at least one.
+        """Returns the next events, at least one, or with `to_end` perhaps none.
 
         Raises:
             PodiumError: the service refuses, or nobody answers for too long.
@@ -67,6 +77,8 @@ class Watch:
             events = [event for event in response.events if event.seq > self._seq]
             if events:
                 self._seq = events[-1].seq
+            self.at_end = self._to_end and getattr(response, "caught_up", False)
+            if events or self.at_end:
                 return events
 
     async def _read(self) -> Response:

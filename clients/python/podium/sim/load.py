@@ -44,6 +44,9 @@ class Tally:
     failed_count: int = 0
     refusals: dict[str, int] = field(default_factory=dict)
     latencies_s: array[float] = field(default_factory=lambda: array("d"))
+    completed_ids: set[str] = field(default_factory=set)
+    # Everything about these tasks lies after it in the log.
+    cursor: str = ""
 
     @property
     def open_count(self) -> int:
@@ -121,7 +124,9 @@ class Load:
         error = future.exception()
         if error is None:
             tally.accepted_count += 1
-            future.result().when_ended(partial(self._ended, due_s))
+            handle = future.result()
+            tally.cursor = tally.cursor or handle.cursor
+            handle.when_ended(partial(self._ended, due_s))
             return
         tally.refused_count += 1
         reason = error.reason if isinstance(error, PodiumError) else "FAULT"
@@ -132,6 +137,7 @@ class Load:
         tally = self.tally
         if outcome.state == task_pb2.Task.STATE_COMPLETED:
             tally.completed_count += 1
+            tally.completed_ids.add(outcome.task_id)
             tally.latencies_s.append(time.perf_counter() - due_s)
         else:
             tally.failed_count += 1

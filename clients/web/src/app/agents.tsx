@@ -1,36 +1,98 @@
 // Who can work, how it goes, and what an operator can do about it.
 import { computed, signal } from "@preact/signals";
 import type { VNode } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import type { AgentJson } from "../gen/podium/v1/agent_pb";
-import type { TaskJson } from "../gen/podium/v1/task_pb";
-import { milliseconds, number } from "../podium";
-import { ago, count, duration, moment, percent, word } from "./format";
+import { milliseconds, number, time } from "../podium";
+import { FleetMap } from "./fleet";
+import { ago, count, duration, percent } from "./format";
 import { Act, Badge, Bar, Empty, entered, Panel, Spark, toast } from "./parts";
-import { to } from "./route";
-import { Chances } from "./chances";
-import { agents, agentsKnown, podium, TRAIL_MAX, trailed, trails } from "./store";
-import { TaskTable } from "./tasks";
-import { Work } from "./work";
+import { route, to, turn } from "./route";
+import { agentIds, agents, agentsKnown, podium } from "./store";
+import { trail, TRAIL_MAX } from "./trails";
 
-const search = signal("");
-const status = signal("");
 const STEP = 100;
 const shown = signal(STEP);
-// Made once: comparing names by a locale is slow, and there may be a thousand of them each second.
-const order = new Intl.Collator("en", { numeric: true });
 
 const STATUSES = ["IDLE", "BUSY", "DRAINING", "QUARANTINED", "SUSPECT", "OFFLINE"];
 
-const found = computed(() => {
-  const text = search.value.trim().toLowerCase();
-  return [...agents.value.values()]
-    .filter((agent) => !status.value || agent.status === status.value)
-    .filter((agent) =>
-      !text || agent.agentId!.includes(text) || (agent.name ?? "").toLowerCase().includes(text) ||
-      (agent.capabilities ?? []).some(({ name }) => name!.includes(text)))
-    .sort((a, b) => order.compare(a.agentId!, b.agentId!));
+/** What the address asks for: a search, a status or an open breaker, a column to sort by. */
+const asked = computed(() => {
+  const { page, query } = route.value;
+  const of = (name: string) => (page === "agents" ? query.get(name) ?? "" : "");
+  return { search: of("search"), status: of("status"), sort: of("sort") };
 });
+
+function ask(part: Record<string, string>): void {
+  turn(to("agents", "", { ...asked.value, ...part }));
+}
+
+interface Column {
+  name: string;
+  text: string;
+  class?: string;
+  /** What it sorts by, the first being the one worth looking at first. */
+  by?: (agent: AgentJson) => number;
+}
+
+const COLUMNS: Column[] = [
+  { name: "", text: "Agent" },
+  { name: "status", text: "Status", by: (agent) => -STATUSES.indexOf((agent.status ?? "").slice(7)) },
+  { name: "load", text: "Load", by: (agent) => -(agent.inFlightCount ?? 0) / (agent.maxConcurrency ?? 1) },
+  { name: "", text: "Capabilities", class: "wide" },
+  { name: "breaker", text: "Breaker", class: "wide", by: (agent) => (agent.breaker === "BREAKER_OPEN" ? 0 : agent.breaker === "BREAKER_HALF_OPEN" ? 1 : 2) },
+  { name: "done", text: "Completed, 2 min", class: "wide", by: (agent) => -sum(trail(agent.agentId!)) },
+  { name: "success", text: "Success", class: "number", by: (agent) => success(agent) },
+  { name: "run", text: "Mean run", class: "number wide", by: (agent) => -record(agent).mean },
+  { name: "heard", text: "Heard", class: "number wide", by: (agent) => time(agent.heartbeatTime) },
+];
+
+function sum(values: number[]): number {
+  return values.reduce((total, each) => total + each, 0);
+}
+
+function success(agent: AgentJson): number {
+  const { done, failed } = record(agent);
+  return done + failed > 0 ? done / (done + failed) : Number.NaN;
+}
+
+const found = computed(() => {
+  const { search, status, sort } = asked.value;
+  const text = search.trim().toLowerCase();
+  const matching = agentIds.value.flatMap((id): AgentJson[] => {
+    const agent = agents.value.get(id);
+    return agent && fits(agent, status) && (!text || says(agent, text)) ? [agent] : [];
+  });
+  const by = COLUMNS.find(({ name }) => name && name === sort.replace("-", ""))?.by;
+  if (!by) return matching;
+  const turned = sort.startsWith("-") ? -1 : 1;
+  const keys = new Map(matching.map((agent) => [agent, by(agent)]));
+  const last = (key: number) => (Number.isNaN(key) ? Number.POSITIVE_INFINITY : key * turned);
+  const compared = (a: AgentJson, b: AgentJson) => {
+    const [one, other] = [last(keys.get(a)!), last(keys.get(b)!)];
+    return one === other ? 0 : one - other;
+  };
+  return matching.sort(compared);
+});
+
+function fits(agent: AgentJson, status: string): boolean {
+  return !status || agent.status === status || agent.breaker === status;
+}
+
+function says(agent: AgentJson, text: string): boolean {
+  return agent.agentId!.includes(text) || (agent.name ?? "").toLowerCase().includes(text) ||
+    (agent.capabilities ?? []).some(({ name }) => name!.includes(text));
+}
+
+/** The rows as they stood when the pointer or the focus came: nothing moves under a finger. */
+const held = signal<string[] | null>(null);
+
+function standing(all: AgentJson[]): AgentJson[] {
+  if (!held.value) return all;
+  const places = new Map(held.value.map((id, at) => [id, at]));
+  const place = ({ agentId }: AgentJson) => places.get(agentId!) ?? places.size;
+  return [...all].sort((a, b) => place(a) - place(b));
+}
 
 /** Success and time over all types, weighted by how often each was done. */
 function record(agent: AgentJson): { done: number; failed: number; mean: number } {
@@ -47,28 +109,35 @@ function record(agent: AgentJson): { done: number; failed: number; mean: number 
 }
 
 export function Agents() {
-  const all = found.value;
+  const all = standing(found.value);
+  const { search, status } = asked.value;
+  const many = tally.value;
+  const narrowed = search !== "" || status !== "";
   return (
     <div class="page">
       <div class="title">
         <h1>Agents</h1>
-        <span class="hint">{count(agents.value.size)} known</span>
+        <span class="hint">{narrowed ? `${count(all.length)} of ${count(agents.value.size)}` : `${count(agents.value.size)} known`}</span>
       </div>
+      {agents.value.size > 0 && <Panel title="Fleet" hint="a cell an agent, filled by load"><FleetMap /></Panel>}
       <div class="filters">
         <input
           type="search" placeholder="Name, id or capability" aria-label="Search agents"
-          value={search.value} onInput={(event) => { search.value = entered(event); }}
+          value={search} onInput={(event) => ask({ search: entered(event) })}
         />
         <div class="segments" role="group" aria-label="Status">
-          <button type="button" aria-pressed={!status.value} onClick={() => { status.value = ""; }}>all</button>
+          <button type="button" aria-pressed={!status} onClick={() => ask({ status: "" })}>all</button>
           {STATUSES.map((each) => (
             <button
-              type="button" key={each} aria-pressed={status.value === `STATUS_${each}`}
-              onClick={() => { status.value = `STATUS_${each}`; }}
+              type="button" key={each} aria-pressed={status === `STATUS_${each}`}
+              onClick={() => ask({ status: `STATUS_${each}` })}
             >
-              {each.toLowerCase()}
+              {each.toLowerCase()} <i>{count(many.get(`STATUS_${each}`) ?? 0)}</i>
             </button>
           ))}
+          <button type="button" aria-pressed={status === "BREAKER_OPEN"} onClick={() => ask({ status: "BREAKER_OPEN" })}>
+            breaker open <i>{count(many.get("BREAKER_OPEN") ?? 0)}</i>
+          </button>
         </div>
       </div>
       <Panel>
@@ -87,6 +156,14 @@ export function Agents() {
     </div>
   );
 }
+
+const tally = computed(() => {
+  const many = new Map<string, number>();
+  for (const { status, breaker } of agents.value.values()) {
+    for (const each of [status, breaker]) if (each) many.set(each, (many.get(each) ?? 0) + 1);
+  }
+  return many;
+});
 
 function NoAgents() {
   if (!agentsKnown.value) return <Empty title="Waiting for the registry"><p>Agents appear here as soon as it answers.</p></Empty>;
@@ -109,19 +186,37 @@ function row(agent: AgentJson): VNode {
 }
 
 function AgentTable({ agents: listed }: { agents: AgentJson[] }) {
+  const hold = () => {
+    held.value ??= found.peek().map(({ agentId }) => agentId!);
+  };
+  const release = () => {
+    held.value = null;
+  };
+  useEffect(() => release, []);
   return (
     <div class="scroll-x">
       <table class="table rows">
         <thead>
           <tr>
-            <th>Agent</th><th>Status</th><th>Load</th><th class="wide">Capabilities</th>
-            <th class="wide">Breaker</th><th class="wide">Completed, 2 min</th><th class="number">Success</th><th class="number wide">Mean run</th>
-            <th class="number wide">Heard</th><th class="wide"><span class="sr">Actions</span></th>
+            {COLUMNS.map((column) => <Head key={column.text} of={column} />)}
+            <th class="wide"><span class="sr">Actions</span></th>
           </tr>
         </thead>
-        <tbody>{listed.map(row)}</tbody>
+        <tbody onMouseEnter={hold} onMouseLeave={release} onFocusIn={hold} onFocusOut={release}>{listed.map(row)}</tbody>
       </table>
     </div>
+  );
+}
+
+function Head({ of: { name, text, class: looks = "", by } }: { of: Column }) {
+  if (!by) return <th class={looks}>{text}</th>;
+  const { sort } = asked.value;
+  const state = sort === name ? "ascending" : sort === `-${name}` ? "descending" : "none";
+  const next = state === "none" ? name : state === "ascending" ? `-${name}` : "";
+  return (
+    <th class={looks} aria-sort={state}>
+      <button type="button" class="sort" onClick={() => ask({ sort: next })}>{text}</button>
+    </th>
   );
 }
 
@@ -139,11 +234,11 @@ function AgentRow({ agent }: { agent: AgentJson }) {
         <Badge of={agent.status} />
         {agent.breaker && agent.breaker !== "BREAKER_CLOSED" && <div class="narrow"><Badge of={agent.breaker} /></div>}
       </td>
-      <td class="load"><Bar share={busy / slots} label={`${busy} of ${slots}`} /><span class="under">{busy}/{slots}</span></td>
+      <td class="load"><div class="filled"><Bar share={busy / slots} label={`${busy} of ${slots}`} /><span class="under">{busy}/{slots}</span></div></td>
       <td class="wide"><Capabilities agent={agent} /></td>
       <td class="wide"><Badge of={agent.breaker} /></td>
       <td class="wide"><Trailing id={agent.agentId!} /></td>
-      <td class={`number ${failed > done / 10 ? "bad-text" : ""}`}>{percent(done + failed > 0 ? done / (done + failed) : Number.NaN)}</td>
+      <td class={`number ${failed * 3 > done ? "bad-text" : ""}`}>{percent(done + failed > 0 ? done / (done + failed) : Number.NaN)}</td>
       <td class="number wide">{duration(mean)}</td>
       <td class="number mute wide"><Ago at={agent.heartbeatTime} /></td>
       <td class="actions wide"><AgentActions agent={agent} /></td>
@@ -165,14 +260,12 @@ function under(agent: AgentJson): string {
 /** What it has completed in each of the last two-second steps. */
 function Trailing({ id }: { id: string }) {
   // Drawn anew with each step, and with nothing in between.
-  void trailed.value;
-  const done = trails.get(id)?.done ?? [];
-  const steps = done.slice(1).map((each, index) => Math.max(0, each - done[index]!));
-  const sum = steps.reduce((total, each) => total + each, 0);
-  return <Spark values={steps} length={TRAIL_MAX} label={`${sum} completed in ${steps.length * 2} seconds`} />;
+  const steps = trail(id);
+  const many = Math.round(sum(steps));
+  return <Spark values={steps} length={TRAIL_MAX} label={`${many} completed in ${steps.length * 2} seconds`} />;
 }
 
-function Capabilities({ agent, all = false }: { agent: AgentJson; all?: boolean }) {
+export function Capabilities({ agent, all = false }: { agent: AgentJson; all?: boolean }) {
   const named = agent.capabilities ?? [];
   const shown = all ? named : named.slice(0, 3);
   return (
@@ -187,7 +280,7 @@ function Capabilities({ agent, all = false }: { agent: AgentJson; all?: boolean 
   );
 }
 
-function AgentActions({ agent }: { agent: AgentJson }) {
+export function AgentActions({ agent }: { agent: AgentJson }) {
   const id = agent.agentId!;
   const reason = "from the dashboard";
   const quarantined = agent.status === "STATUS_QUARANTINED";
@@ -226,96 +319,5 @@ function AgentActions({ agent }: { agent: AgentJson }) {
         Drain
       </Act>
     </>
-  );
-}
-
-export function AgentPage({ id }: { id: string }) {
-  const agent = agents.value.get(id);
-  const [tasks, setTasks] = useState<TaskJson[]>();
-  useEffect(() => {
-    let live = true;
-    const load = async () => {
-      const { tasks: listed } = await podium.list({ filter: { agentId: id }, pageSize: 25 });
-      if (live) setTasks(listed);
-    };
-    const poll = () => void load().catch(() => {});
-    poll();
-    const timer = setInterval(poll, 2_000);
-    return () => {
-      live = false;
-      clearInterval(timer);
-    };
-  }, [id]);
-  if (!agent) {
-    return (
-      <div class="page">
-        <div class="title"><h1>{id}</h1></div>
-        <Panel><Empty title="This agent is not known"><p>It has left, or it has not said hello yet. <a href={to("agents")}>All agents</a></p></Empty></Panel>
-      </div>
-    );
-  }
-  return (
-    <div class="page">
-      <div class="title">
-        <h1>{agent.name || agent.agentId}</h1>
-        <Badge of={agent.status} />
-        <div class="action"><AgentActions agent={agent} /></div>
-      </div>
-      <div class="columns">
-        <Panel title="About"><Facts agent={agent} /></Panel>
-        <Panel title="By task type" hint="recent outcomes weigh more"><Statistics agent={agent} /></Panel>
-      </div>
-      <Work id={id} />
-      <Panel title="Chosen or not" hint="the newest tasks that it is able to do"><Chances agent={agent} /></Panel>
-      <Panel title="Recent tasks" hint="what it had last">
-        {tasks && tasks.length === 0
-          ? <Empty title="No task yet"><p>It takes what it is able to do as soon as something waits.</p></Empty>
-          : <TaskTable tasks={tasks ?? []} />}
-      </Panel>
-    </div>
-  );
-}
-
-function Facts({ agent }: { agent: AgentJson }) {
-  const labels = Object.entries(agent.labels ?? {});
-  return (
-    <dl class="facts">
-      <dt>Id</dt><dd class="id">{agent.agentId}</dd>
-      <dt>Load</dt><dd>{agent.inFlightCount ?? 0} of {agent.maxConcurrency ?? 1}</dd>
-      <dt>Capabilities</dt><dd><Capabilities agent={agent} all /></dd>
-      <dt>Breaker</dt><dd><Badge of={agent.breaker} /> {percent(number(agent.failureRate))} of recent attempts failed</dd>
-      {agent.statusReason && <><dt>{word(agent.status)}</dt><dd>{agent.statusReason}</dd></>}
-      <dt>Connected</dt><dd>{agent.transport || "–"}, router <span class="id">{agent.routerId || "–"}</span></dd>
-      <dt>First seen</dt><dd>{moment(agent.createTime, true)}</dd>
-      <dt>Last heard</dt><dd>{ago(agent.heartbeatTime)}</dd>
-      {agent.buildId && <><dt>Build</dt><dd>{agent.buildId}</dd></>}
-      {labels.length > 0 && <><dt>Labels</dt><dd class="chips">{labels.map(([key, text]) => <span class="chip" key={key}>{key}={text}</span>)}</dd></>}
-    </dl>
-  );
-}
-
-function Statistics({ agent }: { agent: AgentJson }) {
-  const rows = [...(agent.statistics ?? [])].sort((a, b) => Number(b.completedCount ?? 0) - Number(a.completedCount ?? 0));
-  if (rows.length === 0) return <Empty title="Nothing ended yet"><p>Success and times appear here, for each type of task it has done.</p></Empty>;
-  return (
-    <div class="scroll-x">
-      <table class="table">
-        <thead><tr><th>Type</th><th class="number">Done</th><th class="number">Failed</th><th>Success</th><th class="number">Mean run</th></tr></thead>
-        <tbody>
-          {rows.map((each) => (
-            <tr key={each.taskType}>
-              <td class="clip">{each.taskType}</td>
-              <td class="number">{count(Number(each.completedCount ?? 0))}</td>
-              <td class="number">{count(Number(each.failedCount ?? 0))}</td>
-              <td class="load">
-                <Bar share={number(each.successRate)} tone={number(each.successRate) < 0.5 ? "bad" : "good"} label={percent(number(each.successRate))} />
-                <span class="under">{percent(number(each.successRate))}</span>
-              </td>
-              <td class="number">{Number(each.completedCount ?? 0) > 0 ? duration(milliseconds(each.meanRunDuration)) : "–"}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
   );
 }

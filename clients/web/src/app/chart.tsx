@@ -3,6 +3,8 @@ import { effect, type ReadonlySignal, type Signal, useSignal } from "@preact/sig
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { now } from "./store";
+import { themed } from "./themed";
 
 export interface Line {
   label: string;
@@ -19,35 +21,38 @@ interface Props {
   label: string;
   /** Seconds of the past that are shown. */
   past: number;
+  /** The lower end of the scale, by the smallest value; 0 without. */
+  floor?: (least: number) => number;
+  /** The upper end, where it is fixed. */
+  ceiling?: number;
 }
 
-const theme = matchMedia("(prefers-color-scheme: dark)");
+/** Charts of one page point at the same moment. */
+const together = uPlot.sync("page");
 
-export function Chart({ data, lines, format, height = 200, label, past }: Props) {
+export function Chart({ data, height = 200, label, ...looks }: Props) {
+  const { lines, format } = looks;
   const box = useRef<HTMLDivElement>(null);
   const pointed = useSignal<number | null>(null);
   useEffect(() => {
     const host = box.current!;
-    let plot = draw(host, lines, format, height, past, pointed);
+    let plot = draw(host, { ...looks, height }, pointed);
     const stop = effect(() => {
+      // The past moves on, also when nothing new is told.
+      void now.value;
       plot.setData(data.value);
     });
     const sized = new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height }));
     sized.observe(host);
-    // Canvases do not follow CSS: with a new theme the plot is drawn anew.
-    const redraw = () => {
+    const unthemed = themed(() => {
       plot.destroy();
-      plot = draw(host, lines, format, height, past, pointed);
+      plot = draw(host, { ...looks, height }, pointed);
       plot.setData(data.peek());
-    };
-    const themed = new MutationObserver(redraw);
-    themed.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    theme.addEventListener("change", redraw);
+    });
     return () => {
       stop();
       sized.disconnect();
-      themed.disconnect();
-      theme.removeEventListener("change", redraw);
+      unthemed();
       plot.destroy();
     };
   }, []);
@@ -67,7 +72,7 @@ function Legend(
   return (
     <ul class="legend">
       {lines.map((line, index) => {
-        const value = data.value[index + 1]?.[at];
+        const value = data.value[index + 1]?.[at] ?? (pointed.value === null ? newest(data.value[index + 1]) : null);
         return (
           <li key={line.label} class={`c-${line.color} ${line.dash ? "dashed" : ""}`}>
             {line.label} <b>{value === null || value === undefined ? "–" : format(value)}</b>
@@ -78,8 +83,17 @@ function Legend(
   );
 }
 
+/** Lines that are joined have holes: the newest value may stand before the end. */
+function newest(line: ArrayLike<number | null | undefined> | undefined): number | null {
+  for (let at = (line?.length ?? 0) - 1; at >= 0; at -= 1) {
+    const value = line![at];
+    if (value !== null && value !== undefined) return value;
+  }
+  return null;
+}
+
 function draw(
-  host: HTMLElement, lines: Line[], format: (value: number) => string, height: number, past: number,
+  host: HTMLElement, { lines, format, height, past, floor, ceiling }: Omit<Props, "data" | "label"> & { height: number },
   pointed: Signal<number | null>,
 ): uPlot {
   const style = getComputedStyle(host);
@@ -95,7 +109,7 @@ function draw(
       width: host.clientWidth,
       height,
       legend: { show: false },
-      cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
+      cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: together.key, setSeries: false } },
       hooks: {
         setCursor: [(plot) => {
           pointed.value = plot.cursor.idx ?? null;
@@ -104,11 +118,11 @@ function draw(
       padding: [10, 16, 0, 0],
       scales: {
         x: { time: true, range: () => [Date.now() / 1_000 - past, Date.now() / 1_000] },
-        y: { range: (_, __, high) => [0, high > 0 ? high * 1.15 : 1] },
+        y: { range: (_, low, high) => [floor && low !== null ? floor(low) : 0, ceiling ?? (high > 0 ? high * 1.15 : 1)] },
       },
       axes: [
         { ...axis, size: 28, space: 80, values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-        { ...axis, size: 58, space: 36, values: (_, splits) => splits.map(format) },
+        { ...axis, size: 54, space: 32, values: (_, splits) => splits.map(format) },
       ],
       series: [
         { label: "at", value: "{HH}:{mm}:{ss}" },
@@ -117,6 +131,7 @@ function draw(
           stroke: color(line.color),
           width: 2,
           points: { show: false },
+          spanGaps: true,
           ...(line.dash ? { dash: line.dash } : {}),
           ...(line.fill ? { fill: `color-mix(in srgb, ${color(line.color)} 14%, transparent)` } : {}),
           value: (_, value) => (value === null || value === undefined ? "–" : format(value)),

@@ -4,7 +4,6 @@ import type { AttemptJson, TaskJson } from "../gen/podium/v1/task_pb";
 import type { AttemptDecisionJson } from "../gen/podium/v1/task_scheduler_pb";
 import { number, time } from "../podium";
 import { duration, moment, percent } from "./format";
-import { Bar } from "./parts";
 import { to } from "./route";
 
 export function Attempts({ task, decisions }: { task: TaskJson; decisions: AttemptDecisionJson[] }) {
@@ -52,13 +51,12 @@ function Candidates({ of: decision }: { of: DecisionJson }) {
   const part = (list: (number | string)[] | undefined, index: number) => number(list?.[index]);
   const sizes = ids.map((_, index) => Math.abs(part(decision.scores, index)));
   const most = Math.max(...sizes, 0.001);
-  const least = Math.min(...sizes);
   const learned = decision.policy === "learned";
   const filtered = Object.entries(decision.filteredCounts ?? {}).filter(([, many]) => many > 0);
   return (
     <>
       <p class="why">
-        {decision.policy === "learned" ? `Learned score, model ${decision.modelVersion}` : "Formula: match × 20 + free load × 100 + priority"}
+        {decision.policy === "learned" ? `Learned score (minus the expected milliseconds), model ${decision.modelVersion}` : "Formula: match × 20 + free load × 100 + priority"}
         {" · "}{decision.eligibleCount ?? ids.length} could have it
         {filtered.map(([reason, many]) => ` · ${many} out: ${reason}`)}
         {number(decision.probability ?? 1) < 1 && ` · chosen with probability ${percent(number(decision.probability))}`}
@@ -69,7 +67,7 @@ function Candidates({ of: decision }: { of: DecisionJson }) {
         <table class="table">
           <thead>
             <tr>
-              <th>Candidate</th><th class="number">Score</th><th class="score">{learned ? "Against the best" : "Match, load, priority"}</th>
+              <th>Candidate</th><th class="number">Score</th><th class="score"><PartNames of={learned ? ["delay", "risk and cost"] : ["match", "free", "priority"]} /></th>
               <th class="number">Match</th><th class="number">Free</th><th class="number">Priority</th>
               {learned && <><th class="number">Success</th><th class="number">Delay</th></>}
             </tr>
@@ -84,10 +82,9 @@ function Candidates({ of: decision }: { of: DecisionJson }) {
                   <td class="clip"><a href={to("agents", id)}>{id}</a></td>
                   <td class="number">{part(decision.scores, index).toFixed(1)}</td>
                   <td class="score">
-                    {/* A learned score is minus an expected time: the smallest is the best. */}
                     {learned
-                      ? <Bar share={least / Math.max(sizes[index] ?? 0, 0.001)} label="score against the best" />
-                      : <Parts parts={[match * 20, free * 100, bonus]} whole={most} />}
+                      ? <Parts parts={learnedParts(sizes[index] ?? 0, part(decision.expectedDelaysMs, index))} names={["delay", "risk and cost"]} whole={most} />
+                      : <Parts parts={[match * 20, free * 100, bonus]} names={["match", "free", "priority"]} whole={most} />}
                   </td>
                   <td class="number">{match.toFixed(2)}</td>
                   <td class="number">{free.toFixed(2)}</td>
@@ -108,10 +105,22 @@ function Candidates({ of: decision }: { of: DecisionJson }) {
   );
 }
 
-function Parts({ parts, whole }: { parts: number[]; whole: number }) {
+/** A learned score is minus an expected time: the delay, and what a failure or the cost adds to it. */
+function learnedParts(size: number, delay: number): number[] {
+  const own = Math.min(Math.max(0, delay), size);
+  return [own, size - own];
+}
+
+function PartNames({ of }: { of: string[] }) {
+  return <span class="part-names">{of.map((name, index) => <span key={name} class={`named-${index}`}>{name}</span>)}</span>;
+}
+
+function Parts({ parts, names, whole }: { parts: number[]; names: string[]; whole: number }) {
   let at = 0;
+  const told = parts.map((part, index) => `${names[index]} ${part.toFixed(1)}`).join(", ");
   return (
-    <svg class="bar parts" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label={`match ${parts[0]?.toFixed(1)}, load ${parts[1]?.toFixed(1)}, priority ${parts[2]?.toFixed(1)}`}>
+    <svg class="bar parts" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label={told}>
+      <title>{told}</title>
       <rect class="bar-track" width="100" height="6" />
       {parts.map((part, index) => {
         const width = (Math.max(0, part) / whole) * 100;

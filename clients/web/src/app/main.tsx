@@ -2,7 +2,8 @@
 import { signal } from "@preact/signals";
 import { type ComponentChildren, render } from "preact";
 import { useEffect } from "preact/hooks";
-import { AgentPage, Agents } from "./agents";
+import { AgentPage } from "./agent";
+import { Agents } from "./agents";
 import { count } from "./format";
 import { Now } from "./now";
 import { Empty, Panel, Toasts } from "./parts";

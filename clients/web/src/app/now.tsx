@@ -1,17 +1,19 @@
 // The fleet at a glance.
 import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import type uPlot from "uplot";
+import uPlot from "uplot";
 import type { LatencySummaryJson, WindowJson } from "../gen/podium/v1/analytics_pb";
 import type { TaskJson } from "../gen/podium/v1/task_pb";
 import { milliseconds, time } from "../podium";
+import { Attention } from "./attention";
 import { Chart } from "./chart";
+import { FleetMap } from "./fleet";
 import { ago, count, duration, percent, rate, short } from "./format";
-import { Badge, Bar, Empty, Panel } from "./parts";
+import { gauges } from "./gauges";
+import { Badge, Empty, Panel, Segments } from "./parts";
 import { to } from "./route";
-import {
-  agents, agentsKnown, counts, longWindows, podium, queue, samples, windows, windowsKnown,
-} from "./store";
+import { agents, agentsKnown, counts, longWindows, podium, queue, recent, samples, windows } from "./store";
+import { Waiting } from "./waiting";
 
 type Leg = "totalLatency" | "assignmentLatency" | "runLatency";
 const leg = signal<Leg>("totalLatency");
@@ -21,28 +23,64 @@ const LEGS: [Leg, string][] = [
   ["totalLatency", "End to end"], ["assignmentLatency", "Assignment"], ["runLatency", "Run"],
 ];
 
+const PAST_S = 600;
+
 const throughput = computed((): uPlot.AlignedData => {
   const all = samples.value;
   return [
     all.map(({ at }) => at / 1_000),
-    all.map(({ completed }) => completed),
-    all.map(({ submitted }) => submitted),
-    all.map(({ failed }) => failed),
+    calm(all.map(({ completed }) => completed)),
+    calm(all.map(({ submitted }) => submitted)),
+    calm(all.map(({ failed }) => failed)),
   ];
 });
+
+/** Means of three: updates come a little early or late, and that is no news about the fleet. */
+function calm(values: number[]): number[] {
+  return values.map((_, at) => {
+    const near = values.slice(Math.max(0, at - 2), at + 1);
+    return near.reduce((sum, each) => sum + each, 0) / near.length;
+  });
+}
+
+/** Noted here each second; and out of the windows, which know the time before this page was opened. */
+const flight = computed((): uPlot.AlignedData => uPlot.join([
+  [gauges.value.map(({ at }) => at / 1_000), gauges.value.map(({ inFlight }) => inFlight)],
+  [closed.value.map(middle), closed.value.map(busy)],
+], [[1], [2]]));
+
+const closed = computed(() => windows.value.filter((window) => window.closed));
+
+/** How many were at work on average: what ended, times how long it ran (Little's law). */
+function busy({ total }: WindowJson): number {
+  const { count: many, mean } = total?.runLatency ?? {};
+  return (Number(many ?? 0) * milliseconds(mean)) / 10_000;
+}
+
+/** Shares that went well: of the tasks that ended, and of all attempts. */
+const success = computed((): uPlot.AlignedData => {
+  const ended = windows.value.filter(({ total }) => Number(total?.completedCount ?? 0) + Number(total?.attemptFailedCount ?? 0) > 0);
+  const share = (name: "failedCount" | "attemptFailedCount") => ended.map(({ total }) => {
+    const done = Number(total?.completedCount ?? 0);
+    const all = done + Number(total?.[name] ?? 0);
+    return all > 0 ? (done / all) * 100 : null;
+  });
+  return [ended.map(middle), share("failedCount"), share("attemptFailedCount")] as uPlot.AlignedData;
+});
+
+function middle({ startTime, closed }: WindowJson): number {
+  // An open window stands where it has got to, never in the future: that would fall off the scale.
+  return Math.min(time(startTime) / 1_000 + (closed ? 10 : 5), Date.now() / 1_000);
+}
 
 const latency = computed((): uPlot.AlignedData => {
   const told = windows.value.filter(({ total }) => Number(total?.[leg.value]?.count ?? 0) > 0);
   const pick = (name: "p50" | "p95" | "p99") =>
     told.map(({ total }) => milliseconds(total?.[leg.value]?.[name]));
   return [
-    told.map(({ startTime, closed }) => time(startTime) / 1_000 + (closed ? 10 : 5)),
-    pick("p50"), pick("p95"), pick("p99"),
+    told.map(middle), pick("p50"), pick("p95"), pick("p99"),
   ];
 });
-
-/** The last half minute: long enough to be calm, short enough to be now. */
-const recent = computed(() => windows.value.slice(-3));
 
 function total(of: WindowJson[], name: "completedCount" | "failedCount" | "retriedCount"): number {
   return of.reduce((sum, window) => sum + Number(window.total?.[name] ?? 0), 0);
@@ -64,7 +102,7 @@ export function Now() {
       while (live) {
         if (!document.hidden) {
           try {
-            latest.value = (await podium.list({ pageSize: 12 })).tasks;
+            latest.value = (await podium.list({ pageSize: 8 })).tasks;
           } catch {
             // The connection's own state tells; the list stays as it was.
           }
@@ -81,10 +119,12 @@ export function Now() {
     <div class="page">
       <h1 class="sr">Now</h1>
       <Tiles />
-      <div class="columns wide-first">
-        <Panel title="Throughput" hint="tasks a second, last 5 minutes">
+      <Attention />
+      <Start />
+      <div class="columns">
+        <Panel title="Throughput" hint="tasks a second">
           <Chart
-            data={throughput} past={300} height={244} format={rate} label="Tasks a second over time"
+            data={throughput} past={PAST_S} height={190} format={rate} label="Tasks a second over time"
             lines={[
               { label: "completed", color: "good", fill: true },
               { label: "submitted", color: "accent", dash: [4, 4] },
@@ -92,14 +132,9 @@ export function Now() {
             ]}
           />
         </Panel>
-        <Panel title="Waiting" hint="by priority, and how long the oldest has waited">
-          <Priorities />
-        </Panel>
-      </div>
-      <div class="columns wide-first">
-        <Panel title="Latency" hint="percentiles of 10 s windows" action={<Legs />}>
+        <Panel title="Latency" hint="of 10 s windows" action={<Segments label="Which latency" of={LEGS} chosen={leg} />}>
           <Chart
-            data={latency} past={600} height={244} format={duration} label="Latency over time"
+            data={latency} past={PAST_S} height={190} format={duration} label="Latency over time"
             lines={[
               { label: "p50", color: "accent", fill: true },
               { label: "p95", color: "warn" },
@@ -107,13 +142,79 @@ export function Now() {
             ]}
           />
         </Panel>
-        <Panel title="Tasks by state"><States /></Panel>
       </div>
-      <div class="columns">
-        <Panel title="Latest tasks" action={<a href={to("tasks")}>All tasks</a>}><Latest /></Panel>
+      <div class="columns thirds">
+        <Panel title="In flight" hint={agentsKnown.value ? `of ${count(capacity.value.slots)} slots` : ""}>
+          <Chart
+            data={flight} past={PAST_S} height={190} format={few} label="Tasks with agents over time"
+            lines={[{ label: "with agents", color: "live", fill: true }, { label: "mean, by run times", color: "mute", dash: [4, 4] }]}
+          />
+        </Panel>
+        <Panel title="Success" hint="of what ended, 10 s windows">
+          <Chart
+            data={success} past={PAST_S} height={190} format={(value) => percent(value / 100)} label="Success over time"
+            floor={floor} ceiling={100}
+            lines={[{ label: "tasks", color: "good" }, { label: "attempts", color: "accent", dash: [4, 4] }]}
+          />
+        </Panel>
+        <Waiting />
+      </div>
+      <div class="columns thirds">
+        <Panel class="fills" title="Fleet" hint="a cell an agent, filled by load" action={<a href={to("agents")}>All agents</a>}><FleetMap /></Panel>
         <Panel title="By type" hint="last 5 to 10 minutes"><Types /></Panel>
+        <Panel title="Tasks by state" action={<a href={to("tasks")}>All tasks</a>}><States /></Panel>
       </div>
+      <Panel title="Latest tasks" action={<a href={to("tasks")}>All tasks</a>}><Latest /></Panel>
     </div>
+  );
+}
+
+function few(value: number): string {
+  return Number.isInteger(value) ? count(value) : rate(value);
+}
+
+/** A scale that shows a few failures, and does not make a drama of them. */
+function floor(least: number): number {
+  return least >= 99 ? 98 : least >= 90 ? 88 : least >= 50 ? 45 : 0;
+}
+
+const capacity = computed(() => {
+  let slots = 0;
+  let connected = 0;
+  for (const agent of agents.value.values()) {
+    if ((agent.status === "STATUS_IDLE" || agent.status === "STATUS_BUSY") && agent.breaker !== "BREAKER_OPEN") {
+      slots += agent.maxConcurrency ?? 1;
+      connected += 1;
+    }
+  }
+  return { slots, connected };
+});
+
+/** What to do first, as long as nothing was ever done here. */
+function Start() {
+  const empty = queue.value && latest.value?.length === 0;
+  if (!empty || !agentsKnown.value) return null;
+  const connected = agents.value.size > 0;
+  return (
+    <Panel title="Three steps to the first result" class="start">
+      <ol>
+        <li class={connected ? "done" : ""}>
+          <h3>Start an agent</h3>
+          <p>It dials in, says what it can do, and is given work. A simulated fleet, a module of yours, or <a href="/examples/agent.html" target="_blank" rel="noopener">a tab of this browser</a>:</p>
+          <pre>podium sim fleet --agents 20 --rate 50{"\n"}podium agent run my_module:agent</pre>
+        </li>
+        <li>
+          <h3>Submit a task</h3>
+          <p>It is on disk before it gets its id. Use <a href={to("submit")}>the form</a>, or a shell:</p>
+          <pre>podium submit text.summarize --payload 'Hello'</pre>
+        </li>
+        <li>
+          <h3>See why</h3>
+          <p>Each task has a page with what happened, its trace, and who was considered for it. The same in a shell:</p>
+          <pre>podium why TASK{"\n"}podium trace TASK</pre>
+        </li>
+      </ol>
+    </Panel>
   );
 }
 
@@ -125,20 +226,14 @@ function Tiles() {
   const failed = total(recent.value, "failedCount");
   const flight = (counts.value.get("STATE_RUNNING") ?? 0) + (counts.value.get("STATE_ASSIGNED") ?? 0);
   const waiting = counts.value.get("STATE_QUEUED") ?? 0;
-  let slots = 0;
-  let connected = 0;
-  for (const agent of agents.value.values()) {
-    if (agent.status === "STATUS_IDLE" || agent.status === "STATUS_BUSY") {
-      slots += agent.maxConcurrency ?? 1;
-      connected += 1;
-    }
-  }
+  const { slots, connected } = capacity.value;
+  const oldest = Math.max(0, ...(queue.value?.priorities ?? []).map(({ oldestAge }) => milliseconds(oldestAge)));
   const p = (name: "p50" | "p95" | "p99") => tail.value ? duration(milliseconds(tail.value[name])) : "–";
   return (
     <div class="tiles">
       <Tile name="Throughput" value={rate(completed)} unit="/s" note={`${count(total(windows.value, "completedCount"))} in 10 min`} />
       <Tile name="In flight" value={count(flight)} note={agentsKnown.value ? `of ${count(slots)} slots` : " "} />
-      <Tile name="Waiting" value={count(waiting)} note={`${count(counts.value.get("STATE_RETRY_WAIT") ?? 0)} wait for a retry`} />
+      <Tile name="Waiting" value={count(waiting)} note={waiting > 0 ? `oldest ${duration(oldest)}` : "nothing queued"} />
       <Tile name="Latency p50" value={p("p50")} note={`p95 ${p("p95")} · p99 ${p("p99")}`} />
       <Tile
         name="Success" value={percent(done + failed > 0 ? done / (done + failed) : Number.NaN)}
@@ -164,58 +259,9 @@ function Tile(
   );
 }
 
-function Legs() {
-  return (
-    <div class="segments" role="group" aria-label="Which latency">
-      {LEGS.map(([name, label]) => (
-        <button
-          type="button" key={name} aria-pressed={leg.value === name}
-          onClick={() => {
-            leg.value = name;
-          }}
-        >
-          {label}
-        </button>
-      ))}
-    </div>
-  );
-}
-
-function Priorities() {
-  const depths = new Map((queue.value?.priorities ?? []).map((each) => [each.priority ?? 0, each]));
-  const most = Math.max(1, ...[...depths.values()].map((each) => Number(each.count ?? 0)));
-  const stuck = (queue.value?.requirements ?? []).filter((each) => !each.schedulable);
-  return (
-    <>
-      <table class="bars">
-        <tbody>
-          {[9, 8, 7, 6, 5, 4, 3, 2, 1, 0].map((priority) => {
-            const depth = depths.get(priority);
-            const waiting = Number(depth?.count ?? 0);
-            return (
-              <tr key={priority} class={waiting ? "" : "zero"}>
-                <th scope="row">{priority}</th>
-                <td class="grow"><Bar share={waiting / most} label={`${waiting} at priority ${priority}`} /></td>
-                <td class="number">{count(waiting)}</td>
-                <td class="number mute">{waiting ? duration(milliseconds(depth?.oldestAge)) : ""}</td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-      {stuck.map((each) => (
-        <p class="alert" key={(each.requiredCapabilities ?? []).join()}>
-          <b>{count(Number(each.count ?? 0))}</b> wait for an agent that can do{" "}
-          {(each.requiredCapabilities ?? []).map((name) => <code key={name}>{name}</code>)}; none is connected.
-        </p>
-      ))}
-    </>
-  );
-}
-
 const SHOWN = [
   "STATE_QUEUED", "STATE_ASSIGNED", "STATE_RUNNING", "STATE_RETRY_WAIT", "STATE_INPUT_REQUIRED",
-  "STATE_DELAYED", "STATE_BLOCKED", "STATE_COMPLETED", "STATE_FAILED", "STATE_CANCELED", "STATE_EXPIRED",
+  "STATE_DELAYED", "STATE_BLOCKED", "STATE_PAUSED", "STATE_COMPLETED", "STATE_FAILED", "STATE_CANCELED", "STATE_EXPIRED", "STATE_REJECTED",
 ];
 
 function States() {
@@ -236,24 +282,21 @@ function States() {
 function Latest() {
   const tasks = latest.value;
   if (tasks && tasks.length === 0) {
-    return (
-      <Empty title="No task yet">
-        <p>Submit one <a href={to("submit")}>with the form</a>, or from a shell:</p>
-        <pre>podium submit text.summarize --payload 'Hello'</pre>
-      </Empty>
-    );
+    return <Empty title="No task yet"><p>The newest tasks stand here as soon as there are some.</p></Empty>;
   }
   return (
-    <div class="scroll-x list-12">
+    <div class="scroll-x list-8">
       <table class="table">
-        <thead><tr><th>Task</th><th>Type</th><th>State</th><th class="wide">Agent</th><th class="number">Age</th></tr></thead>
+        <thead><tr><th>Task</th><th>Type</th><th>State</th><th class="wide">Agent</th><th class="number wide">Attempts</th><th class="number wide">Took</th><th class="number">Age</th></tr></thead>
         <tbody>
           {(tasks ?? []).map((task) => (
             <tr key={task.taskId}>
               <td><a class="id" title={task.taskId} href={to("tasks", task.taskId)}>{short(task.taskId)}</a></td>
               <td class="clip">{task.spec?.type}</td>
               <td><Badge of={task.state} /></td>
-              <td class="clip wide">{task.agentId ?? "–"}</td>
+              <td class="clip wide">{task.agentId ? <a href={to("agents", task.agentId)}>{task.agentId}</a> : "–"}</td>
+              <td class="number wide">{task.attemptCount ?? 0}</td>
+              <td class="number wide">{task.endTime ? duration(time(task.endTime) - time(task.createTime)) : "–"}</td>
               <td class="number mute">{ago(task.createTime)}</td>
             </tr>
           ))}
@@ -274,16 +317,16 @@ function Types() {
       types.set(each.key!, known);
     }
   }
-  const rows = [...types].sort(([, a], [, b]) => b.done + b.failed - a.done - a.failed).slice(0, 12);
+  const rows = [...types].sort(([, a], [, b]) => b.done + b.failed - a.done - a.failed).slice(0, 10);
   if (rows.length === 0) {
     return (
-      <Empty title={windowsKnown.value ? "Nothing has ended lately" : "Waiting for the analytics"}>
+      <Empty title="Nothing has ended lately">
         <p>Counts and times appear here as tasks end, for each type of task.</p>
       </Empty>
     );
   }
   return (
-    <div class="scroll-x list-12">
+    <div class="scroll-x">
       <table class="table">
         <thead><tr><th>Type</th><th class="number">Completed</th><th class="number">Failed</th><th class="number">Run p95</th></tr></thead>
         <tbody>

@@ -1,4 +1,5 @@
 // Small pieces that every view is made of.
+import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { word } from "./format";
@@ -28,9 +29,9 @@ export function Panel(
 const TONES: Record<string, string> = {
   STATE_COMPLETED: "good", STATE_FAILED: "bad", STATE_EXPIRED: "bad", STATE_REJECTED: "bad",
   STATE_RUNNING: "live", STATE_ASSIGNED: "live", STATE_RETRY_WAIT: "warn",
-  STATE_INPUT_REQUIRED: "ask", STATUS_IDLE: "good", STATUS_BUSY: "live", STATUS_DRAINING: "warn",
+  STATE_INPUT_REQUIRED: "ask", STATE_PAUSED: "warn", STATUS_IDLE: "good", STATUS_BUSY: "live", STATUS_DRAINING: "warn",
   STATUS_QUARANTINED: "bad", STATUS_SUSPECT: "warn", STATUS_OFFLINE: "mute",
-  BREAKER_OPEN: "bad", BREAKER_HALF_OPEN: "warn", BREAKER_CLOSED: "good",
+  BREAKER_OPEN: "bad", BREAKER_HALF_OPEN: "warn", BREAKER_CLOSED: "mute",
 };
 
 /** A state as a dot and a word; color alone never tells it. */
@@ -74,6 +75,24 @@ export function Spark({ values, length, label }: { values: number[]; length: num
         </>
       )}
     </svg>
+  );
+}
+
+/** A choice of one among few. */
+export function Segments<T extends string>({ label, of, chosen }: { label: string; of: [T, string][]; chosen: Signal<T> }) {
+  return (
+    <div class="segments" role="group" aria-label={label}>
+      {of.map(([name, text]) => (
+        <button
+          type="button" key={name} aria-pressed={chosen.value === name}
+          onClick={() => {
+            chosen.value = name;
+          }}
+        >
+          {text}
+        </button>
+      ))}
+    </div>
   );
 }
 

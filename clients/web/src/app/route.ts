@@ -30,6 +30,12 @@ export function go(hash: string): void {
   location.hash = hash;
 }
 
+/** Changes the address without a step back: for what is typed and turned while looking. */
+export function turn(hash: string): void {
+  history.replaceState(null, "", hash);
+  route.value = parse();
+}
+
 /** The address of a view; empty values are left out. */
 export function to(page: string, id = "", query: Record<string, string> = {}): string {
   const given = Object.entries(query).filter(([, value]) => value);

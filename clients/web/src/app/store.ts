@@ -1,9 +1,11 @@
 // What the whole page knows: the connection, the windows, the queue, the agents.
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import type { AgentJson } from "../gen/podium/v1/agent_pb";
 import type { WindowJson } from "../gen/podium/v1/analytics_pb";
 import type { GetQueueStatsResponseJson } from "../gen/podium/v1/task_scheduler_pb";
 import { connect, PodiumError, type State, time } from "../podium";
+import { note } from "./gauges";
+import { seed, step } from "./trails";
 
 const TOKEN = "podium.token";
 
@@ -49,6 +51,9 @@ export interface Sample {
 }
 export const samples = signal<Sample[]>([]);
 
+const TRAIL_MS = 2_000;
+const SETTLE_MS = 2_000;
+let settled = 0;
 const SAMPLES_MAX = 600;
 const WINDOWS_MAX = 60;
 
@@ -73,8 +78,10 @@ export function follow(): void {
     longWindows.value = merged(longWindows.value, batch).slice(-2);
   });
   void pollQueue();
-  setInterval(leaveTrails, TRAIL_MS);
+  seed();
+  setInterval(() => step(agents.value), TRAIL_MS);
   setInterval(() => {
+    rest();
     if (!document.hidden) now.value = Date.now();
   }, 1_000);
   document.addEventListener("visibilitychange", () => {
@@ -84,15 +91,18 @@ export function follow(): void {
 
 async function pollQueue(): Promise<void> {
   for (;;) {
-    if (!document.hidden) {
-      try {
-        queue.value = (await podium.ask({ queueStats: {} })).queueStats ?? {};
+    try {
+      const { queueStats } = await podium.ask({ queueStats: {} });
+      batch(() => {
+        queue.value = queueStats ?? {};
         queueError.value = "";
-      } catch (error) {
-        queueError.value = told(error);
-      }
+        note(queue.value);
+      });
+    } catch (error) {
+      queueError.value = told(error);
     }
-    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    // Seldom while nobody looks, so that the plots have no hole for who comes back.
+    await new Promise((resolve) => setTimeout(resolve, document.hidden ? 10_000 : 1_000));
   }
 }
 
@@ -104,43 +114,15 @@ function takeWindows(batch: WindowJson[]): void {
   windowsKnown.value = true;
 }
 
-/** What each agent has completed and failed, noted every two seconds: a short past for each row. */
-export interface Trail {
-  done: number[];
-  failed: number[];
-}
-export const trails = new Map<string, Trail>();
-/** Grows with each note. */
-export const trailed = signal(0);
-const TRAIL_MS = 2_000;
-export const TRAIL_MAX = 60;
-
-function leaveTrails(): void {
-  for (const id of trails.keys()) if (!agents.value.has(id)) trails.delete(id);
-  for (const [id, agent] of agents.value) {
-    const trail = trails.get(id) ?? { done: [], failed: [] };
-    let done = 0;
-    let failed = 0;
-    for (const each of agent.statistics ?? []) {
-      done += Number(each.completedCount ?? 0);
-      failed += Number(each.failedCount ?? 0);
-    }
-    trail.done.push(done);
-    trail.failed.push(failed);
-    if (trail.done.length > TRAIL_MAX + 1) {
-      trail.done.shift();
-      trail.failed.shift();
-    }
-    trails.set(id, trail);
-  }
-  trailed.value += 1;
-}
-
 export function merged(known: WindowJson[], batch: WindowJson[]): WindowJson[] {
   const byStart = new Map(known.map((window) => [window.startTime!, window]));
   for (const window of batch) byStart.set(window.startTime!, window);
   return [...byStart.values()].sort((a, b) => time(a.startTime) - time(b.startTime));
 }
+
+const NOTHING = { submitted: 0, completed: 0, failed: 0 };
+/** What was told since the last sample. */
+let fresh = { ...NOTHING };
 
 // The difference of two updates of the open window is what happened in between: a plot by the
 // second out of windows of ten.
@@ -148,34 +130,52 @@ function sample(before: WindowJson[], after: WindowJson[]): void {
   const at = Date.now();
   const known = samples.value;
   const last = known[known.length - 1];
-  if (!last || at - last.at > 15_000) {
+  const seen = sums(before);
+  const sum = sums(after);
+  for (const name of ["submitted", "completed", "failed"] as const) fresh[name] += Math.max(0, sum[name] - seen[name]);
+  if (!last || at - last.at > 15_000) settled = at + SETTLE_MS;
+  // The past comes in pieces: a difference of two of them is no rate.
+  if (!last || at < settled) {
     samples.value = history(after, at);
+    fresh = { ...NOTHING };
     return;
   }
   const seconds = (at - last.at) / 1_000;
   // The windows of a batch arrive in pieces; too short a moment makes a rate of nothing.
   if (seconds < 0.4) return;
-  const seen = sums(before);
-  const sum = sums(after);
-  const rate = (name: keyof Omit<Sample, "at">) => Math.max(0, sum[name] - seen[name]) / seconds;
-  const next = { at, submitted: rate("submitted"), completed: rate("completed"), failed: rate("failed") };
+  const next = {
+    at, submitted: fresh.submitted / seconds, completed: fresh.completed / seconds, failed: fresh.failed / seconds,
+  };
+  fresh = { ...NOTHING };
   samples.value = [...known.slice(-SAMPLES_MAX), next];
 }
 
+const QUIET_MS = 2_500;
+
+/** Where nothing happens nothing is told: that is a rate too. */
+function rest(): void {
+  const known = samples.value;
+  const at = Date.now();
+  if (connection.value !== "open" || at - (known[known.length - 1]?.at ?? at) < QUIET_MS) return;
+  samples.value = [...known.slice(-SAMPLES_MAX), { at, ...NOTHING }];
+}
+
 function history(all: WindowJson[], at: number): Sample[] {
-  const closed = all.filter((window) => window.closed);
-  const points = closed.map((window) => ({
-    at: time(window.startTime) + 10_000,
-    submitted: Number(window.total?.submittedCount ?? 0) / 10,
-    completed: Number(window.total?.completedCount ?? 0) / 10,
-    failed: Number(window.total?.attemptFailedCount ?? 0) / 10,
-  }));
-  const last = points[points.length - 1];
-  return [...points, { ...(last ?? { submitted: 0, completed: 0, failed: 0 }), at }];
+  return all.map(({ startTime, closed, total }) => {
+    const begun = time(startTime);
+    // Of the window that is still open only what is over.
+    const seconds = closed ? 10 : Math.min(10, Math.max(1, (at - begun) / 1_000));
+    return {
+      at: Math.min(begun + 10_000, at),
+      submitted: Number(total?.submittedCount ?? 0) / seconds,
+      completed: Number(total?.completedCount ?? 0) / seconds,
+      failed: Number(total?.attemptFailedCount ?? 0) / seconds,
+    };
+  });
 }
 
 function sums(all: WindowJson[]): Omit<Sample, "at"> {
-  const found = { submitted: 0, completed: 0, failed: 0 };
+  const found = { ...NOTHING };
   for (const { total } of all) {
     found.submitted += Number(total?.submittedCount ?? 0);
     found.completed += Number(total?.completedCount ?? 0);
@@ -183,6 +183,9 @@ function sums(all: WindowJson[]): Omit<Sample, "at"> {
   }
   return found;
 }
+
+/** The last half minute: long enough to be calm, short enough to be now. */
+export const recent = computed(() => windows.value.slice(-3));
 
 /** What to tell people about an error. */
 export function told(error: unknown): string {
@@ -197,3 +200,15 @@ export const counts = computed(() => {
   }
   return found;
 });
+
+/** Agents by their ids; sorted anew only when one comes or goes, not when one changes. */
+export const agentIds = computed((): string[] => {
+  const known = agents.value;
+  if (known.size !== sorted.length || sorted.some((id) => !known.has(id))) {
+    sorted = [...known.keys()].sort(order.compare);
+  }
+  return sorted;
+});
+let sorted: string[] = [];
+// Made once: comparing names by a locale is slow, and there may be a thousand of them.
+export const order = new Intl.Collator("en", { numeric: true });

@@ -1,16 +1,18 @@
 // Tasks to search, and the dead letters to bring back.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskFilterJson, TaskJson, Task_StateJson } from "../gen/podium/v1/task_pb";
-import { number } from "../podium";
-import { ago, count, percent, short, word } from "./format";
+import { number, time } from "../podium";
+import { ago, count, duration, moment, percent, short, word } from "./format";
 import { Act, Badge, Bar, Empty, entered, Panel, toast } from "./parts";
-import { go, route, to } from "./route";
+import { Reasons } from "./reasons";
+import { route, to, turn } from "./route";
 import { podium, told } from "./store";
 
 const PAGE = 50;
 const STATES: Task_StateJson[] = [
-  "STATE_QUEUED", "STATE_RUNNING", "STATE_RETRY_WAIT", "STATE_INPUT_REQUIRED", "STATE_DELAYED",
-  "STATE_BLOCKED", "STATE_COMPLETED", "STATE_FAILED", "STATE_CANCELED", "STATE_EXPIRED",
+  "STATE_QUEUED", "STATE_ASSIGNED", "STATE_RUNNING", "STATE_RETRY_WAIT", "STATE_INPUT_REQUIRED",
+  "STATE_DELAYED", "STATE_BLOCKED", "STATE_PAUSED", "STATE_COMPLETED", "STATE_FAILED",
+  "STATE_CANCELED", "STATE_EXPIRED", "STATE_REJECTED",
 ];
 const ENDED = /COMPLETED|FAILED|CANCELED|EXPIRED|REJECTED/;
 
@@ -99,6 +101,7 @@ export function Tasks({ dead = false }: { dead?: boolean }) {
       </div>
       <Filters page={dead ? "dead" : "tasks"} query={query} dead={dead} />
       {error && <p class="alert" role="alert">{error}</p>}
+      {dead && <Reasons filter={filter} narrow={(failureText) => narrow("dead", query, { failureText })} />}
       <Panel class={loading ? "loading" : ""}>
         {tasks.length > 0
           ? <TaskTable tasks={tasks} chosen={dead ? chosen : undefined} choose={setChosen} />
@@ -112,12 +115,15 @@ export function Tasks({ dead = false }: { dead?: boolean }) {
   );
 }
 
+/** Changes some of the filters in the address. */
+function narrow(page: string, query: URLSearchParams, part: Record<string, string>): void {
+  turn(to(page, "", { ...Object.fromEntries(query), ...part }));
+}
+
+const TYPING_MS = 400;
+
 function Filters({ page, query, dead }: { page: string; query: URLSearchParams; dead: boolean }) {
-  const set = (name: string, text: string) => {
-    const next = Object.fromEntries(query);
-    next[name] = text;
-    go(to(page, "", next));
-  };
+  const set = (name: string, text: string) => narrow(page, query, { [name]: text });
   const text = (name: string, placeholder: string) => (
     <Wanted placeholder={placeholder} wanted={query.get(name) ?? ""} set={(entry) => set(name, entry)} />
   );
@@ -133,21 +139,37 @@ function Filters({ page, query, dead }: { page: string; query: URLSearchParams; 
       {text("failureText", "Text of the failure")}
       {text("label", "Label, as key=value")}
       {text("tenant", "Tenant")}
+      {text("agentId", "Agent")}
+      {query.size > 0 && <button type="button" class="button quiet" onClick={() => turn(to(page))}>Clear</button>}
     </div>
   );
 }
 
-/** One filter as it is typed; it applies with Enter or when it is left. */
+/** One filter as it is typed; it applies after a moment, with Enter, or when it is left. */
 function Wanted(
   { placeholder, wanted, set }: { placeholder: string; wanted: string; set: (entry: string) => void },
 ) {
   // The page is drawn anew while somebody types, and must not take the half-typed word away.
   const [draft, setDraft] = useState(wanted);
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const latest = useRef(set);
+  latest.current = set;
   useEffect(() => setDraft(wanted), [wanted]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const apply = (entry: string) => {
+    clearTimeout(timer.current);
+    latest.current(entry.trim());
+  };
   return (
     <input
       type="search" placeholder={placeholder} aria-label={placeholder} value={draft}
-      onInput={(event) => setDraft(entered(event))} onChange={(event) => set(entered(event).trim())}
+      onInput={(event) => {
+        const entry = entered(event);
+        setDraft(entry);
+        clearTimeout(timer.current);
+        timer.current = setTimeout(() => apply(entry), TYPING_MS);
+      }}
+      onChange={(event) => apply(entered(event))}
     />
   );
 }
@@ -181,8 +203,8 @@ export function TaskTable(
         <thead>
           <tr>
             {chosen && <th><input type="checkbox" aria-label="Choose all" checked={all} onChange={() => choose?.(new Set(all ? [] : tasks.map(({ taskId }) => taskId!)))} /></th>}
-            <th>Task</th><th>Type</th><th>State</th><th class="number wide">Priority</th>
-            <th class="number wide">Attempts</th><th class="wide">Agent</th><th class="number">Created</th>
+            <th>Task</th><th class="wide">Type</th>{!chosen && <th>State</th>}<th class="number wide">Priority</th>
+            <th class="number wide">Attempts</th><th class="wide">Agent</th><th class="number wide">Took</th><th class="number">Created</th>
           </tr>
         </thead>
         <tbody>
@@ -191,20 +213,22 @@ export function TaskTable(
               {chosen && <td><input type="checkbox" aria-label={`Choose ${task.taskId}`} checked={chosen.has(task.taskId!)} onChange={() => toggle(task.taskId!)} /></td>}
               <td>
                 <a class="id" title={task.taskId} href={to("tasks", task.taskId)}>{short(task.taskId)}</a>
+                <div class="narrow clip">{task.spec?.type}</div>
                 {task.failure && <div class="under clip bad-text">{task.failure.message || task.failure.reason}</div>}
               </td>
-              <td class="clip">{task.spec?.type}</td>
-              <td>
+              <td class="clip wide">{task.spec?.type}</td>
+              {!chosen && <td>
                 <Badge of={task.state} />
                 {task.state === "STATE_RUNNING" && number(task.progressFraction) > 0 && (
                   <Bar share={number(task.progressFraction)} tone="live" label={percent(number(task.progressFraction))} />
                 )}
                 {task.unschedulableReason && <div class="under bad-text">no agent can</div>}
-              </td>
+              </td>}
               <td class="number wide">{task.spec?.priority ?? 5}</td>
               <td class="number wide">{task.attemptCount ?? 0}</td>
               <td class="clip wide">{task.agentId ? <a href={to("agents", task.agentId)}>{task.agentId}</a> : "–"}</td>
-              <td class="number mute">{ago(task.createTime)}</td>
+              <td class="number wide">{task.endTime ? duration(time(task.endTime) - time(task.createTime)) : "–"}</td>
+              <td class="number mute" title={moment(task.createTime, true)}>{ago(task.createTime)}</td>
             </tr>
           ))}
         </tbody>

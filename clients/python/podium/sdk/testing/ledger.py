@@ -215,6 +215,7 @@ class Ledger:
             self._note(entry, "progress", "RUNNING", now_s)
         elif kind == "need_input":
             entry.question = said.question
+            _add(entry.usage, said.usage)
             self._note(entry, "input_required", "INPUT_REQUIRED", now_s)
             self._release(entry)
         elif kind == "result":
@@ -293,9 +294,7 @@ class Ledger:
         self._note(entry, "started", "RUNNING", now_s)
 
     def _result(self, entry: Entry, result: session_pb2.Result, now_s: float) -> None:
-        for name in ("input_tokens", "output_tokens", "cost"):
-            added = getattr(entry.usage, name) + getattr(result.usage, name)
-            setattr(entry.usage, name, added)
+        _add(entry.usage, result.usage)
         if result.HasField("success"):
             entry.result.CopyFrom(result.success)
             self._end(entry, "COMPLETED", now_s)
@@ -359,6 +358,12 @@ class Ledger:
         entry.state = state
         reason = "" if state == "COMPLETED" else reason
         entry.events.append(Event(kind, now_s, entry.attempt, entry.agent_id, reason))
+
+
+def _add(to: task_pb2.Usage, used: task_pb2.Usage) -> None:
+    to.input_tokens += used.input_tokens
+    to.output_tokens += used.output_tokens
+    to.cost += used.cost
 
 
 def _priority(spec: task_pb2.TaskSpec) -> int:

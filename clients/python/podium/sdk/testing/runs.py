@@ -162,6 +162,7 @@ class Run:
             record.declined = name.removeprefix("REASON_")
         elif kind == "need_input":
             record.question = payloads.decode(frame.need_input.question)
+            record.usage.CopyFrom(frame.need_input.usage)
         elif kind == "result":
             self._note_result(frame.result)
         if kind in ("nack", "need_input", "result"):

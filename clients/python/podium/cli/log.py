@@ -1,0 +1,53 @@
+"""`podium log`: the event log of a scheduler that runs, exported and checked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from podium.cli.output import Json, console, errors, print_json, run
+from podium.sdk.client import Client
+from podium.v1 import task_scheduler_pb2
+
+app = typer.Typer()
+log = typer.Typer(
+    help="Export the event log, and check that it is what was written.",
+    epilog="Without a scheduler: python -m services.task_scheduler log verify|export|repair DIR.",
+)
+app.add_typer(log, name="log")
+
+
+@log.command()
+def export(
+    cursor: Annotated[str, typer.Option(help="Only events after this point.")] = "",
+) -> None:
+    """Write the events that are kept, payloads included, as JSON Lines."""
+
+    async def write(client: Client) -> None:
+        async for event in client.log.events(cursor):
+            print_json(event)
+
+    run(write)
+
+
+@log.command()
+def verify(json: Json = False) -> None:
+    """Follow the chain of hashes from the first event that is kept to the last.
+
+    Ends with 1 when an event is not what was written.
+    """
+
+    async def follow(client: Client) -> task_scheduler_pb2.VerifyLogResponse:
+        last = task_scheduler_pb2.VerifyLogResponse()
+        with errors.status("checking") as status:
+            async for last in client.log.verify():
+                status.update(f"checking: event {last.checked_seq:,} of {last.durable_seq:,}")
+        return last
+
+    found = run(follow, as_json=json)
+    if json:
+        print_json(found)
+    else:
+        first_seq = found.compacted_seq + 1
+        console.print(f"events {first_seq:,} to {found.checked_seq:,} are what was written")
