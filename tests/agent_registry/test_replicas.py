@@ -74,8 +74,10 @@ def redis() -> Iterator[Server]:
 @pytest.fixture
 async def floor(redis: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Floor]:
     monkeypatch.setattr(adapter, "COMMAND_S", 1.3)  # a Redis that stands still is noticed soon
-    async with AsyncExitStack() as stack:
-        yield Floor(redis, stack)
+    stack = AsyncExitStack()
+    yield Floor(redis, stack)
+    async with asyncio.timeout(20):
+        await stack.aclose()
 
 
 async def view(stub: Any) -> dict[str, agent_pb2.Agent]:
@@ -180,7 +182,8 @@ CLOSED = agent_pb2.Agent.BREAKER_CLOSED
 
 
 async def breaker_of(stub: Any, agent_id: str, wanted: Any) -> bool:
-    return bool((await view(stub))[agent_id].breaker == wanted)
+    there = (await view(stub)).get(agent_id)
+    return there is not None and bool(there.breaker == wanted)
 
 
 async def test_a_registry_that_ends_leaves_its_agents_and_their_breakers_to_the_next(

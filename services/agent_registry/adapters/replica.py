@@ -84,7 +84,7 @@ class StoreReplica:
 
     def excuse(self) -> None:
         """Hold nobody's silence against them: the store, through which they are heard, is away."""
-        pass
+        self._exchange.excuse(self._clock.now())
 
     async def _restore(self) -> None:
         """Say all that this replica knows, and take over what others do."""
