@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import backlog, commits, fairness, keys, machine
+from tests.bench import backlog, commits, fairness, keys, machine, recovery
 from tests.bench.rows import Row, show
 
 Part = Callable[[float], Sequence[Row]]
@@ -23,6 +23,9 @@ PARTS: dict[str, tuple[str, Part]] = {
     "memory": ("Memory of what waits", backlog.memory),
     "commits": ("Group commit under submits", commits.measure),
     "fairness": ("Fairness and the wait of the lowest class (virtual time)", fairness.measure),
+    "journals": ("SQLite and PostgreSQL on the same disk under the same load", recovery.loads),
+    "recovery": ("Recovery of one that was killed", recovery.recoveries),
+    "takeover": ("Takeover between two replicas", recovery.takeovers),
     "keys": ("Latency that two concurrency rules add", keys.measure),
 }
 """By name: a title, and what measures it, given the share of the full size."""

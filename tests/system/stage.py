@@ -225,9 +225,9 @@ class Stage:
     async def restart(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         await self.suite.restart(name, how)
 
-    async def another_router(self) -> tuple[Process, str]:
+    async def another_router(self, port: int = 0) -> tuple[Process, str]:
         """Starts one more replica of Routing and returns it with its address."""
-        port = free_port()
+        port = port or free_port()
         environ = {**self.suite.environ, "PODIUM_ROUTING_PORT": str(port)}
         process = self.processes.python("-m", "services.routing", environ=environ)
         await asyncio.to_thread(process.wait_for, "podium routing is ready")
