@@ -143,7 +143,7 @@ async def test_who_tells_who_can_do_something_and_what_a_task_would_wait(podium:
     assert row[:7] == ["a1", "4/4", "2.0", "s", "unknown", "75%", "fly"]
     assert "0 of 1 have a free slot, 7 tasks wait; the next one waits 14.0 s." in flying.out
     assert nobody.out.startswith("No agent takes such work now.")
-    assert told.lines[0]["capable_count"] == 1
+    assert told.lines[0]["capableCount"] == 1
 
 
 async def test_why_names_the_candidates_and_their_scores(podium: Shell) -> None:
