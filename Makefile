@@ -76,6 +76,10 @@ bench: install ## Print the measured figures
 bench-scheduler: install ## Print what the queue, the log and its recovery cost
 	@$(BIN)/python -m tests.bench.scheduler $(ARGS)
 
+.PHONY: bench-edge
+bench-edge: install ## Print what the bridge and the dashboard cost
+	@$(BIN)/python -m tests.bench.edge $(ARGS)
+
 .PHONY: torture
 torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres")
 	@$(BIN)/python -m tests.system.torture $(ARGS)

@@ -12,9 +12,10 @@ from aiohttp import WSMessage, WSMsgType, hdrs, web
 
 from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse, Notice, Pong
 from services.edge.core.callers import Callers
-from services.edge.core.conduct import Conduct
+from services.edge.core.conduct import Conduct, lot_of
 from services.edge.core.connections import Connections
 from services.edge.core.origins import Origins
+from services.edge.core.pulse import Pulse
 from services.edge.core.speakers import Speakers
 from services.edge.ports import Codec, Door, Peers, Sessions
 from services.edge.servicer.agents import Agents
@@ -127,12 +128,13 @@ class Bridge:
             self._callers.leave(caller)
 
     async def _hold(self, request: web.Request, visitor: Visitor) -> web.WebSocketResponse:
-        socket = unopened(self._limits.ping_s, visitor.subprotocol)
+        socket = unopened(visitor.subprotocol)
         await socket.prepare(request)
         wire = self._admit(socket, request.transport, visitor)
         meter = metered(
             request,
             wire_bytes_max,
+            wire.pulse,
             lambda: wire.close(MESSAGE_TOO_BIG, "a message of too many fragments"),
         )
         writer = asyncio.create_task(wire.run())
@@ -149,7 +151,7 @@ class Bridge:
         return socket
 
     def sweep(self) -> None:
-        """Cut connections whose peer does not read, and close those whose token is over."""
+        """Cut connections whose peer does not read or live, close those whose token is over."""
         now_s = self._clock.now().mono_s
         for wire in tuple(self._open):
             if wire.aborted:
@@ -159,6 +161,17 @@ class Bridge:
                 self._cut(wire)
             elif wire.expired():
                 wire.close(TOKEN_EXPIRED, "the token has expired")
+            else:
+                self._feel(wire, now_s)
+
+    def _feel(self, wire: Wire, now_s: float) -> None:
+        """Ask a quiet peer for a sign of life, and cut one that gave none."""
+        verdict = wire.pulse.look(now_s)
+        if verdict == "ask":
+            wire.ask_for_life()
+        elif verdict == "dead":
+            log.info("a connection is dead and is cut off", extra={"connection": wire.number})
+            wire.abort()
 
     async def drain(self) -> None:
         """Tell every connection to go elsewhere and close it."""
@@ -185,7 +198,8 @@ class Bridge:
             socket,
             transport,
             self._codecs[visitor.subprotocol],
-            Conduct(TokenBucket(rate, 4 * rate)),
+            Conduct(TokenBucket(rate, 4 * rate), lot_of(4 * rate)),
+            Pulse(self._limits.ping_s, self._limits.ping_s / 2),
             self._clock,
             visitor,
             self._written,
@@ -235,7 +249,8 @@ class Bridge:
             await wire.pong(message.data)
 
     def _too_fast(self, wire: Wire) -> bool:
-        if not wire.conduct.too_fast(self._clock.now().mono_s):
+        conduct = wire.conduct
+        if conduct.granted() or not conduct.too_fast(self._clock.now().mono_s):
             return False
         self.counts.refused += 1
         wire.close(POLICY_VIOLATION, "too many messages")
