@@ -247,7 +247,11 @@ async def test_draining_tells_everybody_to_go_elsewhere_and_lets_nobody_in(edge:
 
     for socket in sockets:
         assert (await socket.hear())["notice"]["kind"] == "DRAINING"
-        assert await socket.closed() == aiohttp.WSCloseCode.SERVICE_RESTART
+        closed = await socket.socket.receive(timeout=5)
+        assert (closed.data, closed.extra) == (
+            aiohttp.WSCloseCode.SERVICE_RESTART,
+            "draining; retry-after=1",
+        )
     await asyncio.wait_for(draining, 5)
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await edge.connect()

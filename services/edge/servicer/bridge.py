@@ -179,7 +179,7 @@ class Bridge:
         notice = Notice(kind="DRAINING", message="This bridge stops: connect again.")
         for wire in tuple(self._open):
             wire.offer(BridgeResponse(notice=notice))
-            wire.close(SERVICE_RESTART, "draining")
+            wire.close(SERVICE_RESTART, "draining; retry-after=1")
         try:
             async with asyncio.timeout(drain_s):
                 while self._open:
@@ -209,7 +209,7 @@ class Bridge:
         evicted = self._connections.admit(wire.number, wire)
         if evicted is not None:
             self.counts.evicted += 1
-            evicted.close(TRY_AGAIN_LATER, "evicted: this connection was idle the longest")
+            evicted.close(TRY_AGAIN_LATER, "evicted, idle the longest; retry-after=5")
         welcome = Notice(kind="WELCOME", message="Podium's bridge", version=self._version)
         wire.offer(BridgeResponse(notice=welcome))
         return wire
