@@ -60,6 +60,10 @@ install: $(READY) $(STUBS) ## Set up .venv with all dependencies and the stubs; 
 protos: $(READY) ## Generate the Python stubs from protos/
 	@$(BIN)/python protos/generate.py
 
+.PHONY: conformance
+conformance: install ## Judge an agent in any language: AGENT="node agent.mjs" (docs/protocol.md)
+	@PODIUM_CONFORMANCE_AGENT='$(AGENT)' $(BIN)/python -m pytest tests/contracts/test_agent_session.py $(ARGS)
+
 .PHONY: breaking
 breaking: install ## Check that protos/ only adds to what main holds
 	@if [ -n "$$(git ls-tree main protos/podium 2>/dev/null)" ]; then \
@@ -69,8 +73,8 @@ breaking: install ## Check that protos/ only adds to what main holds
 	else echo "No branch main with protos here: nothing to compare protos/ with."; fi
 
 .PHONY: bench
-bench: install ## Print the measured figures
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: install ## Measure it all beside a bare skeleton (ARGS="--full"; parts: dispatch overload flat)
+	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: bench-scheduler
 bench-scheduler: install ## Print what the queue, the log and its recovery cost
@@ -79,6 +83,10 @@ bench-scheduler: install ## Print what the queue, the log and its recovery cost
 .PHONY: bench-edge
 bench-edge: install ## Print what the bridge and the dashboard cost
 	@$(BIN)/python -m tests.bench.edge $(ARGS)
+
+.PHONY: bench-agent
+bench-agent: install ## Print what a task costs an agent's process, with the SDK and without
+	@$(BIN)/python -m tests.bench.handlers $(ARGS)
 
 .PHONY: torture
 torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres")
@@ -100,7 +108,7 @@ image: ## Build the container image (IMAGE=name ENGINE="podman build")
 .PHONY: manifests
 manifests: install ## Render the Kubernetes overlays into artifacts/
 	@mkdir -p artifacts
-	@for overlay in development production; do \
+	@for overlay in development production replicated; do \
 	  $(BIN)/kubectl kustomize deploy/kubernetes/overlays/$$overlay > artifacts/$$overlay.yaml; \
 	  echo "artifacts/$$overlay.yaml"; \
 	done

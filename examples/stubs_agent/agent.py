@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import random
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ TYPE, READY_S_MAX, KEEP = "text.count", 10.0, session_pb2.LeaseVerdict.VERDICT_K
 
 class _WordCounter:
     def __init__(self) -> None:
-        self.about: dict[str, object] = {"instance_id": str(time.time_ns()), "max_concurrency": 4}
+        self.about: dict[str, object] = {"instance_id": os.urandom(8).hex(), "max_concurrency": 4}
         self.leases: dict[bytes, session_pb2.Result | None] = {}  # by LeaseRef; None while in work
         self.taken, self.stopping, self.renew_s, self.wait_s = 0, False, 1.0, 0.05
 
@@ -37,7 +36,7 @@ class _WordCounter:
                 for frame in (frame for response in self.call for frame in response.frames):
                     self.receive(frame.WhichOneof("frame"), frame)
             self.outbox.put(None)  # ends the thread that was sending
-            time.sleep(random.uniform(0, min(5.0, self.wait_s)))  # drawn: a fleet is never a herd
+            time.sleep(os.urandom(1)[0] / 255 * min(5.0, self.wait_s))  # drawn: a fleet is no herd
 
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
         if kind == "ready":
@@ -91,9 +90,10 @@ class _WordCounter:
     def stop(self, *_: object) -> None:
         self.stopping = True
         self.say(drain={})
+        self.say(renew={})  # whose answer lets it leave, as soon as nothing is in work
 
 
 if __name__ == "__main__":
     agent = _WordCounter()
-    signal.signal(signal.SIGTERM, agent.stop)
+    [signal.signal(number, agent.stop) for number in (signal.SIGINT, signal.SIGTERM)]
     agent.run()

@@ -144,6 +144,7 @@ def postgres_of(
         settings.postgres_url,
         clock=clock,
         address=address,
+        password_file=settings.postgres_password_file,
         lease_ttl_s=settings.owner_lease_s,
         failpoint=failpoint,
     )

@@ -76,6 +76,11 @@ class Settings(Common):
         "postgresql://podium@127.0.0.1:5432/podium",
         "the database of PODIUM_JOURNAL=postgres",
     )
+    postgres_password_file: str = setting(
+        "PODIUM_POSTGRES_PASSWORD_FILE",
+        "",
+        "file with the password for it, read again for each connection; unset: the URL has it",
+    )
     owner_lease_s: float = setting(
         "PODIUM_OWNER_LEASE_S",
         6.0,

@@ -8,13 +8,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tests.bench import backlog, commits, fairness, keys, parts
+from tests.bench import backlog, commits, fairness, keys, parts, recovery
 
 PARTS: dict[str, tuple[str, parts.Part]] = {
     "grants": ("Grants at any depth of the backlog", backlog.grants),
     "memory": ("Memory of what waits", backlog.memory),
     "commits": ("Group commit under submits", commits.measure),
     "fairness": ("Fairness and the wait of the lowest class (virtual time)", fairness.measure),
+    "journals": ("SQLite and PostgreSQL on the same disk under the same load", recovery.loads),
+    "recovery": ("Recovery of one that was killed", recovery.recoveries),
+    "takeover": ("Takeover between two replicas", recovery.takeovers),
     "keys": ("Latency that two concurrency rules add", keys.measure),
 }
 """By name: a title, and what measures it, given the share of the full size."""

@@ -43,6 +43,7 @@ class Latency:
     assignment_ms: list[float]
     cpu: dict[str, float]
     seconds: float
+    foreign_cpu: float = 0.0
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -3,12 +3,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from services.kernel.clock import SystemClock
-from tests.browser.conftest import ARTIFACTS, Suite
-from tests.browser.forms import PAGES, SHOWN, submit
+from tests.browser.conftest import Suite
+from tests.browser.forms import SHOWN, submit
 from tests.browser.submitter import Submitter
 from tests.kernel.keys import make_key, publish, token
 from tests.support.ports import free_port
@@ -16,6 +15,9 @@ from tests.support.ports import free_port
 
 def test_pages_without_anything_to_show_teach_what_to_do(page: Page) -> None:
     # Runs first: later there are tasks.
+    page.goto("/#/now")
+    expect(page.get_by_text("Three steps to the first result")).to_be_visible()
+    expect(page.locator(".attention")).to_contain_text("No agent is connected")
     page.goto("/#/tasks?state=STATE_EXPIRED")
     expect(page.get_by_text("No task matches")).to_be_visible()
     page.goto("/#/agents")
@@ -94,6 +96,84 @@ def test_a_dead_letter_is_queued_again(page: Page, suite: Suite) -> None:
     expect(page.locator(".toast")).to_have_text("1 queued again.")
     listed.get_by_role("link").first.click()
     expect(page.locator(".timeline")).to_contain_text("requeued")
+
+
+def test_dead_letters_of_one_fault_are_queued_again_together(page: Page, suite: Suite) -> None:
+    suite.agent("failer-2", "text.fail")
+    page.goto("/#/submit")
+    page.get_by_label("Type").fill("text.fail")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Retries").fill("0")
+    page.get_by_label("Labels").fill("batch=together")
+    page.get_by_label("How many").fill("12")
+    page.get_by_role("button", name="Submit 12 tasks").click()
+    expect(page.locator(".sent .badge", has_text="failed")).to_have_count(12)
+    page.goto("/#/dead?label=batch%3Dtogether")
+    fault = page.locator(".reason-chip", has_text="it never works")
+    expect(fault.locator("b")).to_have_text("12")
+
+    fault.click()
+    expect(page.get_by_label("Text of the failure")).to_have_value(re.compile("it never works"))
+    page.get_by_role("button", name="Requeue all that match").click()
+    page.get_by_role("button", name="Requeue up to 1,000?").click()
+
+    expect(page.locator(".toast")).to_have_text("12 queued again.")
+
+
+def test_what_needs_attention_is_said_in_one_line_and_leads_there(page: Page, suite: Suite) -> None:
+    with Submitter(suite.environ) as client:
+        handle = client.submit("text.nobody", "x")
+        page.goto("/#/now")
+        matter = page.locator(".matter", has_text="text.nobody")
+        expect(matter).to_contain_text("1 wait for an agent that can do text.nobody")
+
+        matter.click()
+        expect(page.get_by_label("State")).to_have_value("STATE_QUEUED")
+        row = page.locator("tbody tr", has_text="text.nobody")
+        expect(row).to_contain_text("no agent can")
+        row.get_by_role("link").first.click()
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        page.get_by_role("button", name="Cancel for good?").click()
+        expect(page.locator(".title .badge")).to_have_text("canceled")
+
+        page.goto("/#/now")
+        expect(page.locator(".states")).to_be_visible()
+        expect(matter).to_have_count(0)
+        assert handle.task_id
+
+
+def test_agents_are_sorted_and_narrowed_by_an_address_that_can_be_passed_on(
+    page: Page, suite: Suite
+) -> None:
+    suite.agent("sorter-1", "text.words")
+    suite.agent("sorter-2", "text.words")
+    page.goto("/#/agents")
+    page.get_by_label("Search agents").fill("sorter-")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    page.get_by_role("button", name="Mean run").click()
+    heading = page.get_by_role("columnheader", name="Mean run")
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    passed_on = page.url
+    other = page.context.new_page()
+    other.goto(passed_on)
+
+    expect(other.get_by_label("Search agents")).to_have_value("sorter-")
+    expect(other.locator("tbody tr")).to_have_count(2)
+    expect(other.locator("th[aria-sort=ascending]")).to_have_text("Mean run")
+    other.close()
+
+
+def test_a_cell_of_the_fleet_opens_its_agent(page: Page, suite: Suite) -> None:
+    suite.agent("a-first-one", "text.words")  # agents stand by their names
+    page.goto("/#/agents")
+    expect(page.get_by_role("link", name="Worker").first).to_be_visible()
+
+    page.locator(".fleet").hover(position={"x": 5, "y": 5})
+    expect(page.locator(".fleet-told")).to_contain_text("idle")
+    page.locator(".fleet").click(position={"x": 5, "y": 5})
+
+    expect(page.locator(".facts")).to_contain_text("a-first-one")
 
 
 def test_when_an_agent_dies_its_task_moves_to_another(page: Page, suite: Suite) -> None:
@@ -263,78 +343,3 @@ def test_a_tab_that_is_put_to_sleep_is_noticed_and_its_task_moves_on(
     sleeping.detach()
     sleeper.close()
     other.close()
-
-
-def test_nothing_is_wider_than_a_phone_and_nothing_is_out_of_reach_of_the_keyboard(
-    browser: Browser, suite: Suite
-) -> None:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 844}, base_url=suite.url, color_scheme="dark"
-    )
-    page = context.new_page()
-    for path in [*PAGES, "agents/counter-1"]:
-        page.goto(f"/#/{path}")
-        expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
-        page.screenshot(path=ARTIFACTS / f"phone-{path.replace('/', '-')}.png", full_page=True)
-    page.goto("/#/now")
-    page.reload()
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
-    context.close()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_word_can_be_read(browser: Browser, suite: Suite, scheme: str) -> None:
-    # WCAG AA: 4.5 to 1 for text, measured on what the browser has computed.
-    context = browser.new_context(
-        viewport={"width": 1360, "height": 900},
-        base_url=suite.url,
-        color_scheme=scheme,  # type: ignore[arg-type]  # a literal
-    )
-    page = context.new_page()
-    for path in PAGES:
-        page.goto(f"/#/{path}")
-        expect(page.locator(SHOWN.get(path, ".facts")).first).to_be_visible()
-        assert page.evaluate(CONTRAST) == [], path
-        page.screenshot(path=ARTIFACTS / f"{scheme}-{path}.png", full_page=True)
-    context.close()
-
-
-CONTRAST = """
-() => {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const over = (under, color) => {
-    pen.fillStyle = `rgb(${under.join()})`;
-    pen.fillRect(0, 0, 1, 1);
-    pen.fillStyle = color;
-    pen.fillRect(0, 0, 1, 1);
-    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const ground = (element) => {
-    if (!element) return [255, 255, 255];
-    return over(ground(element.parentElement), getComputedStyle(element).backgroundColor);
-  };
-  const light = (rgb) => {
-    const [r, g, b] = rgb.map((value) => {
-      const part = value / 255;
-      return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const faults = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const says = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!says || !element.checkVisibility() || element.closest(":disabled")) continue;
-    const under = ground(element);
-    const [a, b] = [light(over(under, getComputedStyle(element).color)), light(under)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const text = element.textContent.slice(0, 20);
-    if (ratio < 4.5) faults.push(`${element.className} ${text} ${ratio.toFixed(2)}`);
-  }
-  return faults;
-}
-"""

@@ -1,4 +1,4 @@
-"""Agents of three makes that do as a task tells them: the SDK, the stubs alone, a WebSocket.
+"""Agents that do as a task tells them: of the SDK, of the stubs alone, behind a WebSocket, yours.
 
 A task says what to do by its first word: say, hold, wait, report, fail or large.
 """
@@ -9,6 +9,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
+import shlex
+import signal
+import subprocess
 import threading
 import time
 import uuid
@@ -331,3 +335,46 @@ async def web_agent(address: str) -> AsyncIterator[Conforming]:
         yield agent
     finally:
         await agent.finish()
+
+
+class Program:
+    """An agent that is a process, in whatever language; it finds its router in its environment."""
+
+    def __init__(self, command: str, address: str) -> None:
+        environ = {**os.environ, "PODIUM_ROUTING_ADDRESS": address}
+        self._process = subprocess.Popen(shlex.split(command), env=environ)
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def finish(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def program_agent(command: str) -> Begin:
+    @asynccontextmanager
+    async def begin(address: str) -> AsyncIterator[Conforming]:
+        agent = Program(command, address)
+        try:
+            yield agent
+        finally:
+            agent.finish()
+
+    return begin
+
+
+def main() -> None:
+    """Runs the stubs-only agent, as a program that may be judged."""
+    agent = OfTheStubs()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, agent.stop)
+    agent.run()
+
+
+if __name__ == "__main__":
+    main()

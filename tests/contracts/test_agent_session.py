@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -20,11 +21,13 @@ from services.kernel.clock import SystemClock
 from services.kernel.config import load
 from services.kernel.options import dial
 from services.kernel.serving import running
+from tests.contracts.referee import Referee
 from tests.contracts.session_agents import (
     AGENT_ID,
     TYPE,
     Begin,
     Conforming,
+    program_agent,
     sdk_agent,
     stubs_agent,
     web_agent,
@@ -32,7 +35,16 @@ from tests.contracts.session_agents import (
 from tests.sdk.fakes import FakeRouter, router_of, serving
 from tests.support.waiting import eventually
 
-MAKES: dict[str, Begin] = {"sdk": sdk_agent, "stubs": stubs_agent, "web": web_agent}
+GIVEN = os.environ.get("PODIUM_CONFORMANCE_AGENT", "")
+"""The command of a program to be judged, in place of the agents that are our own."""
+
+MAKES: dict[str, Begin] = (
+    {"program": program_agent(GIVEN)}
+    if GIVEN
+    else {"sdk": sdk_agent, "stubs": stubs_agent, "web": web_agent}
+)
+START_S = 30.0
+"""How long a program may take to start."""
 
 
 @asynccontextmanager
@@ -55,9 +67,10 @@ class Script:
     def heard(self, kind: str) -> list[Any]:
         return [getattr(frame, kind) for frame in self.router.frames(kind)]
 
-    async def until(self, kind: str, count: int = 1) -> list[Any]:
+    async def until(self, kind: str, count: int = 1, within_s: float = 15.0) -> list[Any]:
         return await eventually(
             lambda: found if len(found := self.heard(kind)) >= count else None,
+            within_s=within_s,
             told=lambda: f"{[frame.WhichOneof('frame') for frame in self.router.frames()]}",
         )
 
@@ -101,16 +114,14 @@ async def script(
     router.renew_ms = 100
     make: str = request.param
     async with serving(router_of(router)) as address:
-        if make != "web":
-            async with MAKES[make](address) as agent:
+        async with bridged(address) if make == "web" else nullcontext(address) as at:
+            async with MAKES[make](at) as agent:
                 yield await _begun(Script(router, agent, make))
-            return
-        async with bridged(address) as bridge, MAKES[make](bridge) as agent:
-            yield await _begun(Script(router, agent, make))
+    assert Referee().judge(router.log) == []
 
 
 async def _begun(script: Script) -> Script:
-    await script.until("hello")
+    await script.until("hello", within_s=START_S)
     await eventually(lambda: script.router.streams[-1].agents)
     return script
 
@@ -133,7 +144,7 @@ async def test_a_hello_that_nobody_answers_is_said_again_on_another_stream(
     script.router.welcoming = False
     await script.reconnected()
     if script.make != "web":  # the bridge's stream is the bridge's: it stays
-        await eventually(lambda: len(script.router.streams) >= 3)
+        await eventually(lambda: len(script.router.streams) >= 3, within_s=START_S)
     script.router.welcoming = True
     await script.reconnected()
 
@@ -222,6 +233,16 @@ async def test_cancel_is_answered_by_a_canceled_result(script: Script) -> None:
     result = (await script.until("result"))[0]
 
     assert (result.lease, result.WhichOneof("outcome")) == (lease, "canceled")
+
+
+async def test_a_lease_that_a_cancel_calls_lost_has_no_success(script: Script) -> None:
+    lease = await script.taken("hold")
+    script.say(cancel=session_pb2.Cancel(lease=lease, reason="LEASE_LOST"))
+    await script.taken("hold")
+    await script.settled()
+
+    answers = [each for each in script.heard("result") if each.lease == lease]
+    assert {each.WhichOneof("outcome") for each in answers} <= {"canceled"}
 
 
 async def test_a_reconnect_brings_everything_that_is_in_work(script: Script) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -32,13 +33,23 @@ async def replayed(journal: Store, after_seq: int = 0) -> list[Group]:
     return [one._replace(wall_ms=0) for one in found]
 
 
-def in_postgres(url: str, failpoints: str = "", lease_ttl_s: float = 30.0) -> PostgresJournal:
+_ports = itertools.count(1)
+
+
+def in_postgres(
+    url: str,
+    failpoints: str = "",
+    lease_ttl_s: float = 30.0,
+    at: str = "",
+    password_file: str = "",
+) -> PostgresJournal:
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    address.set_result("127.0.0.1:1")
+    address.set_result(at or f"127.0.0.1:{next(_ports)}")
     return PostgresJournal(
         url,
         clock=SystemClock(),
         address=address,
+        password_file=password_file,
         lease_ttl_s=lease_ttl_s,
         failpoint=Failpoints(failpoints),
     )

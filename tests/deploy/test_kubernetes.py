@@ -20,6 +20,8 @@ from tests.support.settings import SERVICES, declared
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ("development", "production")
+REPLICATED = "replicated"
+"""Production with a journal that schedulers share; held against the rules that it changes."""
 SCHEMA_VERSIONS = ("1.31", "1.33")
 DRAIN_S_MAX = 25
 
@@ -69,12 +71,16 @@ def settings(overlay: str) -> dict[str, str]:
 
 
 every_workload = pytest.mark.parametrize(
-    ("overlay", "service"), [(overlay, service) for overlay in OVERLAYS for service in SERVICES]
+    ("overlay", "service"),
+    [
+        *((overlay, service) for overlay in OVERLAYS for service in SERVICES),
+        (REPLICATED, "task_scheduler"),
+    ],
 )
 
 
 @pytest.mark.parametrize("version", SCHEMA_VERSIONS)
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, REPLICATED])
 def test_every_resource_satisfies_the_schema_of_kubernetes(overlay: str, version: str) -> None:
     for resource in rendered(overlay):
         kubernetes_validate.validate(resource, version, strict=True)
@@ -274,6 +280,36 @@ def test_production_asks_every_caller_who_he_is() -> None:
         assert str(Path(production["PODIUM_AUTH_TOKEN_FILE"]).parent) in mounts
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_schedulers_that_share_a_database_stand_in_for_each_other() -> None:
+    scheduler = workloads(REPLICATED)["task_scheduler"]
+    chosen = load(SERVICE.settings, {**settings(REPLICATED), "PODIUM_AUTH": "off"})
+    environ = {each["name"]: each for each in container(scheduler)["env"]}
+
+    assert scheduler["spec"]["replicas"] == 3
+    assert chosen.journal == "postgres"
+    # Each tells the others an address that is its own and not the service's.
+    assert environ["POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+    assert environ["PODIUM_ADVERTISED_AT"]["value"] == f"$(POD_IP):{chosen.port}"
+    assert "volumeClaimTemplates" not in scheduler["spec"]
+    mounts = {mount["mountPath"] for mount in container(scheduler)["volumeMounts"]}
+    assert str(Path(chosen.postgres_password_file).parent) in mounts
+
+
+def test_schedulers_that_share_a_database_reach_it_and_each_other() -> None:
+    added = of_kind(REPLICATED, "NetworkPolicy").keys() - of_kind("production", "NetworkPolicy")
+    (policy,) = (of_kind(REPLICATED, "NetworkPolicy")[name] for name in added)
+    labels = {"app.kubernetes.io/name": "task-scheduler"}
+    to = {
+        rule["ports"][0]["port"]: rule["to"][0]["podSelector"]["matchLabels"]
+        for rule in policy["spec"]["egress"]
+    }
+
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
+    assert to == {7701: labels, 5432: {"app.kubernetes.io/name": "postgresql"}}
+    (inward,) = policy["spec"]["ingress"]
+    assert inward["from"] == [{"podSelector": {"matchLabels": labels}}]
+
+
+@pytest.mark.parametrize("overlay", [*OVERLAYS, REPLICATED])
 def test_no_secret_stands_in_the_manifests(overlay: str) -> None:
     assert of_kind(overlay, "Secret") == {}

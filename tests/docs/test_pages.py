@@ -14,7 +14,19 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted((ROOT / "docs" / "guide").glob("*.md")), ROOT / "docs" / "llm.md"]
+PAGES = [
+    *sorted((ROOT / "docs" / "guide").glob("*.md")),
+    ROOT / "docs" / "llm.md",
+    ROOT / "docs" / "protocol.md",
+    ROOT / "docs" / "agents.md",
+]
+# Pages that walk through a program, which other tests run: their blocks are its own lines.
+EXCERPTS = {
+    "stubs-agent": ("py", ROOT / "examples" / "stubs_agent" / "agent.py"),
+    "browser-agent": ("js", ROOT / "clients" / "web" / "public" / "examples" / "agent.js"),
+}
+TELLING = {"README", "protocol", "agents", *EXCERPTS}
+"""Pages without code of their own to be run here."""
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -70,9 +82,22 @@ async def test_what_a_page_shows_happens(
         await outcome
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "README.md"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem not in TELLING], ids=lambda p: p.stem)
 def test_every_page_has_code_that_is_run(page: Path) -> None:
     assert len(TEST.findall(code(page))) >= 2
+
+
+@pytest.mark.parametrize("name", EXCERPTS)
+def test_what_a_page_excerpts_stands_in_the_program(name: str) -> None:
+    language, program = EXCERPTS[name]
+    text = (ROOT / "docs" / "guide" / f"{name}.md").read_text("utf-8")
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    source = program.read_text("utf-8")
+
+    # The browser's page has a second handler, for what the example does not need.
+    strange = [block for block in blocks if block not in source]
+    assert strange == [block for block in blocks if "FinalFailure" in block]
+    assert len(blocks) - len(strange) >= 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

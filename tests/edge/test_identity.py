@@ -80,6 +80,22 @@ async def test_a_visitor_speaks_only_for_its_own_agents(
     assert checked.peers.routing.frames == []
 
 
+@pytest.mark.parametrize("frame", [{"heartbeat": {}}, {"goodbye": {}}, {"renew": {}}])
+async def test_b29_acting_for_another_agent_is_refused_and_the_connection_lives(
+    checked: Edge, frame: dict[str, Any]
+) -> None:
+    socket = await enter(checked, signed(capabilities=["text.count"]))
+    await socket.hello("agent-7")
+    passed = len(checked.peers.routing.frames)
+
+    refused = await socket.ask({"ref": "2", "agent": {"frames": [{"agentId": "agent-8", **frame}]}})
+
+    assert refused["error"]["code"] == "PERMISSION_DENIED"
+    assert refused["error"]["reason"] == "AGENT_NOT_YOURS"
+    assert len(checked.peers.routing.frames) == passed
+    assert (await socket.ask({"ref": "3", "ping": {}}))["ref"] == "3"
+
+
 @pytest.mark.parametrize("agent_id", ["agent-7", "agent-7-tab-2"])
 async def test_the_agent_of_the_token_and_those_named_after_it_may_speak(
     checked: Edge, agent_id: str

@@ -158,8 +158,11 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 class Wire:
     """One stream to Routing, of one agent or of many."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.call: Any = routing_pb2_grpc.RoutingServiceStub(channel).OpenSession()
+    def __init__(
+        self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        stub = routing_pb2_grpc.RoutingServiceStub(channel)
+        self.call: Any = stub.OpenSession(metadata=metadata)
         self.frames: list[session_pb2.RouterFrame] = []
         self._reader = asyncio.create_task(self._read())
         self._writing = asyncio.Lock()
@@ -242,8 +245,8 @@ class Room:
         self.stub = routing_pb2_grpc.RoutingServiceStub(channel)
         self.wires: list[Wire] = []
 
-    def wire(self) -> Wire:
-        wire = Wire(self.channel)
+    def wire(self, token: str = "") -> Wire:
+        wire = Wire(self.channel, (("authorization", f"Bearer {token}"),) if token else ())
         self.wires.append(wire)
         return wire
 

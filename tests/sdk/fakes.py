@@ -44,6 +44,8 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
     def __init__(self) -> None:
         self.streams: list[Stream] = []
         self.messages: list[list[AgentFrame]] = []
+        # All frames of all streams, of both sides, in the order in which they passed here.
+        self.log: list[tuple[Stream, AgentFrame | RouterFrame]] = []
         self.reported: list[routing_pb2.ReportResultRequest] = []
         self.welcoming = True
         self.acking = True
@@ -101,6 +103,7 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         reader = asyncio.create_task(self._read(stream, requests))
         try:
             while (frames := await stream.outgoing.get()) is not None:
+                self.log += [(stream, frame) for frame in frames]
                 yield routing_pb2.OpenSessionResponse(frames=frames)
         finally:
             stream.ended = True
@@ -111,6 +114,7 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
     ) -> None:
         async for request in requests:
             self.messages.append(list(request.frames))
+            self.log += [(stream, frame) for frame in request.frames]
             for frame in request.frames:
                 self._answer(stream, frame)
         stream.outgoing.put_nowait(None)
@@ -131,6 +135,9 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
             self._seq += 1
             answer = RouterFrame(agent_id=frame.agent_id, seq=self._seq, ready=ready)
             stream.outgoing.put_nowait([answer])
+        if frame.HasField("renew"):
+            held = session_pb2.RenewAck(held=frame.renew.leases)
+            stream.outgoing.put_nowait([RouterFrame(agent_id=frame.agent_id, renew_ack=held)])
         if frame.HasField("result") and self.acking:
             ack = ResultAck(lease=frame.result.lease, verdict=ResultAck.VERDICT_ACCEPTED)
             stream.outgoing.put_nowait([RouterFrame(agent_id=frame.agent_id, result_ack=ack)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
@@ -352,3 +353,44 @@ async def test_an_agent_whose_session_is_closed_says_hello_again_with_its_leases
     hello = router.frames("hello")[-1]
     assert (hello.agent_id, list(hello.hello.in_flight)) == ("a1", [LEASE])
     assert len(router.streams) == 1
+
+
+async def test_of_several_routers_one_that_answers_is_taken() -> None:
+    async with serving(router_of(FakeRouter())) as address:
+        async with running(f"127.0.0.1:{free_port()},{address}") as run:
+            await eventually(lambda: run.session.connected)
+
+
+async def test_agents_that_know_several_routers_spread_over_them() -> None:
+    one, other = FakeRouter(), FakeRouter()
+    async with contextlib.AsyncExitStack() as stack:
+        here = await stack.enter_async_context(serving(router_of(one)))
+        there = await stack.enter_async_context(serving(router_of(other)))
+        # Of twenty that draw lots, all alike comes once in 500,000 runs.
+        for number in range(20):
+            await stack.enter_async_context(running(f"{here},{there}", f"a{number}"))
+        await eventually(lambda: len(one.frames("hello") + other.frames("hello")) == 20)
+
+        assert one.frames("hello")
+        assert other.frames("hello")
+
+
+async def test_results_and_renewals_do_not_wait_behind_large_pieces() -> None:
+    router = FakeRouter()
+
+    def piece(size: int) -> Outgoing:
+        report = session_pb2.Progress(lease=LEASE, partial=task_pb2.Payload(data=bytes(size)))
+        return ("progress", KEY, AgentFrame(agent_id="a1", progress=report))
+
+    async with serving(router_of(router)) as address, running(address) as agent:
+        await agent.session.ready.wait()
+        router.assign("a1")
+        await eventually(lambda: agent.delivered)
+        # All in one turn: what waits is not on its way yet.
+        agent.session.send([piece(1)] * (session_module.BULK_LEN_MAX + 1))
+        agent.session.send([piece(100_000), piece(2)])
+        agent.result()
+        await eventually(lambda: router.frames("result"))
+
+    sizes = [len(frame.progress.partial.data) for frame in router.frames("progress")]
+    assert sizes == [1] * (session_module.BULK_LEN_MAX + 1) + [2]

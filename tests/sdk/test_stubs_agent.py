@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,24 +40,26 @@ def test_it_is_shorter_than_a_hundred_lines_and_knows_the_stubs_alone() -> None:
     assert "podium.sdk" not in text
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_it_acks_answers_grows_its_credit_and_leaves_in_order(
-    router: FakeRouter, address: str, processes: Processes
+    router: FakeRouter, address: str, processes: Processes, how: signal.Signals
 ) -> None:
     agent = start(processes, address)
     await eventually(lambda: router.frames("credit"))
     router.assign(ID, spec=spec("text.count", b"three words here"))
     await eventually(lambda: len(router.frames("credit")) == 2)
-    agent.signal(signal.SIGTERM)
-    await eventually(lambda: router.frames("drain"))
-    # Its answer to whatever comes next is the farewell, since it has nothing left.
     router.say(RouterFrame(agent_id=ID, probe=session_pb2.Probe(nonce=7)))
-    await eventually(lambda: router.frames("goodbye"))
-    agent.wait(10)
+    await eventually(lambda: router.frames("probe_reply"))
+    agent.signal(how)
+    code = await asyncio.to_thread(agent.wait)
 
     kinds = [frame.WhichOneof("frame") for frame in router.frames()]
+    assert code == 0, agent.output()
     assert kinds[:4] == ["hello", "credit", "ack", "result"]
+    assert [kind for kind in kinds if kind in ("drain", "goodbye")] == ["drain", "goodbye"]
+    assert kinds[-1] == "goodbye"
     assert router.frames("result")[0].result.success.data == b"3"
-    assert [frame.credit.total for frame in router.frames("credit")] == [4, 5]
+    assert [frame.credit.total for frame in router.frames("credit")][:2] == [4, 5]
     assert router.frames("probe_reply")[0].probe_reply.nonce == 7
 
 

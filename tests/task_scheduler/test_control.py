@@ -77,6 +77,14 @@ def test_a_deadline_ends_a_task_wherever_it_is() -> None:
 
     assert (waiting.state, running.state) == (State.EXPIRED, State.EXPIRED)
     assert [order.reason for order in rig.said(Revoke)] == ["EXPIRED"]
+    reasons = [(task.failure.reason, task.failure.message) for task in (waiting, running)]
+    assert reasons == [
+        (
+            "DEADLINE_QUEUED",
+            "The deadline passed before it was done. No connected agent has all of: work.",
+        ),
+        ("DEADLINE_RUNNING", "Agent a1 worked on it, in attempt 1, when the deadline passed."),
+    ]
 
 
 def test_only_a_dead_letter_is_revived_and_its_attempts_count_anew() -> None:

@@ -195,21 +195,61 @@ def test_grants_of_a_lost_router_go_back_after_a_grace_and_running_tasks_stay() 
     assert running.state is State.RUNNING
 
 
-def test_after_a_restart_every_lease_has_its_full_time_and_no_attempt_is_spent() -> None:
+@pytest.mark.parametrize(
+    ("ran_s", "down_s", "left_s"),
+    [
+        pytest.param(2.0, 3.0, 25.0, id="what the log tells"),
+        pytest.param(25.0, 0.0, 20.0, id="renewals are not in the log"),
+        pytest.param(2.0, 600.0, 20.0, id="while it was down nobody could renew"),
+        pytest.param(2.0, -3_600.0, 30.0, id="the wall clock was set back"),
+    ],
+)
+def test_after_a_restart_a_lease_has_the_time_that_was_left_of_it(
+    ran_s: float, down_s: float, left_s: float
+) -> None:
+    rig = Rig()
+    task = rig.running()
+    rig.advance(ran_s)
+
+    again = rig.restarted(down_s=down_s)
+    again.core.start(again.now)
+    revived = again.task(task.task_id)
+    again.advance(left_s - 0.5)
+    assert (revived.state, revived.attempt, revived.failures) == (State.RUNNING, 1, 0)
+    again.advance(1.5)
+    assert revived.failures == 1
+
+
+def test_whoever_renews_in_time_keeps_its_lease_over_any_number_of_restarts() -> None:
     rig = Rig()
     task = rig.running()
     lease = rig.lease(task)
-    rig.advance(25.0)
+    for _ in range(20):
+        rig.advance(9.0)
+        rig = rig.restarted(down_s=5.0)
+        rig.core.start(rig.now)
+        rig.take()
+        rig.advance(9.0)
+        rig.core.dispatch.open("r1", [lease], rig.now)
 
-    again = rig.restarted(down_s=600.0)
+    rig.complete(lease)
+    revived = rig.task(task.task_id)
+    assert (revived.state, revived.attempt, revived.failures) == (State.COMPLETED, 1, 0)
+
+
+def test_after_a_restart_leases_run_out_in_the_order_of_their_time() -> None:
+    rig = Rig()
+    early, late = rig.running(), rig.granted()
+    rig.advance(8.0)
+    rig.start(late)
+
+    again = rig.restarted()
     again.core.start(again.now)
-    revived = again.task(task.task_id)
-    again.advance(29.0)
-    assert (revived.state, revived.attempt, revived.failures) == (State.RUNNING, 1, 0)
 
-    again.core.dispatch.open("r1", [lease], again.now)
-    again.complete(lease)
-    assert revived.state is State.COMPLETED
+    assert [one.task_id for one in again.book.leases.values()] == [early.task_id, late.task_id]
+    again.advance(23.5)
+    assert again.task(early.task_id).state is not State.RUNNING
+    assert again.task(late.task_id).state is State.RUNNING
 
 
 def test_a_router_that_never_returns_after_a_restart_does_not_keep_its_grants() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
@@ -134,11 +135,53 @@ async def test_the_events_are_exported_as_lines_of_json(
     assert created["created"]["spec"]["requestId"] == "q1"
 
 
-@pytest.mark.parametrize("command", ["verify", "export", "repair"])
+async def test_a_backup_of_a_log_in_use_holds_what_was_promised_before_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    async with wire(live, snapshot_events=20, log_retention_s=0.001) as served:
+        before: list[str] = []
+        while not list(live.glob("*.snapshot-*[0-9]")):
+            before += await served.submit(*[spec() for _ in range(10)])
+        copying = asyncio.create_task(asyncio.to_thread(log.main, ["backup", str(live), str(copy)]))
+        while not copying.done():
+            await served.submit(spec("after"))
+        assert await copying == 0
+
+    async with wire(copy) as restored:
+        for task_id in before:
+            assert (await restored.get(task_id)).task_id == task_id
+        assert await restored.submit(spec())
+    assert log.main(["verify", str(copy)]) == 0
+
+
+async def test_a_backup_overwrites_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path / "live")
+    await filled(tmp_path / "copy")
+
+    assert log.main(["backup", str(tmp_path / "live"), str(tmp_path / "copy")]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert await recovered(tmp_path / "copy") == [1, 3, 5, 7]
+
+
+async def test_a_damaged_log_is_no_backup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path / "live")
+    change(tmp_path / "live", "UPDATE groups SET frames = x'00' WHERE first_seq = 5")
+
+    assert log.main(["backup", str(tmp_path / "live"), str(tmp_path / "copy")]) == 1
+    assert "damaged at event 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "export", "repair", "backup"])
 def test_where_there_is_no_log_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    assert log.main([command, str(tmp_path)]) == 1
+    more = [str(tmp_path / "copy")] if command == "backup" else []
+    assert log.main([command, str(tmp_path), *more]) == 1
     assert "there is no journal" in capsys.readouterr().err
 
 

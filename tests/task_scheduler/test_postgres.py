@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -19,9 +21,9 @@ from tests.support.waiting import eventually
 
 @asynccontextmanager
 async def opened(
-    url: str, failpoints: str = "", ttl_s: float = 30.0
+    url: str, failpoints: str = "", ttl_s: float = 30.0, at: str = ""
 ) -> AsyncIterator[PostgresJournal]:
-    journal = in_postgres(url, failpoints, ttl_s)
+    journal = in_postgres(url, failpoints, ttl_s, at)
     await journal.open()
     try:
         yield journal
@@ -38,12 +40,12 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def test_one_owns_the_log_and_the_other_learns_where_the_owner_is(postgres_url: str) -> None:
-    async with opened(postgres_url) as first, opened(postgres_url) as second:
+    async with opened(postgres_url, at="here:1") as first, opened(postgres_url) as second:
         await first.own()
         waiting = asyncio.create_task(second.own())
         await eventually(lambda: second.owner_address)
 
-        assert second.owner_address == "127.0.0.1:1"
+        assert second.owner_address == "here:1"
         assert first.owner_address == ""
         assert first.reachable
         assert not waiting.done()
@@ -83,6 +85,40 @@ async def test_whoever_was_held_up_for_longer_than_its_lease_cannot_write(
         assert await second.latest() is None
         await second.append(group(2, text="mine"))
         assert [one.last_seq for one in await second.read(0, 1_000)] == [1, 2]
+
+
+async def test_whoever_starts_where_the_owner_listened_need_not_wait_for_its_lease_to_end(
+    postgres_url: str,
+) -> None:
+    async with (
+        opened(postgres_url, at="here:1") as first,
+        opened(postgres_url, at="here:1") as again,
+    ):
+        await first.own()
+        await first.append(group(1))
+
+        async with asyncio.timeout(5.0):
+            await again.own()
+
+        # It is as shut out as any other that was taken over.
+        with pytest.raises(StorageFailed):
+            await first.append(group(2))
+        assert await replayed(again) == [group(1)]
+
+
+async def test_the_same_port_of_another_machine_is_another_place(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(postgres_url, at="here:1") as first:
+        await first.own()
+        monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+        async with opened(postgres_url, at="here:1") as other:
+            waiting = asyncio.create_task(other.own())
+            await eventually(lambda: other.owner_address)
+
+            assert not waiting.done()
+            await first.append(group(1))
+            waiting.cancel()
 
 
 async def test_the_one_that_lost_it_is_told(postgres_url: str) -> None:
@@ -180,6 +216,33 @@ async def test_commits_are_synced_whatever_the_database_does_by_default(postgres
         assert await journal._connected.fetchval("SHOW synchronous_commit") == "on"
 
 
+async def test_the_password_comes_from_a_file_each_time_it_is_needed(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    rules = Path(tempfile.mkdtemp()) / "rules"
+    with server() as started:
+        await execute(started.url, "CREATE ROLE podium LOGIN SUPERUSER PASSWORD 'first'")
+        rules.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        rules.parent.chmod(0o755)
+        started.stop()
+        started.start("-c", f"hba_file={rules}")
+        url = started.url.replace("postgres@", "podium@")
+
+        journal = in_postgres(url, password_file=str(password))
+        with pytest.raises(FailedPrecondition, match=str(password)):
+            await journal.open()
+        password.write_text("first\n")
+        await journal.open()
+        await journal.own()
+        await journal.append(group(1))
+
+        await journal._connected.execute("ALTER ROLE podium PASSWORD 'second'")
+        password.write_text("second\n")
+        await cut(url.replace("podium@", "podium:second@"))
+        await journal.append(group(2))
+        assert await replayed(journal) == [group(1), group(2)]
+        await journal.close()
+
+
 async def test_no_database_is_told_in_one_sentence() -> None:
     journal = in_postgres("postgresql://nobody@127.0.0.1:1/none")
 
@@ -230,6 +293,28 @@ async def test_the_database_going_away_is_waited_for_and_nothing_is_lost() -> No
 
             await appending
             assert await replayed(journal) == [group(1), group(2)]
+
+
+async def test_a_full_disk_of_the_database_is_waited_for_and_told(postgres_url: str) -> None:
+    async with opened(postgres_url) as journal:
+        await journal.own()
+        await journal.append(group(1))
+        await execute(
+            postgres_url,
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'no space left on device' USING ERRCODE = 'disk_full'; END $$;"
+            "CREATE TRIGGER full_disk BEFORE INSERT ON podium_groups EXECUTE FUNCTION refuse()",
+        )
+        appending = asyncio.create_task(journal.append(group(2)))
+        await eventually(journal.short_of_space)
+        assert not appending.done()
+        assert await replayed(journal) == [group(1)]
+
+        await execute(postgres_url, "DROP TRIGGER full_disk ON podium_groups")
+        await appending
+
+        assert not journal.short_of_space()
+        assert await replayed(journal) == [group(1), group(2)]
 
 
 @pytest.mark.parametrize(

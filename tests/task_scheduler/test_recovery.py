@@ -182,7 +182,7 @@ async def test_a_commit_that_fails_ends_the_process_and_what_it_promised_is_ther
         assert again == {**again, **load.acked}
 
 
-@pytest.mark.parametrize("point", ["before_snapshot_rename", "before_compaction"])
+@pytest.mark.parametrize("point", [point for point in FAILPOINTS if not is_commit(point)])
 async def test_a_snapshot_or_compaction_that_fails_holds_nobody_up(
     machine: Machine, point: str
 ) -> None:

@@ -88,7 +88,7 @@ async def test_a_repeat_is_told_apart_from_a_reuse(served: Served) -> None:
     assert list(again.duplicate_indexes) == [0]
     assert again.task_ids[1] != first.task_ids[1]
     error = await refusal(served.submit(spec(request_id="q1", priority=1)))
-    assert (type(error), error.reason) == (AlreadyExists, "REQUEST_ID_REUSED")
+    assert (type(error), error.reason) == (AlreadyExists, "IDEMPOTENCY_KEY_REUSED")
 
 
 async def test_get_waits_for_the_end(served: Served) -> None:
@@ -306,9 +306,9 @@ ELSEWHERE = {
     "PAGE_TOKEN_INVALID",
     "ROLE_MISSING",
 }
-# Why a process does not start is told to the operator, not to callers.
+# Why a process does not start, or a command of its does nothing, is told to the operator alone.
 AT_START = {
-    "EXTRA_MISSING",
+    *("BACKUP_EXISTS", "EXTRA_MISSING"),
     *("JOURNAL_IN_USE", "JOURNAL_NOT_DURABLE"),
     *("JOURNAL_TOO_NEW", "JOURNAL_UNREADABLE"),
 }

@@ -4,7 +4,7 @@ import type {
 } from "./gen/podium/v1/session_pb.js";
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
 import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
-import { milliseconds, payload, value } from "./data.js";
+import { isTooLarge, milliseconds, payload, value } from "./data.js";
 import type { Wire } from "./wire.js";
 
 /** What a handler gets beside the payload. */
@@ -183,8 +183,12 @@ export class Agent {
     try {
       const found = await this.#options.handle(this.#work(assign, held));
       if (held.abort.signal.aborted) return { canceled: {} };
+      const success = payload(found);
+      if (isTooLarge(success)) {
+        throw new FinalFailure("The result is larger than 256 KiB.", "RESULT_TOO_LARGE");
+      }
       this.completed += 1;
-      return { success: payload(found) };
+      return { success };
     } catch (error) {
       if (held.abort.signal.aborted) return { canceled: {} };
       this.failed += 1;
@@ -205,6 +209,10 @@ export class Agent {
       payload: value(spec.payload),
       signal: held.abort.signal,
       progress: (fraction, message = "", partial) => {
+        const piece = partial === undefined ? undefined : payload(partial);
+        if (piece && isTooLarge(piece)) {
+          throw new RangeError("A piece of the result has at most 256 KiB.");
+        }
         held.reports += 1;
         this.#say({
           progress: {
@@ -212,7 +220,7 @@ export class Agent {
             reportSeq: String(held.reports),
             fraction: Math.min(1, Math.max(0, fraction)),
             message,
-            ...(partial === undefined ? {} : { partial: payload(partial) }),
+            ...(piece ? { partial: piece } : {}),
           },
         });
       },

@@ -32,6 +32,11 @@ export function payload(value: unknown, contentType?: string): PayloadJson {
   return { contentType: type, data: encode(new TextEncoder().encode(text)) };
 }
 
+/** Whether a payload is larger than the 256 KiB that any may have. */
+export function isTooLarge({ data }: PayloadJson): boolean {
+  return (data?.length ?? 0) > Math.ceil((256 * 1_024) / 3) * 4;
+}
+
 /** What a payload holds: JSON parsed, text as a string, anything else as bytes. */
 export function value(payload: PayloadJson | undefined): unknown {
   if (!payload?.data) return undefined;

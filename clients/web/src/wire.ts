@@ -18,6 +18,8 @@ const BACKOFF_MS_MAX = 5_000;
 const PING_MS = 10_000;
 const SILENCE_MS_MAX = 25_000;
 const OPEN = 1;
+/** The bridge closes on more, and a request that is repeated on every new connection would go on so. */
+const MESSAGE_BYTES_MAX = 512 * 1_024;
 
 /** What the suite refused, with the code and the reason to test for. */
 export class PodiumError extends Error {
@@ -87,6 +89,7 @@ export class Wire {
     return new Promise((settle, fail) => {
       if (this.state === "closed") return fail(new Error("This client is closed."));
       const ref = this.#ref();
+      if (bytes(JSON.stringify({ ref, ...message })) > MESSAGE_BYTES_MAX) return fail(tooLarge());
       this.#asked.set(ref, { message, settle, fail });
       this.#send({ ref, ...message });
     });
@@ -230,4 +233,17 @@ export class Wire {
     this.state = state;
     this.onstate(state);
   }
+}
+
+function bytes(text: string): number {
+  // A character of a string takes at most three bytes: most texts need not be counted.
+  return text.length * 3 > MESSAGE_BYTES_MAX ? new TextEncoder().encode(text).length : text.length;
+}
+
+function tooLarge(): PodiumError {
+  return new PodiumError({
+    code: "RESOURCE_EXHAUSTED",
+    reason: "MESSAGE_TOO_LARGE",
+    message: "A message has at most 512 KiB: send fewer tasks at once, or smaller payloads.",
+  });
 }

@@ -92,6 +92,15 @@ test("what is thrown fails the attempt, and a final failure the task", async () 
   assert.deepEqual(failures.get("never"), { reason: "NONSENSE", message: "never", retryable: false });
 });
 
+test("a result that nobody could take fails the task instead of the connection", async () => {
+  await ready(() => "x".repeat(256 * 1024 + 3));
+  assign();
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+
+  assert.deepEqual([result.failure.reason, result.failure.retryable], ["RESULT_TOO_LARGE", false]);
+});
+
 test("a canceled task is aborted and answered as canceled", async () => {
   await ready(({ signal }) => new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason))));
   assign();

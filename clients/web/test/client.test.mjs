@@ -70,6 +70,19 @@ test("what is refused is thrown with its code, reason and field", async () => {
   });
 });
 
+test("a message that the bridge would close on is refused here, and the others go on", async () => {
+  bridge.answers.submit = () => ({ submitted: { taskIds: ["t-1"], cursor: "7" } });
+  const large = Array.from({ length: 3 }, () => ({ type: "text.count", payload: "x".repeat(200_000) }));
+
+  await assert.rejects(podium.submitAll(large), (error) => {
+    assert.deepEqual([error.code, error.reason], ["RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE"]);
+    return true;
+  });
+
+  assert.equal((await podium.submit({ type: "text.count", payload: "x" })).taskId, "t-1");
+  assert.equal(bridge.asked("submit").length, 1);
+});
+
 test("a result is waited for, decoded, and its absence thrown", async () => {
   const states = ["STATE_RUNNING", "STATE_COMPLETED"];
   bridge.answers.submit = () => ({ submitted: { taskIds: ["t-1"], cursor: "7" } });

@@ -109,7 +109,8 @@ class Agents:
 
     def _end_all(self, router: str, reason: str) -> None:
         """Ask all agents at a Routing to say Hello again, with their leases."""
-        refusal = Refusal(reason=router_lost, message=f"{reason} Say Hello again.", closing=True)
+        message = f"{reason} Say Hello again."
+        refusal = Refusal(reason=router_lost, code="UNAVAILABLE", message=message, closing=True)
         for connection, agents in self._speakers.through(router).items():
             for agent_id in agents:
                 self._speakers.release(agent_id)
@@ -144,6 +145,7 @@ class Agents:
             return
         speaker = self._speakers.of(frame.agent_id)
         if speaker is None or speaker.connection != connection:
+            check_rights(principal, frame)
             raise FailedPrecondition(
                 "HELLO_REQUIRED",
                 f"The agent {frame.agent_id!r} has no session on this connection: say Hello first.",

@@ -11,6 +11,7 @@ from podium.v1 import routing_pb2, session_pb2
 from services.kernel import limits
 from services.routing.core import effects
 from services.routing.core.effects import LeaseKey
+from services.routing.core.refusals import CODES
 from services.routing.core.session import Limits
 
 renewals = 3
@@ -137,6 +138,7 @@ def _superseded(frame: session_pb2.RouterFrame, effect: effects.SendSuperseded) 
 def _refusal(frame: session_pb2.RouterFrame, effect: effects.SendRefusal) -> None:
     frame.agent_id = effect.agent_id
     refusal = frame.refusal
+    refusal.code = CODES[effect.reason]
     refusal.reason = effect.reason
     refusal.message = effect.message
     refusal.task_id = effect.task_id

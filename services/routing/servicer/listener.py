@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 from podium.v1 import session_pb2
 from services.kernel.auth import Principal
-from services.kernel.errors import InvalidArgument, ResourceExhausted
+from services.kernel.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from services.kernel.instant import Instant
 from services.kernel.limits import TokenBucket
 from services.routing.core.session import Session
@@ -18,6 +20,8 @@ from services.routing.servicer.checks import (
     question_fault,
     result_fault,
 )
+
+log = logging.getLogger("podium.routing.sessions")
 
 frames_len_max = 1_000
 # Frames that are not about work, for each agent: heartbeats, renewals, credits, replies.
@@ -67,8 +71,8 @@ class Listener:
         """Take the frames of one message and return the seconds to wait before the next.
 
         Raises:
-            FailedPrecondition: HELLO_REQUIRED.
-            InvalidArgument: INVALID_FIELD, a Hello is wrong and nobody else is on the stream.
+            FailedPrecondition: HELLO_REQUIRED, and nobody else is on the stream.
+            InvalidArgument: INVALID_FIELD, a Hello is wrong, and nobody else is on the stream.
             ResourceExhausted: TOO_MANY_STRIKES, TOO_MANY_AGENTS or FRAME_RATE.
         """
         now = self._desk.now()
@@ -83,8 +87,13 @@ class Listener:
                 if kind == "hello":
                     self._hello(frame.agent_id, frame.hello, now)
                     continue
-                session = speaker(number, frame.agent_id, now)
+                try:
+                    session = speaker(number, frame.agent_id, now)
+                except FailedPrecondition as error:
+                    self._uninvited(frame.agent_id, error, now)
+                    continue
                 if session is None:
+                    self._idle += 1
                     continue
                 if kind is None:
                     self._refuse(frame.agent_id, "INVALID_FIELD", "The frame says nothing.", now)
@@ -116,6 +125,27 @@ class Listener:
         stream = self._desk.router.board.streams[self._number]
         self._attendance.refuse(stream, agent_id[:64], reason, message, now, task_id)
 
+    def _uninvited(self, agent_id: str, error: FailedPrecondition, now: Instant) -> None:
+        """Answer a frame of an agent that has not said Hello on this stream."""
+        if not self._may_be(agent_id):
+            self._deny(agent_id, now)
+        elif self._desk.router.board.streams[self._number].agents:
+            # One agent's fault must not end the stream of the others.
+            self._refuse(agent_id, error.reason, error.message, now)
+        else:
+            raise error
+
+    def _may_be(self, agent_id: str) -> bool:
+        principal = self._principal
+        own = principal.may("service") or agent_id == principal.subject
+        return own or agent_id.startswith(f"{principal.subject}-")
+
+    def _deny(self, agent_id: str, now: Instant) -> None:
+        subject = self._principal.subject
+        log.warning("not its agent", extra={"subject": subject, "agent_id": agent_id[:64]})
+        message = f"The caller {subject} may not speak for this agent."
+        self._refuse(agent_id, "AGENT_NOT_YOURS", message, now)
+
     def _hello(self, agent_id: str, hello: session_pb2.Hello, now: Instant) -> None:
         stream = self._desk.router.board.streams[self._number]
         try:
@@ -127,15 +157,14 @@ class Listener:
             self._refuse(agent_id, error.reason, error.message, now)
             return
         principal = self._principal
-        own = principal.may("service") or agent_id == principal.subject
-        if not own and not agent_id.startswith(f"{principal.subject}-"):
-            message = f"The caller {principal.subject} may not speak for this agent."
-            self._refuse(agent_id, "AGENT_NOT_YOURS", message, now)
-            stream.greeted.add(agent_id)
+        if not self._may_be(agent_id):
+            self._deny(agent_id, now)
             return
         for name in said.capabilities:
             if not principal.may_offer(name) and not principal.may("service"):
                 message = f"The caller may not offer the capability {name}."
+                told = {"subject": principal.subject, "agent_id": agent_id, "capability": name}
+                log.warning("a capability that was not granted", extra=told)
                 self._refuse(agent_id, "CAPABILITY_NOT_GRANTED", message, now)
                 stream.greeted.add(agent_id)
                 return
@@ -197,8 +226,11 @@ class Listener:
         self._attendance.credit(session, credit.total)
 
     def _heartbeat(self, session: Session, beat: session_pb2.Heartbeat, now: Instant) -> None:
-        # The session was marked as heard already; what it says of its load is for people.
+        # The session was marked as heard already.
         self._idle += 1
+        if not 0.0 <= beat.load < math.inf:
+            message = "heartbeat.load must be a number of at least 0."
+            self._refuse(session.agent_id, "INVALID_FIELD", message, now)
 
     def _drain(self, session: Session, drain: session_pb2.AgentDrain, now: Instant) -> None:
         self._attendance.drain_agent(session)

@@ -26,9 +26,9 @@ CUT_OFF = (
     asyncpg.InternalClientError,  # an idle connection that the server ended, met by a statement
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # connections, memory, its disk
 )
-"""What a lost connection raises, whichever side noticed, and a database that is not back yet."""
+"""What a lost connection raises, whichever side noticed, and a database that cannot for now."""
 
 
 class Lease:
@@ -38,7 +38,8 @@ class Lease:
         pool: Connections to the database.
         sql: Its statements.
         partition: The partition.
-        owner: This process, unique.
+        owner: This process, unique: the machine's name, a slash, and what tells its processes
+            apart. One that starts where a former one listened need not wait for its lease to end.
         ttl_s: Seconds without renewal after which another may take over.
         clock: Its time.
     """

@@ -2,6 +2,7 @@
 
 python -m services.task_scheduler log verify DIRECTORY
 python -m services.task_scheduler log export DIRECTORY > events.jsonl
+python -m services.task_scheduler log backup DIRECTORY TO
 python -m services.task_scheduler log repair DIRECTORY --yes
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +31,7 @@ from services.task_scheduler.adapters.snapshots import Facts, SnapshotFiles
 from services.task_scheduler.adapters.statements import statements
 
 READ_LEN = 256
+BACKUP_TRIES = 3
 _SQL = statements("sqlite")
 
 
@@ -84,6 +87,27 @@ class LogFile:
                 for event in task_scheduler_pb2.WatchEventsResponse.FromString(frames).events:
                     yield orjson.dumps(MessageToDict(event)) + b"\n"
 
+    def backup(self, to: Path) -> Found:
+        """Copy the log and its snapshots while they are in use; return what the copy holds.
+
+        Raises:
+            FailedPrecondition: BACKUP_EXISTS, or JOURNAL_DAMAGED: it cannot be relied on.
+            OSError: It could not be written.
+        """
+        to.mkdir(parents=True, exist_ok=True)
+        if any(to.iterdir()):
+            raise FailedPrecondition("BACKUP_EXISTS", f"the directory {to} is not empty")
+        for _ in range(BACKUP_TRIES):
+            self._copy(to)
+            found = LogFile(to).check()
+            # Two snapshots later, what the first ones needed may be gone from the log.
+            if not found.damage and (not found.base.seq or found.snapshots):
+                os.sync()
+                return found
+        raise FailedPrecondition(
+            "JOURNAL_DAMAGED", found.damage or "the snapshots went faster than they were copied"
+        )
+
     def repair(self, found: Found) -> str:
         """Make a damaged log whole again; return in a sentence what that costs."""
         with self._locked(), closing(self._connect("rw")) as connection:
@@ -106,6 +130,21 @@ class LogFile:
             if behind is None and facts.seq > found.end.seq:
                 path.unlink()
         return told
+
+    def _copy(self, to: Path) -> None:
+        """Copy what may be older than the log before the log."""
+        for old in to.iterdir():
+            old.unlink()
+        if synced_seq := self._mark.read():
+            mark = Mark(to / "task_scheduler.synced")
+            mark.write(synced_seq)
+            mark.close()
+        for _, path in self._snapshots.whole():
+            with suppress(FileNotFoundError):  # there is a newer one by now
+                shutil.copyfile(path, to / path.name)
+        target = sqlite3.connect(to / self.path.name)
+        with closing(self._connect("ro")) as source, closing(target):
+            source.backup(target)
 
     def _behind_damage(self, connection: sqlite3.Connection, found: Found) -> Facts | None:
         """Return the snapshot from which on the log is whole, if there is one."""
@@ -162,10 +201,13 @@ def main(arguments: Sequence[str]) -> int:
     for name, text in (
         ("verify", "check the chain of hashes from the first event to the last"),
         ("export", "write the events as JSON Lines"),
+        ("backup", "copy the log and its snapshots, also while a scheduler uses them"),
         ("repair", "cut off what cannot be trusted; make a copy of the directory before"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("directory", type=Path)
+        if name == "backup":
+            command.add_argument("to", type=Path, help="a directory that is empty or is not yet")
         if name == "repair":
             command.add_argument("--yes", action="store_true", help="do it, and not only tell")
     chosen = parser.parse_args(arguments)
@@ -175,9 +217,16 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.buffer.writelines(log.events())
             sys.stdout.flush()
             return 0
+        if chosen.command == "backup":
+            found = log.backup(chosen.to)
+            print(f"{chosen.to} holds what happened up to event {found.end.seq}")
+            return 0
         return _judge(log, repair=chosen.command == "repair", yes=getattr(chosen, "yes", False))
     except FailedPrecondition as error:
         print(error.message, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"the backup was not written: {error}", file=sys.stderr)
         return 1
     except sqlite3.Error as error:
         print(f"the journal in {chosen.directory} cannot be read: {error}", file=sys.stderr)

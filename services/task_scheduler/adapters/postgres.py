@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -51,6 +53,7 @@ class PostgresJournal:
 
     Args:
         url: The database.
+        password_file: Where its password is, if not in the URL.
         clock: Its time.
         address: Where other replicas reach this one, once it listens: it owns nothing before.
         lease_ttl_s: Seconds without renewal after which another replica may take over.
@@ -64,6 +67,7 @@ class PostgresJournal:
         *,
         clock: Clock,
         address: asyncio.Future[str],
+        password_file: str = "",
         lease_ttl_s: float = 6.0,
         partition: int = 0,
         failpoint: Failpoints | None = None,
@@ -71,6 +75,7 @@ class PostgresJournal:
         self.compacted_seq = 0
         self._address = address
         self._url = url
+        self._password = Path(password_file) if password_file else None
         self._clock = clock
         self._ttl_s = lease_ttl_s
         self._partition = partition
@@ -79,6 +84,7 @@ class PostgresJournal:
         self._hash = NO_HASH
         self._from = Facts(0, NO_HASH)
         self._failed = "the journal is not open"
+        self._full = False
         self._pool: asyncpg.Pool | None = None
         self._lease: Lease | None = None
 
@@ -107,6 +113,7 @@ class PostgresJournal:
         try:
             self._pool = await asyncpg.create_pool(
                 self._url,
+                password=self._read_password if self._password is not None else None,
                 min_size=1,
                 max_size=CONNECTIONS_MAX,
                 timeout=CONNECT_S,
@@ -121,8 +128,12 @@ class PostgresJournal:
                 "JOURNAL_UNREADABLE",
                 f"the journal in PostgreSQL cannot be opened: {error}; check PODIUM_POSTGRES_URL",
             ) from None
-        owner = f"scheduler-{secrets.token_hex(6)}"
+        owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
         self._lease = Lease(self._connected, _SQL, self._partition, owner, self._ttl_s, self._clock)
+
+    def _read_password(self) -> str:
+        assert self._password is not None
+        return self._password.read_text("utf-8").rstrip("\r\n")
 
     async def own(self) -> None:
         """Return when this process owns the partition; until then another one answers."""
@@ -189,7 +200,9 @@ class PostgresJournal:
             written = await self._insert(group, following)
         except CUT_OFF as error:
             log.warning("a commit is in doubt: %s", error)
+            self._full = isinstance(error, asyncpg.DiskFullError)
             written = await self._resolve(group, following)
+            self._full = False
         except asyncpg.PostgresError as error:
             written = False
             self._failed = f"the commit was refused: {error}"
@@ -221,8 +234,8 @@ class PostgresJournal:
         return await verify(self._where, self._fetch, after_seq)
 
     def short_of_space(self) -> bool:
-        """Return False: the database says so when it is."""
-        return False
+        """Whether a commit waits for space."""
+        return self._full
 
     async def close(self) -> None:
         """Give the lease back and disconnect."""
@@ -276,7 +289,8 @@ class PostgresJournal:
                 if stored is not None:
                     return bool(stored == following)
                 return await self._insert(group, following)
-            except CUT_OFF:
+            except CUT_OFF as error:
+                self._full = isinstance(error, asyncpg.DiskFullError)
                 await self._clock.sleep(RETRY_S)
 
     async def _keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
@@ -344,8 +358,8 @@ class PostgresJournal:
             await pool.execute(
                 _SQL["drop_through"], partition, self._lease.epoch, last["last_seq"], last["hash"]
             )
-            self._failpoint("after_compaction")
             self.compacted_seq = last["last_seq"]
+            self._failpoint("after_compaction")
             if last is not rows[-1] or len(rows) < COMPACT_LEN:
                 return
 

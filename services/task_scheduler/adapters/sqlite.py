@@ -316,8 +316,8 @@ class SqliteJournal:
         with _transaction(self._writes):
             execute(_SQL["drop_through"], (last_seq,))
             execute(_SQL["begin_at"], (last_seq, last_hash))
-        self._failpoint("after_compaction")
         self.compacted_seq = last_seq
+        self._failpoint("after_compaction")
         return len(rows) == COMPACT_LEN
 
     def _read_some(self, after_seq: int, size_bytes_max: int) -> list[Group]:

@@ -49,7 +49,7 @@ class Admission:
         """Take in all of `drafts`, or raise and take none.
 
         Raises:
-            AlreadyExists: REQUEST_ID_REUSED.
+            AlreadyExists: IDEMPOTENCY_KEY_REUSED.
             FailedPrecondition: UNSCHEDULABLE or PARENT_ENDED.
             InvalidArgument: INVALID_FIELD, a deadline that has passed.
             NotFound: DEPENDENCY_NOT_FOUND or PARENT_NOT_FOUND.
@@ -204,7 +204,7 @@ class Admission:
 
 def _reused(index: int, request_id: str, task_id: str) -> AlreadyExists:
     return AlreadyExists(
-        "REQUEST_ID_REUSED",
+        "IDEMPOTENCY_KEY_REUSED",
         f"tasks[{index}].request_id was used for another task: {task_id}.",
         metadata={"index": str(index), "request_id": request_id, "task_id": task_id},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.kernel.errors import FailedPrecondition, NotFound
 from services.kernel.instant import Instant
+from services.task_scheduler.core import catalog
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Failed, Failure, Input, QueuePause
 from services.task_scheduler.core.orders import Orders, Revoke
@@ -44,8 +45,14 @@ class Control:
         return sum(self.cancel(descendant, reason, now) for descendant in descendants)
 
     def expire(self, task: Task, now: Instant) -> None:
-        """End a task whose deadline has passed."""
-        self._end(task, Kind.EXPIRED, Failure("EXPIRED", "The deadline has passed."), now)
+        """End a task whose deadline has passed, and tell whether it waited or ran until then."""
+        if task.state is State.RUNNING:
+            what = f"Agent {task.agent_id} worked on it, in attempt {task.attempt}"
+            failure = Failure("DEADLINE_RUNNING", f"{what}, when the deadline passed.")
+        else:
+            why = catalog.waiting_for(self._book, task)
+            failure = Failure("DEADLINE_QUEUED", f"The deadline passed before it was done. {why}")
+        self._end(task, Kind.EXPIRED, failure, now)
 
     def requeue(self, task: Task, payload: bytes | None, now: Instant) -> bool:
         """Revive a dead letter; return False when it is none."""

@@ -1,7 +1,8 @@
 """Routers, their credits, and the leases under which they hold tasks.
 
 A lease lives as long as it is renewed. Renewals, and which router relays them, are known to this
-process alone: after a restart every lease of the log has its full time again.
+process alone. After a restart a lease has the time that was left of it by what the log tells, and
+never less than a holder that lives must have had left when the process ended.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ GRANTS_PER_STEP_MAX = 4_096
 STALL_S = 1.0
 """A tick this late says that this process was held up, not that agents were silent."""
 MASS_EXPIRY_LEN_MIN = 16
+RENEWED_SHARE = 1 / 3
+"""Of its time, after which a lease is renewed by a holder that lives: the rest is left to it."""
 
 
 class AgentClass:
@@ -162,11 +165,25 @@ class Dispatch:
         return self._run_out(now)
 
     def restart(self, now: Instant) -> None:
-        """Give every lease of the log its full time, counted from now."""
-        for task in self._book.leases.values():
-            task.renewed_s = now.mono_s
+        """Give every lease of the log its remaining time, counted from now.
+
+        The log tells when a lease was granted and when its attempt began, and not when it was
+        renewed. So it has at least what is left between two renewals: neither the renewals that
+        this process does not know of, nor the time in which nobody could renew, nor a wall clock
+        that has jumped cost an attempt. It never has more than its full time.
+        """
+        book = self._book
+        latest_s, ttl_s = now.mono_s, book.limits.lease_ttl_s
+        earliest_s = latest_s - ttl_s * RENEWED_SHARE
+        for task in book.leases.values():
+            known_s = max(task.renewed_s, task.attempt_s)
+            task.renewed_s = min(max(known_s, earliest_s), latest_s)
             # A router that never comes back must not keep what no agent has taken.
-            self._gone[task.router_id] = now.mono_s + self._book.limits.lease_ttl_s
+            self._gone[task.router_id] = latest_s + ttl_s
+        # They run out in this order.
+        in_order = sorted(book.leases.items(), key=lambda held: held[1].renewed_s)
+        book.leases.clear()
+        book.leases.update(in_order)
 
     def _assign(self, known: AgentClass, task: Task, now: Instant) -> None:
         book = self._book

@@ -61,7 +61,7 @@ class Scheduler:
             self.book.evict(dead=False)
 
     def start(self, now: Instant) -> None:
-        """Take over the log that was replayed: leases get their full time, no attempt is spent."""
+        """Take over the log that was replayed: leases go on, and no attempt is spent."""
         self.book.evict()
         self.book.begin_epoch(now)
         self.dispatch.restart(now)

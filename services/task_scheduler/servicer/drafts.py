@@ -33,6 +33,8 @@ SHAPES_LEN_MAX = 4_096
 SHAPE_BYTES_MAX = 1_024
 _PLAIN_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 OPERATOR = "operator"
+UNBOUND = (OPERATOR, "agent", "service")
+"""Roles whose capabilities do not say what they may ask for: an agent's say what it offers."""
 
 
 class Defaults(NamedTuple):
@@ -86,7 +88,8 @@ class Drafter:
 
         Raises:
             InvalidArgument: BATCH_TOO_LARGE, PAYLOAD_TOO_LARGE or INVALID_FIELD.
-            PermissionDenied: ROLE_MISSING, for the tasks of another tenant.
+            PermissionDenied: ROLE_MISSING, for the tasks of another tenant, or
+                CAPABILITY_NOT_GRANTED.
         """
         if len(specs) > limits.batch_len_max:
             raise InvalidArgument(
@@ -105,6 +108,8 @@ class Drafter:
             if draft is not None:
                 drafts.append(draft)
         checker.done()
+        if principal.capabilities and not any(map(principal.may, UNBOUND)):
+            _check_granted(drafts, principal)
         return Drafts(drafts, roots)
 
     def recurring(self, spec: TaskSpec, own_key: str, principal: Principal, now_ms: int) -> Draft:
@@ -245,6 +250,18 @@ class Drafter:
 
 def _may_submit_for(tenant: str, principal: Principal) -> bool:
     return tenant == principal.tenant or principal.may(OPERATOR)
+
+
+def _check_granted(drafts: Sequence[Draft], principal: Principal) -> None:
+    """Refuse tasks that need what the caller's token, which names capabilities, does not."""
+    for index, draft in enumerate(drafts):
+        for name in draft.created.capabilities:
+            if name not in principal.capabilities:
+                raise PermissionDenied(
+                    "CAPABILITY_NOT_GRANTED",
+                    f"tasks[{index}] requires {name}, which the caller's token does not grant.",
+                    metadata={"index": str(index), "capability": name},
+                )
 
 
 def _check_payload(checker: Checker, index: int, spec: TaskSpec, payload: bytes) -> None:

@@ -96,13 +96,18 @@ def span(duration: Duration) -> str:
 
 
 def payload(value: task_pb2.Payload) -> str:
-    """Returns a payload as text: JSON indented, bytes by their length."""
+    """Returns a payload as text: JSON indented, bytes by their length.
+
+    What has no type and reads as text is shown as such: short agents name none.
+    """
     try:
         decoded = payloads.decode(value)
     except ValueError:
         decoded = value.data
     if decoded is None:
         return ""
+    if isinstance(decoded, bytes) and not value.content_type and _is_text(decoded):
+        decoded = decoded.decode()
     if isinstance(decoded, bytes):
         return f"{len(decoded)} bytes of {plain(value.content_type) or 'unknown type'}"
     if not isinstance(decoded, str):
@@ -123,3 +128,10 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]], *, cut: str = "")
     for row in cells:
         made.add_row(*row)
     return made
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return all(each.isprintable() or each in "\n\t" for each in data.decode())
+    except UnicodeDecodeError:
+        return False

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import re
@@ -197,9 +198,13 @@ class Agent:
         await AgentHost([self], settings=settings).run()
 
     def main(self, settings: Settings | None = None) -> None:
-        """Works until SIGTERM or Ctrl-C, then finishes what it has; for a program's last line."""
+        """Works until SIGTERM or Ctrl-C, then finishes what it has; for a program's last line.
+
+        Tells what it does on stderr, unless the program has set up its logging.
+        """
         if multiprocessing.current_process().name == POOL_PROCESS:
             return  # a process of the pool imports the program for its handlers alone
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%X")
         # As in `run`.
         from podium.sdk.host import AgentHost, run_until_signal  # noqa: PLC0415 - a cycle otherwise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ READY_S_MAX = 10.0
 FALLBACK_AFTER_S = 10.0
 FRESH_CONNECTION_AFTER = 3
 PROGRESS_LEN_MAX = 4_096
+BULK_LEN_MAX = 64
+BULK_BYTES_MIN = 4_096
 GOODBYE_S_MAX = 1.0
 ACK_HOLD_S = 0.002
 
@@ -39,7 +42,7 @@ class Session:
 
     Args:
         identities: the agents.
-        peer: the router.
+        peer: the router; several with commas between, of which one that answers is taken.
         deliver: is given Assign, Cancel, Input and Recall.
         metadata: goes with every call.
         own_connection: share no connection with other sessions of the process.
@@ -62,6 +65,8 @@ class Session:
         self._own_connection = own_connection
         self._backoff = backoff or Backoff()
         self._link: Link | None = None
+        # Which of several routers is tried: the first by lot, so that a fleet spreads over them.
+        self._turn = random.randrange(1 << 16)
         # Work for agents that were accepted before the others on their stream: what they said of
         # it would have no way out yet.
         self._early: list[session_pb2.RouterFrame] = []
@@ -81,6 +86,9 @@ class Session:
     def send(self, items: Sequence[Outgoing]) -> None:
         """Sends frames of the agents. Without a stream nothing is lost: see Hello and `results`."""
         link = self._link
+        if link is not None and len(link.outbox) > BULK_LEN_MAX:
+            # Renewals and results must not wait behind pieces of results that are only shown.
+            items = [item for item in items if not _is_bulk(item)]
         brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
         frames = self.talk.say(items, time.monotonic(), brief=brief)
         if link is not None and frames:
@@ -196,13 +204,16 @@ class Session:
         return replacement.result()
 
     async def _connect(self, peer: Peer, lost_s: float) -> Link:
-        """Opens a stream; tries for ever."""
+        """Opens a stream; tries for ever, one router after the other."""
+        addresses = peer.address.split(",")
         while True:
+            peer = peer._replace(address=addresses[self._turn % len(addresses)])
             link = await self._try_connect(peer)
             if link is not None:
                 self._backoff.reset()
                 self.connect_count += 1
                 return link
+            self._turn += 1
             results = list(self.talk.leases.results())
             if results and time.monotonic() - lost_s > FALLBACK_AFTER_S:
                 for key in await report_unary(peer.address, self._metadata, results):
@@ -226,7 +237,9 @@ class Session:
         if link.ready.is_set() and link.open:
             return link
         reason = await self._ended(link)
-        log.info("no session with %s yet: %s", peer.address, reason)
+        # Once as loud as it takes to be seen by whoever forgot to start the suite.
+        level = logging.INFO if self._backoff.failures else logging.WARNING
+        log.log(level, "no session with %s yet, trying again: %s", peer.address, reason)
         return None
 
     async def _ended(self, link: Link) -> PodiumError:
@@ -303,3 +316,8 @@ class Session:
 async def first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Waits until one of them is done, or so long."""
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _is_bulk(item: Outgoing) -> bool:
+    kind, _, frame = item
+    return kind == "progress" and len(frame.progress.partial.data) >= BULK_BYTES_MIN

@@ -22,6 +22,8 @@ class Settings:
 
     Every field has an environment variable: PODIUM_TASK_SCHEDULER_ADDRESS, PODIUM_ROUTING_ADDRESS,
     PODIUM_AGENT_REGISTRY_ADDRESS, PODIUM_ANALYTICS_ADDRESS, PODIUM_OTLP_ENDPOINT, PODIUM_TOKEN.
+    `routing` may name several routers, with commas between: a session is held with one of them, and
+    goes on with another when that one drains or is gone.
     """
 
     task_scheduler: str = _SERVICES["task_scheduler"][1]

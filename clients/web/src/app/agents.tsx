@@ -36,15 +36,15 @@ interface Column {
 }
 
 const COLUMNS: Column[] = [
-  { name: "", text: "Agent" },
-  { name: "status", text: "Status", by: (agent) => -STATUSES.indexOf((agent.status ?? "").slice(7)) },
-  { name: "load", text: "Load", by: (agent) => -(agent.inFlightCount ?? 0) / (agent.maxConcurrency ?? 1) },
+  { name: "", text: "Agent", class: "w-name" },
+  { name: "status", text: "Status", class: "w120", by: (agent) => -STATUSES.indexOf((agent.status ?? "").slice(7)) },
+  { name: "load", text: "Load", class: "w110", by: (agent) => -(agent.inFlightCount ?? 0) / (agent.maxConcurrency ?? 1) },
   { name: "", text: "Capabilities", class: "wide" },
-  { name: "breaker", text: "Breaker", class: "wide", by: (agent) => (agent.breaker === "BREAKER_OPEN" ? 0 : agent.breaker === "BREAKER_HALF_OPEN" ? 1 : 2) },
-  { name: "done", text: "Completed, 2 min", class: "wide", by: (agent) => -sum(trail(agent.agentId!)) },
-  { name: "success", text: "Success", class: "number", by: (agent) => success(agent) },
-  { name: "run", text: "Mean run", class: "number wide", by: (agent) => -record(agent).mean },
-  { name: "heard", text: "Heard", class: "number wide", by: (agent) => time(agent.heartbeatTime) },
+  { name: "breaker", text: "Breaker", class: "wide w100", by: (agent) => (agent.breaker === "BREAKER_OPEN" ? 0 : agent.breaker === "BREAKER_HALF_OPEN" ? 1 : 2) },
+  { name: "done", text: "Completed, 2 min", class: "wide w130", by: (agent) => -sum(trail(agent.agentId!)) },
+  { name: "success", text: "Success", class: "number w90", by: (agent) => success(agent) },
+  { name: "run", text: "Mean run", class: "number wide w100", by: (agent) => -record(agent).mean },
+  { name: "heard", text: "Heard", class: "number wide w90", by: (agent) => time(agent.heartbeatTime) },
 ];
 
 function sum(values: number[]): number {
@@ -119,7 +119,7 @@ export function Agents() {
         <h1>Agents</h1>
         <span class="hint">{narrowed ? `${count(all.length)} of ${count(agents.value.size)}` : `${count(agents.value.size)} known`}</span>
       </div>
-      {agents.value.size > 0 && <Panel title="Fleet" hint="a cell an agent, filled by load"><FleetMap /></Panel>}
+      {(agents.value.size > 0 || !agentsKnown.value) && <Panel title="Fleet" hint="a cell an agent, filled by load"><FleetMap /></Panel>}
       <div class="filters">
         <input
           type="search" placeholder="Name, id or capability" aria-label="Search agents"
@@ -140,7 +140,7 @@ export function Agents() {
           </button>
         </div>
       </div>
-      <Panel>
+      <Panel class={agentsKnown.value ? "" : "loading"}>
         {all.length > 0
           ? <AgentTable agents={all.slice(0, shown.value)} />
           : agents.value.size > 0
@@ -195,11 +195,11 @@ function AgentTable({ agents: listed }: { agents: AgentJson[] }) {
   useEffect(() => release, []);
   return (
     <div class="scroll-x">
-      <table class="table rows">
+      <table class="table rows fixed">
         <thead>
           <tr>
             {COLUMNS.map((column) => <Head key={column.text} of={column} />)}
-            <th class="wide"><span class="sr">Actions</span></th>
+            <th class="wide w160"><span class="sr">Actions</span></th>
           </tr>
         </thead>
         <tbody onMouseEnter={hold} onMouseLeave={release} onFocusIn={hold} onFocusOut={release}>{listed.map(row)}</tbody>
@@ -267,9 +267,9 @@ function Trailing({ id }: { id: string }) {
 
 export function Capabilities({ agent, all = false }: { agent: AgentJson; all?: boolean }) {
   const named = agent.capabilities ?? [];
-  const shown = all ? named : named.slice(0, 3);
+  const shown = all ? named : named.slice(0, 2);
   return (
-    <span class="chips">
+    <span class={all ? "chips" : "chips one"}>
       {shown.map(({ name, proficiency, version }) => (
         <span class="chip" key={name} title={`proficiency ${proficiency ?? 1}${version ? `, version ${version}` : ""}`}>
           {name}{all && proficiency !== undefined && <i> {percent(number(proficiency))}</i>}

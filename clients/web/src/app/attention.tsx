@@ -25,6 +25,7 @@ function ofQueue(): Matter[] {
   const found: Matter[] = [];
   const queued = to("tasks", "", { state: "STATE_QUEUED" });
   if (!known.routerCount) found.push({ text: "No router is connected: nothing is given out", tone: "bad", href: to("now") });
+  if (known.logDamage) found.push({ text: `The log is damaged: ${known.logDamage}`, tone: "bad", href: to("now") });
   for (const { requiredCapabilities, count: many, schedulable } of known.requirements ?? []) {
     if (schedulable || !Number(many ?? 0)) continue;
     const needs = (requiredCapabilities ?? []).join(" and ");

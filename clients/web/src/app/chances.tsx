@@ -66,11 +66,11 @@ export function Chances({ agent }: { agent: AgentJson }) {
   }
   return (
     <div class="scroll-x list-10">
-      <table class="table">
+      <table class="table fixed">
         <thead>
           <tr>
-            <th>Task</th><th>Chosen</th><th class="number wide">Its score</th><th class="number wide">Chosen one's</th>
-            <th class="reason">Why</th><th class="number wide">Age</th>
+            <th class="w150">Task</th><th class="w-agent">Chosen</th><th class="number wide w100">Its score</th><th class="number wide w110">Chosen one's</th>
+            <th class="reason">Why</th><th class="number wide w100">Age</th>
           </tr>
         </thead>
         <tbody>{(chances ?? []).map((chance) => <Row key={chance.task.taskId} of={chance} id={id} />)}</tbody>

@@ -286,8 +286,8 @@ function Latest() {
   }
   return (
     <div class="scroll-x list-8">
-      <table class="table">
-        <thead><tr><th>Task</th><th>Type</th><th>State</th><th class="wide">Agent</th><th class="number wide">Attempts</th><th class="number wide">Took</th><th class="number">Age</th></tr></thead>
+      <table class="table fixed">
+        <thead><tr><th>Task</th><th>Type</th><th class="w130">State</th><th class="wide">Agent</th><th class="number wide w100">Attempts</th><th class="number wide w110">Took</th><th class="number w90">Age</th></tr></thead>
         <tbody>
           {(tasks ?? []).map((task) => (
             <tr key={task.taskId}>

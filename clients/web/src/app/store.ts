@@ -59,18 +59,27 @@ const WINDOWS_MAX = 60;
 
 podium.wire.onstate = (state) => {
   connection.value = state;
+  // A watch that begins again tells everything again, and not who has left meanwhile.
+  if (state !== "open") gathered = new Map();
   if (state === "open") everConnected.value = true;
   failures.value = podium.wire.failures;
 };
 
+/** What the watch of the agents has told so far, until it has told all there are. */
+let gathered: Map<string, AgentJson> | undefined = new Map();
+
 /** Begins to follow the suite; called once. */
 export function follow(): void {
   podium.watchAgents("1s", (change) => {
-    const next = change.caughtUp && !agentsKnown.value ? new Map() : new Map(agents.value);
+    const next = gathered ?? new Map(agents.value);
     for (const agent of change.agents ?? []) next.set(agent.agentId!, agent);
     for (const id of change.removedAgentIds ?? []) next.delete(id);
-    agents.value = next;
-    if (change.caughtUp) agentsKnown.value = true;
+    if (gathered && !change.caughtUp) return;
+    gathered = undefined;
+    batch(() => {
+      agents.value = next;
+      agentsKnown.value = true;
+    });
   });
   const totals = { omitTypes: true, omitAgents: true };
   podium.watchWindows({ window: "10s", count: WINDOWS_MAX, updateInterval: "1s", ...totals }, takeWindows);

@@ -199,12 +199,12 @@ export function TaskTable(
   const all = chosen !== undefined && tasks.every(({ taskId }) => chosen.has(taskId!));
   return (
     <div class="scroll-x">
-      <table class="table rows">
+      <table class="table rows fixed">
         <thead>
           <tr>
-            {chosen && <th><input type="checkbox" aria-label="Choose all" checked={all} onChange={() => choose?.(new Set(all ? [] : tasks.map(({ taskId }) => taskId!)))} /></th>}
-            <th>Task</th><th class="wide">Type</th>{!chosen && <th>State</th>}<th class="number wide">Priority</th>
-            <th class="number wide">Attempts</th><th class="wide">Agent</th><th class="number wide">Took</th><th class="number">Created</th>
+            {chosen && <th class="w30"><input type="checkbox" aria-label="Choose all" checked={all} onChange={() => choose?.(new Set(all ? [] : tasks.map(({ taskId }) => taskId!)))} /></th>}
+            <th class={chosen ? "" : "w-task"}>Task</th><th class="wide">Type</th>{!chosen && <th class="w150">State</th>}<th class="number wide w90">Priority</th>
+            <th class="number wide w90">Attempts</th><th class="wide w-agent">Agent</th><th class="number wide w100">Took</th><th class="number w100">Created</th>
           </tr>
         </thead>
         <tbody>

@@ -28,9 +28,13 @@ INSERT INTO podium_partitions (partition) VALUES ($1) ON CONFLICT DO NOTHING;
 INSERT INTO podium_leases (partition) VALUES ($1) ON CONFLICT DO NOTHING;
 
 -- name: take_lease
--- Takes a lease that nobody holds any more.
+-- Takes a lease that nobody holds any more, or that was held in this very place: where this process
+-- listens now, no other one lives that could renew it.
 UPDATE podium_leases SET owner = $2, address = $3, expires_at = clock_timestamp() + make_interval(secs => $4)
-WHERE partition = $1 AND expires_at < clock_timestamp()
+WHERE partition = $1 AND (
+    expires_at < clock_timestamp()
+    OR (address = $3 AND split_part(owner, '/', 1) = split_part($2, '/', 1))
+)
 RETURNING partition;
 
 -- name: renew_lease
