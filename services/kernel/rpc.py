@@ -27,6 +27,7 @@ from services.kernel.errors import (
     Internal,
     InvalidArgument,
     PodiumError,
+    Unavailable,
     Unimplemented,
     Violation,
 )
@@ -91,6 +92,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PodiumError:
     if not info.reason:
         # Not said by Podium but by the transport, or by something else that listens there.
         said = error.code().name
+        if said == "CANCELLED":
+            # Not by us, or it would be no error: the peer stopped with the call under way.
+            kind = Unavailable
         reason = f"PEER_{said}" if said in BY_CODE else "PEER_FAULT"
         return kind(reason, error.details() or "The peer gave no reason.")
     return kind(

@@ -192,7 +192,7 @@ class Settings(Common):
     log_retention_s: float = setting(
         "PODIUM_LOG_RETENTION",
         7 * 86_400.0,
-        "how long events are kept to be watched and exported; tasks are kept in snapshots",
+        "seconds events are kept to be watched and exported; tasks are kept in snapshots",
         parse=as_seconds,
     )
     log_bytes_max: int = setting(
@@ -204,7 +204,7 @@ class Settings(Common):
     log_check_s: float = setting(
         "PODIUM_LOG_CHECK",
         86_400.0,
-        "how often the whole log is checked in the background for damage of the disk",
+        "seconds between two checks of the whole log in the background for damage of the disk",
         parse=as_seconds,
     )
     reserve_bytes: int = setting(

@@ -106,6 +106,15 @@ async def test_a_bug_shows_nothing_but_a_reference_to_the_log(
     assert record.exc_info
 
 
+async def test_a_call_that_the_peer_broke_off_tells_that_it_is_away() -> None:
+    nothing = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, "RST_STREAM")
+
+    got = from_rpc_error(error)
+
+    assert (got.code, got.reason, got.message) == ("UNAVAILABLE", "PEER_CANCELLED", "RST_STREAM")
+
+
 async def test_a_status_has_exactly_one_error_info(stub: Stub, toy: Toy) -> None:
     status = to_status(InvalidArgument("SOME_REASON", "no", retry_after_s=0.0))
     infos = [d for d in status.details if d.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]

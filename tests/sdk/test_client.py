@@ -143,10 +143,11 @@ async def test_one_bad_task_fails_alone_in_a_batch_of_strangers(scheduler: FakeS
     assert len(scheduler.tasks) == 39
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 async def test_a_submit_is_repeated_while_the_scheduler_is_away_and_makes_one_task(
-    scheduler: FakeScheduler,
+    scheduler: FakeScheduler, code: grpc.StatusCode
 ) -> None:
-    scheduler.failures = [(grpc.StatusCode.UNAVAILABLE, "STARTING")] * 2
+    scheduler.failures = [(code, "STOPPING")] * 2
     async with connected(scheduler) as client:
         task = await client.submit("work")
 

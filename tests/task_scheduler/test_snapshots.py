@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
 import pytest
 
 from podium.v1 import task_pb2, task_scheduler_pb2
+from podium.v1.task_pb2 import Payload
 from services.kernel.errors import FailedPrecondition, OutOfRange
+from services.kernel.instant import Instant
 from services.kernel.rpc import from_rpc_error
+from services.task_scheduler.adapters import snapshots
+from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.sqlite import SqliteJournal
+from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.scheduler import Scheduler
+from services.task_scheduler.core.snapshot import Restoring
+from services.task_scheduler.loops.recovery import event_batch
 from services.task_scheduler.ports import StorageFailed
 from tests.contracts.test_journal import group, parts, replayed
 from tests.support.waiting import eventually
-from tests.task_scheduler.serving import Served, refusal, spec, wire
+from tests.task_scheduler.serving import Router, Served, refusal, spec, wire
+from tests.task_scheduler.test_snapshot import state
+
+NOW = Instant(1_000.0, 1_700_000_000_000)
 
 
 async def opened(directory: Path, failpoints: str = "") -> SqliteJournal:
@@ -238,3 +253,83 @@ async def _oldest_cursor(served: Served, cursor: str) -> str:
 def _hash(database: sqlite3.Connection, seq: int) -> bytes:
     row = database.execute("SELECT hash FROM groups WHERE last_seq = ?", (seq,)).fetchone()
     return bytes(row[0])
+
+
+async def test_every_snapshot_is_what_replaying_the_log_up_to_it_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "KEPT", 1_000)
+    async with wire(tmp_path, snapshot_events=10) as served, served.router("work") as router:
+        draw = random.Random(7)
+        while len([path for path in files(tmp_path) if path.suffix != ".tmp"]) < 4:
+            await one_of_everything(served, router, draw)
+
+    whole = snapshots.SnapshotFiles(tmp_path, Failpoints()).whole()
+    assert len(whole) >= 4
+    for facts, path in whole:
+        restored, again = (Scheduler(Limits(), random.Random(1).random) for _ in range(2))
+        restoring = Restoring(restored.book, NOW)
+        with ThreadPoolExecutor(1) as reader:
+            stored = snapshots.SnapshotFiles(tmp_path, Failpoints()).read(facts, path, reader)
+            async for part in stored.parts:
+                restoring.add(ProtoCodec().unpack(part))
+        restoring.finish()
+        await replay_through(again, tmp_path, facts.seq)
+        assert restored.book.seq == facts.seq
+        assert state(SimpleNamespace(core=restored)) == state(SimpleNamespace(core=again))
+
+
+async def one_of_everything(served: Served, router: Router, draw: random.Random) -> None:
+    """Let tasks wait, end, fail, be held and be canceled, of several tenants and under keys."""
+    tenant, priority = draw.choice(["red", "blue"]), draw.randrange(10)
+    parts = {"tenant": tenant, "priority": priority, "request_id": f"{draw.random():.9f}"}
+    first, _, third = await served.submit(
+        spec(**parts), spec(concurrency_keys=["gpu"], tenant=tenant), spec("other", tenant=tenant)
+    )
+    await served.submit(spec("other", tenant=tenant, depends_on=[first], parent_task_id=third))
+    for grant in (await router.grant(), await router.grant()):
+        end = router.complete if draw.random() < 0.7 else router.fail
+        await end(grant, agent_id=f"a{draw.randrange(3)}")
+    pause = task_scheduler_pb2.PauseTasksRequest(task_ids=[third])
+    await served.stub.PauseTasks(pause)
+    if draw.random() < 0.5:
+        await served.stub.CancelTasks(task_scheduler_pb2.CancelTasksRequest(task_ids=[third]))
+
+
+async def replay_through(core: Scheduler, directory: Path, last_seq: int) -> None:
+    journal, codec = await opened(directory), ProtoCodec()
+    async for groups in journal.replay(0):
+        for one in groups:
+            for message in event_batch(one.frames):
+                event = codec.decode(message)
+                if message.seq <= last_seq and event is not None:
+                    core.replay(event, NOW)
+    await journal.close()
+
+
+async def test_a_log_that_is_bounded_stays_whole_and_loses_no_task(tmp_path: Path) -> None:
+    bound_bytes, payload = 400_000, Payload(data=bytes(10_000))
+    limits = {"snapshot_events": 20, "log_bytes_max": bound_bytes}
+    waiting: list[str] = []
+    async with wire(tmp_path, **limits) as served:
+        async with served.router("work") as router:
+
+            async def dropped() -> bool:
+                waiting.extend(await served.submit(spec("later")))
+                for _ in range(10):
+                    await served.run(router, payload=payload)
+                checked = await served.stub.VerifyLog(task_scheduler_pb2.VerifyLogRequest())
+                return bool(checked.compacted_seq > 100)
+
+            await eventually(dropped, within_s=30)
+        checked = await served.stub.VerifyLog(task_scheduler_pb2.VerifyLogRequest())
+        assert checked.checked_seq == checked.durable_seq
+
+    with closing(sqlite3.connect(tmp_path / "task_scheduler.db")) as database:
+        ranges = database.execute("SELECT first_seq, last_seq FROM groups ORDER BY 1").fetchall()
+    assert ranges[0][0] == checked.compacted_seq + 1
+    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(ranges))
+
+    async with wire(tmp_path, **limits) as served:
+        for task_id in waiting:
+            assert (await served.get(task_id)).state == task_pb2.Task.STATE_QUEUED

@@ -13,6 +13,7 @@ from podium.v1 import event_pb2, task_scheduler_pb2
 from podium.v1.task_pb2 import Payload
 from services.kernel.errors import InvalidArgument, ResourceExhausted, Unavailable
 from services.kernel.rpc import from_rpc_error
+from services.task_scheduler import __main__ as scheduler_process
 from services.task_scheduler.servicer import feed
 from tests.task_scheduler.serving import Served, refusal, spec, wire
 
@@ -185,6 +186,38 @@ async def test_large_events_are_spread_over_messages(served: Served) -> None:
 
     assert sum(sizes) == 20
     assert max(sizes) <= 6
+
+
+async def test_a_follower_that_does_not_read_holds_no_memory_and_misses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[feed.Feed] = []
+
+    def make(tail_bytes_max: int) -> feed.Feed:
+        made.append(feed.Feed(tail_bytes_max))
+        return made[-1]
+
+    monkeypatch.setattr(scheduler_process, "Feed", make)
+    tail_bytes, payload = 400_000, Payload(data=bytes(100_000))
+    async with wire(tmp_path, tail_bytes_max=tail_bytes) as served:
+        stalled = served.stub.WatchEvents(EventsRequest(types=[1]))
+        reader = Watch(served.stub.WatchEvents(EventsRequest(types=[1], omit_payloads=True)))
+        ids: list[str] = []
+        read: list[str] = []
+        for _ in range(30):
+            ids += await served.submit(*[spec(payload=payload) for _ in range(10)])
+            assert made[0]._tail_bytes <= tail_bytes + 10 * 110_000
+        while len(read) < len(ids):
+            read += [event.task_id for event in await reader.read()]
+        assert read == ids
+
+        # 30 MB later it finds everything, from the journal.
+        late = Watch(stalled)
+        seen: list[str] = []
+        while len(seen) < len(ids):
+            seen += [event.task_id for event in await late.read()]
+        assert seen == ids
+        stalled.cancel()
 
 
 async def test_a_watcher_that_does_not_read_is_cut_off_and_told_where_to_resume(

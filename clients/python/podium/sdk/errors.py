@@ -262,7 +262,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: Peer | None = None) -> Pod
     kind = _BY_CODE.get(code, PodiumError)
     info, violations, retry_after_s = _details(error)
     if info is None:
-        if kind is Unavailable and peer is not None:
+        if is_transient(error) and peer is not None:
             return peer.unreachable()
         return kind(code, error.details() or code.lower().replace("_", " "))
     return kind(
@@ -301,5 +301,9 @@ def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
 
 
 def is_transient(error: grpc.aio.AioRpcError) -> bool:
-    """Returns whether the same call may be repeated as it is (AIP-194: UNAVAILABLE only)."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE
+    """Returns whether the same call may be repeated as it is.
+
+    AIP-194 allows UNAVAILABLE only. A server that stops may end a call by CANCELLED as well; where
+    we ourselves cancel, no such error is raised.
+    """
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
