@@ -262,7 +262,10 @@ class Bridge:
         try:
             request = wire.codec.decode(message)
             ref, arm = request.ref, request.WhichOneof("request") or ""
-            await self._serve(wire, ref, arm, request)
+            if arm == "ping" and 0 < len(ref) <= ref_len_max:
+                await wire.answer_alike(ref, _PONG)
+            else:
+                await self._serve(wire, ref, arm, request)
         except PodiumError as error:
             self.counts.refused += 1
             answer_to = ref if len(ref) <= ref_len_max else ""
@@ -276,10 +279,7 @@ class Bridge:
             self.agents.speak(wire.number, principal, request.agent.frames)
             return
         check_ref(ref, arm)
-        if arm == "ping":
-            await wire.answer_alike(ref, _PONG)
-        else:
-            await self._requests.serve(wire, ref, arm, request)
+        await self._requests.serve(wire, ref, arm, request)
 
     def _tell(self, connection: int, response: BridgeResponse) -> None:
         """Give frames to an agent's connection; one that cannot take them is lost to the agent."""

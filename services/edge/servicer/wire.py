@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -85,13 +85,13 @@ class Wire:
         """Queue an answer; False when the reader is so slow that there is no place."""
         return self._put(response)
 
-    async def answer(self, response: BridgeResponse) -> None:
+    def answer(self, response: BridgeResponse) -> Awaitable[None]:
         """Give an answer, waiting for a place: who asks and does not read gets no more answers."""
-        await self._give(response)
+        return self._give(response)
 
-    async def answer_alike(self, ref: str, update: Update) -> None:
+    def answer_alike(self, ref: str, update: Update) -> Awaitable[None]:
         """Give an answer that is encoded already, but for its ref."""
-        await self._give(_Addressed(ref, update))
+        return self._give(_Addressed(ref, update))
 
     async def update(self, ref: str, update: Update) -> None:
         """Give an update of the watch `ref`, merged with one that waits."""
