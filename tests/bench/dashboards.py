@@ -39,16 +39,18 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 # Notes when the first figure of the fleet stands on the page, a frame later at most.
 WATCH_FOR_FIGURES = """
-const look = () => {
-  const shown = document.querySelector(".states a .number");
-  if (shown && /[1-9]/.test(shown.textContent)) window.figuresAt = performance.now();
-  else requestAnimationFrame(look);
-};
-requestAnimationFrame(look);
+window.figures = new Promise((settle) => {
+  const look = () => {
+    const shown = [...document.querySelectorAll(".states a .number")];
+    if (shown.some(({ textContent }) => /[1-9]/.test(textContent))) settle(performance.now());
+    else requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+});
 """
-TOLD = """() => ({
+TOLD = """async () => ({
   paint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
-  figures: window.figuresAt,
+  figures: await window.figures,
   bytes: ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type))
     .reduce((sum, each) => sum + each.encodedBodySize, 0),
 })"""
@@ -124,8 +126,7 @@ async def _load(browser: Browser, url: str) -> dict[str, float]:
     opened = await context.new_page()
     await opened.add_init_script(WATCH_FOR_FIGURES)
     await opened.goto(url)
-    await opened.wait_for_function("() => window.figuresAt !== undefined")
-    told: dict[str, float] = await opened.evaluate(TOLD)
+    told: dict[str, float] = await asyncio.wait_for(opened.evaluate(TOLD), 30)
     await context.close()
     return told
 
