@@ -14,7 +14,7 @@ import grpc
 from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
 
 ADDRESS = os.environ.get("PODIUM_ROUTING_ADDRESS", "127.0.0.1:7703")
-TYPE, READY_S_MAX, KEEP = "text.count", 10.0, session_pb2.LeaseVerdict.VERDICT_KEEP
+TYPE, KEEP, READY_S_MAX, READY = "text.count", session_pb2.LeaseVerdict.VERDICT_KEEP, 10.0, 1e99
 
 
 class _WordCounter:
@@ -26,11 +26,11 @@ class _WordCounter:
     def run(self) -> None:
         threading.Thread(target=self.renew, daemon=True).start()
         while self.leases or not self.stopping:
+            self.ready_by, self.wait_s = time.monotonic() + READY_S_MAX, 2 * self.wait_s
             self.outbox = queue.SimpleQueue[routing_pb2.OpenSessionRequest | None]()
             held = list(map(session_pb2.LeaseRef.FromString, self.leases.copy()))
             self.say(hello=self.about | {"in_flight": held, "capabilities": [{"name": TYPE}]})
             with contextlib.suppress(grpc.RpcError), grpc.insecure_channel(ADDRESS) as channel:
-                self.ready_by, self.wait_s = time.monotonic() + READY_S_MAX, 2 * self.wait_s
                 stub = routing_pb2_grpc.RoutingServiceStub(channel)
                 self.call = stub.OpenSession(iter(self.outbox.get, None))
                 for frame in (frame for response in self.call for frame in response.frames):
@@ -41,7 +41,7 @@ class _WordCounter:
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
         if kind == "ready":
             self.renew_s = frame.ready.renew_interval.ToMilliseconds() / 1e3
-            self.ready_by, self.wait_s, self.taken = 1e99, 0.1, self.taken * frame.ready.resumed
+            self.ready_by, self.wait_s, self.taken = READY, 0.1, self.taken * frame.ready.resumed
             self.about["resume_token"] = frame.ready.resume_token
             self.settle([each.lease for each in frame.ready.verdicts if each.verdict != KEEP])
             for result in filter(None, list(self.leases.values())):
@@ -74,8 +74,7 @@ class _WordCounter:
             self.say(result=result)
 
     def settle(self, leases: list[session_pb2.LeaseRef]) -> None:
-        for lease in leases:
-            self.leases.pop(lease.SerializeToString(), None)
+        [self.leases.pop(lease.SerializeToString(), None) for lease in leases]
         self.say(credit={"total": self.taken + 4 - len(self.leases)})  # counts up
 
     def renew(self) -> None:
@@ -85,7 +84,8 @@ class _WordCounter:
                 self.call.cancel()  # nobody answers: the next stream may do better
 
     def say(self, **frame: object) -> None:
-        self.outbox.put(routing_pb2.OpenSessionRequest(frames=[{"agent_id": "wordy"} | frame]))
+        if "hello" in frame or self.ready_by == READY:  # what is unsaid now is said again then
+            self.outbox.put(routing_pb2.OpenSessionRequest(frames=[{"agent_id": "wordy"} | frame]))
 
     def stop(self, *_: object) -> None:
         self.stopping = True

@@ -52,6 +52,8 @@ class Machine:
     @contextlib.asynccontextmanager
     async def served(self, process: Process):
         port = process.wait_for(r"listening on [\d.]+:(\d+)")[1]
+        # One that stands by until the lease of a killed owner ends is ready before it answers.
+        process.wait_for(r"recovered \d+ open tasks")
         process.wait_for(READY)
         channel = dial(f"127.0.0.1:{port}")
         try:
