@@ -67,6 +67,7 @@ class Wire:
         self._clock = clock
         self._written = written
         self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
+        self._waiting = self._outbound.waiting
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing: tuple[int, str] | None = None
@@ -181,7 +182,7 @@ class Wire:
             await self._has_room()
 
     def _idle(self) -> bool:
-        return not (self._writing or self._outbound or self._closing is not None or self.aborted)
+        return not (self._writing or self._waiting or self._closing is not None or self.aborted)
 
     async def _write(self, message: BridgeResponse | _Addressed) -> None:
         if isinstance(message, _Addressed):
@@ -195,7 +196,7 @@ class Wire:
             # Whoever is stopped while the peer is slow has given the frame away whole.
             self._writing = False
             self._written_count += 1
-            if self._outbound or self._asking or self._closing is not None:
+            if self._waiting or self._asking or self._closing is not None:
                 self._wake.set()
         self._written()
         if not self._room.is_set():
