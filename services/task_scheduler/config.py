@@ -157,7 +157,10 @@ class Settings(Common):
         "PODIUM_SCHEDULES_MAX", 10_000, "schedules there may be", parse=as_count
     )
     open_tasks_max: int = setting(
-        "PODIUM_OPEN_TASKS_MAX", 2_000_000, "tasks that may wait or run at once", parse=as_count
+        "PODIUM_OPEN_TASKS_MAX",
+        2_000_000,
+        "tasks that may wait or run at once; the last tenth is for those of priority 6 and more",
+        parse=as_count,
     )
     open_bytes_max: int = setting(
         "PODIUM_OPEN_BYTES_MAX", 4 << 30, "bytes that open tasks may hold", parse=as_size

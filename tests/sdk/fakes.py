@@ -268,9 +268,14 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 async def refuse(context: Any, code: grpc.StatusCode, reason: str) -> None:
     """Ends a call as the services do."""
     info = error_details_pb2.ErrorInfo(reason=reason, domain="podium", metadata={"field": "x"})
-    detail = AnyMessage()
-    detail.Pack(info)
-    status = status_pb2.Status(code=code.value[0], message=f"refused: {reason}", details=[detail])
+    details = [AnyMessage()]
+    details[0].Pack(info)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        later = error_details_pb2.RetryInfo()
+        later.retry_delay.FromSeconds(30)
+        details.append(AnyMessage())
+        details[1].Pack(later)
+    status = status_pb2.Status(code=code.value[0], message=f"refused: {reason}", details=details)
     await context.abort_with_status(rpc_status.to_status(status))
 
 

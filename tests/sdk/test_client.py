@@ -13,6 +13,7 @@ from podium.sdk.client import Client
 from podium.sdk.errors import (
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     ResultMisfit,
     TaskCanceled,
     TaskFailed,
@@ -291,3 +292,21 @@ async def test_what_can_be_seen_here_to_be_wrong_is_not_sent(
             await client.submit("work", payload, **options)  # type: ignore[arg-type]  # wrong on purpose
 
     assert not scheduler.batches
+
+
+async def test_after_a_refusal_the_client_answers_itself_until_the_time_that_was_named(
+    scheduler: FakeScheduler,
+) -> None:
+    async with connected(scheduler) as client:
+        scheduler.failures = [(grpc.StatusCode.RESOURCE_EXHAUSTED, "BACKLOG_FULL")]
+        with pytest.raises(ResourceExhausted) as refused:
+            await client.submit("work", b"x")
+        with pytest.raises(ResourceExhausted) as again:
+            await client.submit("work", b"x")
+        # One with a key of the caller may be there already, and asks.
+        known = await client.submit("work", b"x", request_id="mine")
+
+    assert refused.value.retry_after_s and again.value.retry_after_s
+    assert again.value.retry_after_s <= refused.value.retry_after_s
+    assert [spec.request_id for batch in scheduler.batches for spec in batch] == ["mine"]
+    assert known.task_id

@@ -100,14 +100,14 @@ def test_a_full_backlog_refuses_the_whole_batch_and_says_when_to_come_back() -> 
 
 def test_the_backlog_is_bounded_in_bytes_too() -> None:
     rig = Rig(Limits(open_bytes_max=1_000))
-    task = rig.submit_one(payload=b"p" * 900)
+    task = rig.submit_one(payload=b"p" * 800)
 
     with pytest.raises(ResourceExhausted):
-        rig.submit(created(payload=b"p" * 900))
+        rig.submit(created(payload=b"p" * 800))
 
     rig.core.control.cancel(task, "", rig.now)
     assert rig.book.open_bytes == 0
-    rig.submit(created(payload=b"p" * 900))
+    rig.submit(created(payload=b"p" * 800))
 
 
 def test_repeats_pass_a_full_backlog() -> None:

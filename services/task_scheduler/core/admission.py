@@ -18,9 +18,8 @@ from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Created, Origin
 from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.quotas import Quotas
+from services.task_scheduler.core.room import Room
 from services.task_scheduler.core.states import Kind, State
-
-RETRY_AFTER_S = 1.0
 
 
 class Draft(NamedTuple):
@@ -44,6 +43,7 @@ class Admission:
         self._book = book
         self._outcomes = outcomes
         self._quotas = Quotas(book.limits, book.queue.shares)
+        self._room = Room(book)
 
     def submit(self, drafts: Sequence[Draft], now: Instant) -> list[Admitted]:
         """Take in all of `drafts`, or raise and take none.
@@ -58,7 +58,7 @@ class Admission:
         within: dict[str, bytes] = {}
         known = [self._known(index, draft, within, now) for index, draft in enumerate(drafts)]
         new = [(i, draft) for i, draft in enumerate(drafts) if known[i] is None]
-        self._check_room([draft for _, draft in new])
+        self._room.check([draft.created for _, draft in new], now)
         kin: dict[str, int] = {}
         for index, draft in new:
             self._check(index, draft, now)
@@ -66,6 +66,7 @@ class Admission:
                 self._check_kin(index, draft.created, kin)
         # Last, since it takes from what the tenant may do.
         self._quotas.check((draft.created.tenant for _, draft in new), now.mono_s)
+        self._room.taken(len(new), now)
         # Only where an id comes twice may a task become known while its batch is taken in.
         twice = len(within) < sum(1 for draft in drafts if draft.created.request_id)
         return [
@@ -88,24 +89,6 @@ class Admission:
         if seen.spec_hash != created.spec_hash:
             raise _reused(index, created.request_id, seen.task_id)
         return seen.task_id
-
-    def _check_room(self, drafts: Sequence[Draft]) -> None:
-        book, limits = self._book, self._book.limits
-        size_bytes = sum(len(d.created.head) + len(d.created.payload) for d in drafts)
-        if (
-            book.open_tasks + len(drafts) > limits.open_tasks_max
-            or book.open_bytes + size_bytes > limits.open_bytes_max
-        ):
-            raise ResourceExhausted(
-                "BACKLOG_FULL",
-                f"{book.open_tasks} tasks of at most {limits.open_tasks_max} wait or run, with "
-                f"{book.open_bytes} of at most {limits.open_bytes_max} bytes: submit again later.",
-                metadata={
-                    "open_tasks": str(book.open_tasks),
-                    "open_tasks_max": str(limits.open_tasks_max),
-                },
-                retry_after_s=RETRY_AFTER_S,
-            )
 
     def _check(self, index: int, draft: Draft, now: Instant) -> None:
         created = draft.created
@@ -192,10 +175,10 @@ class Admission:
         root_id = parent.origin.root_task_id or parent.task_id
         return origin._replace(root_task_id=root_id, depth=parent.origin.depth + 1)
 
-    def room_for(self, created: Created) -> bool:
+    def room_for(self, created: Created, now: Instant) -> bool:
         """Whether one more task has room, without regard to how fast its tenant submits."""
         try:
-            self._check_room([Draft(created)])
+            self._room.check([created], now)
             self._quotas.check_open(created.tenant, 1)
         except ResourceExhausted:
             return False

@@ -177,7 +177,7 @@ class Recurrence:
             reason = f"Schedule {plan.schedule_id} makes its next task."
             for task_id in list(schedule.open):
                 self._control.cancel(self._book.tasks[task_id], reason, now)
-        if len(schedule.open) >= OPEN_LEN_MAX or not self._admission.room_for(plan.task):
+        if len(schedule.open) >= OPEN_LEN_MAX or not self._admission.room_for(plan.task, now):
             self._tell(schedule, due_ms, Firing.SKIPPED_LIMIT, now)
             return
         self._tell(schedule, due_ms, Firing.CREATED, now)

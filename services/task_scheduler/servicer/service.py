@@ -11,7 +11,7 @@ from podium.v1 import task_pb2, task_scheduler_pb2
 from services.kernel import limits
 from services.kernel.auth import Policy, current_principal
 from services.kernel.clock import Clock
-from services.kernel.errors import InvalidArgument, PodiumError
+from services.kernel.errors import InvalidArgument, PodiumError, ResourceExhausted
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
@@ -108,6 +108,9 @@ class TaskScheduler(Holding, Scheduling):
         before_seq = book.seq
         try:
             admitted = desk.core.admission.submit(prepared.drafts, now)
+        except ResourceExhausted:
+            # A limit tells of no event; and who is refused under load shall know at once.
+            raise
         except PodiumError:
             # What it is refused for may itself not be durable yet.
             await desk.settled()

@@ -18,7 +18,9 @@ from podium.sdk.errors import (
     InvalidArgument,
     NotFound,
     PodiumError,
+    ResourceExhausted,
 )
+from podium.sdk.gate import Gate, priority_of, still_taken
 from podium.sdk.spans import format_traceparent
 from podium.sdk.tracing import Ids, Tracer, below_current
 from podium.v1 import task_pb2, task_scheduler_pb2
@@ -71,6 +73,7 @@ class Submitter(Generic[T]):
         self._key_count = 0
         self._rhythm = outbox.Rhythm(WORTH_LEN)
         self._scheduled = False
+        self._gate = Gate()
 
     def add(self, spec: task_pb2.TaskSpec) -> Pending[T]:
         """Queues a task, which from here on has a trace and an idempotency key."""
@@ -82,6 +85,10 @@ class Submitter(Generic[T]):
         spec.traceparent = format_traceparent(*ids)
         future: asyncio.Future[T] = self._loop.create_future()
         pending = Pending(spec, future, own_key, ids, parent_id, time.time_ns())
+        # A task with the caller's key may be there already, and then has its answer.
+        if self._gate.shut and not own_key and (refusal := self._gate.refusal(spec)):
+            future.set_exception(refusal)
+            return pending
         self._queue.append(pending)
         if not self._scheduled:
             self._schedule()
@@ -159,6 +166,19 @@ class Submitter(Generic[T]):
             await self._send(batch[:middle])
             await self._send(batch[middle:])
             return
+        if isinstance(error, ResourceExhausted):
+            self._gate.refused(error)
+            least = still_taken(error)
+            urgent = [pending for pending in batch if priority_of(pending.spec) >= least]
+            if urgent:
+                # They were refused only because of those they travelled with.
+                batch = [pending for pending in batch if priority_of(pending.spec) < least]
+                self._reject(batch, error)
+                await self._send(urgent)
+                return
+        self._reject(batch, error)
+
+    def _reject(self, batch: list[Pending[T]], error: PodiumError) -> None:
         for pending in batch:
             attributes = (("task.type", pending.spec.type),)
             self._record(pending, attributes, f"{error.reason}: {error.message}")

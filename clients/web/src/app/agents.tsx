@@ -41,7 +41,7 @@ const COLUMNS: Column[] = [
   { name: "load", text: "Load", class: "w110", by: (agent) => -(agent.inFlightCount ?? 0) / (agent.maxConcurrency ?? 1) },
   { name: "", text: "Capabilities", class: "wide" },
   { name: "breaker", text: "Breaker", class: "wide w100", by: (agent) => (agent.breaker === "BREAKER_OPEN" ? 0 : agent.breaker === "BREAKER_HALF_OPEN" ? 1 : 2) },
-  { name: "done", text: "Completed, 2 min", class: "wide w130", by: (agent) => -sum(trail(agent.agentId!)) },
+  { name: "done", text: "Last 2 min", class: "wide w130", by: (agent) => -sum(trail(agent.agentId!)) },
   { name: "success", text: "Success", class: "number w90", by: (agent) => success(agent) },
   { name: "run", text: "Mean run", class: "number wide w100", by: (agent) => -record(agent).mean },
   { name: "heard", text: "Heard", class: "number wide w90", by: (agent) => time(agent.heartbeatTime) },

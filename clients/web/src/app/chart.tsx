@@ -23,6 +23,8 @@ interface Props {
   past: number;
   /** The lower end of the scale, by the smallest value; 0 without. */
   floor?: (least: number) => number;
+  /** Whether lines of different moments share the plot: what lacks at one is no hole. */
+  joined?: boolean;
   /** The upper end, where it is fixed. */
   ceiling?: number;
 }
@@ -93,7 +95,7 @@ function newest(line: ArrayLike<number | null | undefined> | undefined): number 
 }
 
 function draw(
-  host: HTMLElement, { lines, format, height, past, floor, ceiling }: Omit<Props, "data" | "label"> & { height: number },
+  host: HTMLElement, { lines, format, height, past, floor, ceiling, joined }: Omit<Props, "data" | "label"> & { height: number },
   pointed: Signal<number | null>,
 ): uPlot {
   const style = getComputedStyle(host);
@@ -131,7 +133,7 @@ function draw(
           stroke: color(line.color),
           width: 2,
           points: { show: false },
-          spanGaps: true,
+          spanGaps: joined ?? false,
           ...(line.dash ? { dash: line.dash } : {}),
           ...(line.fill ? { fill: `color-mix(in srgb, ${color(line.color)} 14%, transparent)` } : {}),
           value: (_, value) => (value === null || value === undefined ? "–" : format(value)),

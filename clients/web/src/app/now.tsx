@@ -59,13 +59,12 @@ function busy({ total }: WindowJson): number {
 
 /** Shares that went well: of the tasks that ended, and of all attempts. */
 const success = computed((): uPlot.AlignedData => {
-  const ended = windows.value.filter(({ total }) => Number(total?.completedCount ?? 0) + Number(total?.attemptFailedCount ?? 0) > 0);
-  const share = (name: "failedCount" | "attemptFailedCount") => ended.map(({ total }) => {
+  const share = (name: "failedCount" | "attemptFailedCount") => windows.value.map(({ total }) => {
     const done = Number(total?.completedCount ?? 0);
     const all = done + Number(total?.[name] ?? 0);
     return all > 0 ? (done / all) * 100 : null;
   });
-  return [ended.map(middle), share("failedCount"), share("attemptFailedCount")] as uPlot.AlignedData;
+  return [windows.value.map(middle), share("failedCount"), share("attemptFailedCount")] as uPlot.AlignedData;
 });
 
 function middle({ startTime, closed }: WindowJson): number {
@@ -74,12 +73,12 @@ function middle({ startTime, closed }: WindowJson): number {
 }
 
 const latency = computed((): uPlot.AlignedData => {
-  const told = windows.value.filter(({ total }) => Number(total?.[leg.value]?.count ?? 0) > 0);
-  const pick = (name: "p50" | "p95" | "p99") =>
-    told.map(({ total }) => milliseconds(total?.[leg.value]?.[name]));
-  return [
-    told.map(middle), pick("p50"), pick("p95"), pick("p99"),
-  ];
+  // A window in which nothing ended has no latency: a hole, not a line drawn over it.
+  const pick = (name: "p50" | "p95" | "p99") => windows.value.map(({ total }) => {
+    const told = total?.[leg.value];
+    return Number(told?.count ?? 0) > 0 ? milliseconds(told?.[name]) : null;
+  });
+  return [windows.value.map(middle), pick("p50"), pick("p95"), pick("p99")];
 });
 
 function total(of: WindowJson[], name: "completedCount" | "failedCount" | "retriedCount"): number {
@@ -146,7 +145,7 @@ export function Now() {
       <div class="columns thirds">
         <Panel title="In flight" hint={agentsKnown.value ? `of ${count(capacity.value.slots)} slots` : ""}>
           <Chart
-            data={flight} past={PAST_S} height={190} format={few} label="Tasks with agents over time"
+            data={flight} joined past={PAST_S} height={190} format={few} label="Tasks with agents over time"
             lines={[{ label: "with agents", color: "live", fill: true }, { label: "mean, by run times", color: "mute", dash: [4, 4] }]}
           />
         </Panel>

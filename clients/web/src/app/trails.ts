@@ -22,7 +22,7 @@ export const stepped = signal(0);
 
 export function trail(id: string): number[] {
   void stepped.value;
-  return trails.get(id)?.steps ?? [];
+  return trails.get(id)?.steps ?? before.get(id) ?? [];
 }
 
 /** Notes what agents have completed since the last step; called every two seconds. */
@@ -57,6 +57,7 @@ export function seed(): void {
   const request = { window: `${WINDOW_S}s`, count: TRAIL_MAX / (WINDOW_S / STEP_S), omitTypes: true };
   const stop = podium.watchWindows({ ...request, updateInterval: "60s" }, (batch) => {
     for (const window of batch) take(window);
+    stepped.value += 1;
   });
   // The past comes in a few pieces right after the connection; what follows is not wanted.
   setTimeout(stop, 10_000);
