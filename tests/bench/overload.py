@@ -98,7 +98,7 @@ def goals(figures: dict[str, Any]) -> list[Row]:
             figures["urgent_assignment_p50_ms"], "ms", note=urgent),
         Row("overload: urgent tasks to their assignment, p99",
             figures["urgent_assignment_p99_ms"], "ms", most=50),
-        Row("overload: due to refusal, p50", figures["refused_p50_ms"], "ms", 
+        Row("overload: due to refusal, p50", figures["refused_p50_ms"], "ms",
             note=f"{figures['refused']:,} refused"),
         Row("overload: due to refusal, p99", figures["refused_p99_ms"], "ms", most=5),
         Row("overload: refusals without a hint when to come again",
