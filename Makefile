@@ -80,6 +80,10 @@ bench: install ## Measure it all beside a bare skeleton (ARGS="--full"; parts: d
 bench-scheduler: install ## Print what the queue, the log and its recovery cost
 	@$(BIN)/python -m tests.bench.scheduler $(ARGS)
 
+.PHONY: bench-edge
+bench-edge: install ## Print what the bridge and the dashboard cost
+	@$(BIN)/python -m tests.bench.edge $(ARGS)
+
 .PHONY: bench-agent
 bench-agent: install ## Print what a task costs an agent's process, with the SDK and without
 	@$(BIN)/python -m tests.bench.handlers $(ARGS)

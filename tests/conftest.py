@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.postgres import Postgres, postgres
 from tests.support.processes import Processes
+from tests.support.redis import shared
 
 # Folders whose tests carry a marker of the same name, in the order in which they run, last.
 SLOW_FOLDERS = ("system", "browser")
@@ -54,4 +55,11 @@ def postgres_server() -> Iterator[Postgres]:
 def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     """A new database, for one test."""
     with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis for all tests that need one; each takes a prefix of its own."""
+    with shared() as url:
         yield url

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
@@ -11,12 +13,21 @@ from contextlib import asynccontextmanager
 from podium.v1 import agent_registry_pb2_grpc
 from services.agent_registry.adapters.desk import RegistryDesk
 from services.agent_registry.adapters.memory import MemoryStore
+from services.agent_registry.adapters.replica import StoreReplica
 from services.agent_registry.config import Settings
 from services.agent_registry.core.registry import Registry
-from services.agent_registry.loops import check_agents, forget_agents, keep_agents
+from services.agent_registry.loops import (
+    check_agents,
+    follow_replicas,
+    forget_agents,
+    keep_agents,
+    tell_replicas,
+)
+from services.agent_registry.ports import AgentStore
 from services.agent_registry.servicer.agents import POLICY, SERVICE_NAME, AgentRegistryServicer
 from services.kernel import names, telemetry
 from services.kernel.clock import Clock
+from services.kernel.errors import FailedPrecondition, PodiumError
 from services.kernel.metrics import Metrics
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
@@ -25,10 +36,11 @@ from services.kernel.serving import Assembled, ServiceSpec, main
 @asynccontextmanager
 async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
     """Put AgentRegistry together."""
-    store = MemoryStore()
-    registry = Registry(settings.limits())
-    desk = RegistryDesk(registry, store, clock)
-    await desk.restore()
+    store, replica_id = store_of(settings, clock)
+    registry = Registry(settings.limits(), replica_id)
+    desk = RegistryDesk(registry, clock)
+    replica = StoreReplica(registry, store, clock, desk.touch)
+    desk.listen(replica.note)
     async with telemetry.started("agent_registry", settings) as observed:
         measure(observed.metrics, registry)
         loops = [
@@ -36,14 +48,17 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             for each in (
                 check_agents(desk, clock),
                 forget_agents(desk, clock),
-                keep_agents(desk, clock),
+                keep_agents(replica, clock),
+                tell_replicas(replica, clock),
+                follow_replicas(replica, clock),
             )
         ]
         servicer = AgentRegistryServicer(desk)
 
         async def drain() -> None:
             desk.close()
-            await desk.save()
+            with contextlib.suppress(PodiumError):  # what it knows, others know or will be told
+                await replica.save()
 
         try:
             yield Assembled(
@@ -63,6 +78,25 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
             await store.close()
+
+
+def store_of(settings: Settings, clock: Clock) -> tuple[AgentStore, str]:
+    """Return where agents are kept, and what tells this replica from others that share it.
+
+    Raises:
+        FailedPrecondition: EXTRA_MISSING.
+    """
+    if settings.store == "memory":
+        return MemoryStore(clock), ""
+    try:
+        from services.agent_registry.adapters.redis import RedisStore  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as missing:
+        raise FailedPrecondition(
+            "EXTRA_MISSING",
+            f"PODIUM_AGENT_REGISTRY_STORE=redis needs the package {missing.name}: "
+            "install Podium with the extra `scale`",
+        ) from None
+    return RedisStore(settings.redis_url), f"registry-{secrets.token_hex(6)}"
 
 
 def measure(metrics: Metrics, registry: Registry) -> None:

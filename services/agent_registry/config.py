@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.agent_registry.core.registry import Limits
+from services.agent_registry.core.lease import Limits
 from services.kernel.config import Common, setting
-from services.kernel.parsers import as_count, as_port, as_seconds
+from services.kernel.parsers import as_choice, as_count, as_port, as_seconds
+
+
+def as_redis_url(text: str) -> str:
+    """Return the address of a Redis."""
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in ("redis", "rediss", "redis+sentinel") or not rest:
+        raise ValueError(
+            "must be redis://host:port/database, rediss://... or "
+            "redis+sentinel://host:port,host:port/name/database"
+        )
+    if scheme == "redis+sentinel":
+        hosts, _, name = rest.rpartition("@")[2].partition("/")
+        ports = [each.rpartition(":")[2] for each in hosts.split(",")]
+        if not all(map(str.isdecimal, ports)) or not name.partition("/")[0]:
+            raise ValueError("must be redis+sentinel://host:port,host:port/name/database")
+    return text
 
 
 @dataclass(frozen=True)
@@ -14,6 +30,19 @@ class Settings(Common):
     """What AgentRegistry can be told."""
 
     port: int = setting("PODIUM_AGENT_REGISTRY_PORT", 7702, "gRPC port", parse=as_port)
+    store: str = setting(
+        "PODIUM_AGENT_REGISTRY_STORE",
+        "memory",
+        "memory: one registry, rebuilt from the sessions; redis: several share what they know",
+        parse=as_choice("memory", "redis"),
+    )
+    redis_url: str = setting(
+        "PODIUM_REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "the Redis of PODIUM_AGENT_REGISTRY_STORE=redis: redis://, rediss:// or "
+        "redis+sentinel://host:port,host:port/name/database",
+        parse=as_redis_url,
+    )
     heartbeat_s: float = setting(
         "PODIUM_HEARTBEAT_S",
         15.0,

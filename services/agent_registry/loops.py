@@ -7,8 +7,9 @@ second by increments: who has fallen silent, whose breaker may try again, who is
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
-from services.agent_registry.ports import Desk
+from services.agent_registry.ports import Desk, Replica
 from services.kernel.clock import Clock
 from services.kernel.errors import PodiumError
 
@@ -16,6 +17,7 @@ log = logging.getLogger("podium.agent_registry.loops")
 
 tick_s = 1.0
 sweep_s = 30.0
+retry_s = 0.5
 
 
 async def check_agents(desk: Desk, clock: Clock) -> None:
@@ -36,16 +38,41 @@ async def forget_agents(desk: Desk, clock: Clock) -> None:
         desk.sweep()
 
 
-async def keep_agents(desk: Desk, clock: Clock) -> None:
+async def keep_agents(replica: Replica, clock: Clock) -> None:
     """Save what has changed, once a second; a store that is away costs memory, never service."""
+
+    async def save() -> None:
+        await clock.sleep(tick_s)
+        await replica.save()
+
+    await _persistently("Agents cannot be kept", save, clock, lambda: None)
+
+
+async def tell_replicas(replica: Replica, clock: Clock) -> None:
+    """Tell other replicas at once what they must learn."""
+    await _persistently("Other replicas cannot be told", replica.publish, clock, lambda: None)
+
+
+async def follow_replicas(replica: Replica, clock: Clock) -> None:
+    """Take over what other replicas tell; while that cannot be read, their agents are excused."""
+    await _persistently("Other replicas are not heard", replica.follow, clock, replica.excuse)
+
+
+async def _persistently(
+    what: str,
+    step: Callable[[], Awaitable[None]],
+    clock: Clock,
+    on_failure: Callable[[], None],
+) -> None:
     failing = False
     while True:
-        await clock.sleep(tick_s)
         try:
-            await desk.save()
+            await step()
         except PodiumError as error:
             if not failing:
-                log.warning("Agents cannot be kept, trying again: %s", error.message)
+                log.warning("%s, trying again: %s", what, error.message)
             failing = True
+            on_failure()
+            await clock.sleep(retry_s)
         else:
             failing = False

@@ -5,34 +5,62 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import NamedTuple, Protocol
 
-from services.agent_registry.core.agent import Facts
-from services.agent_registry.core.registry import Directive, Filter, Registry
+from services.agent_registry.core.agent import Directive
+from services.agent_registry.core.filter import Filter
+from services.agent_registry.core.kept import Kept, Note
+from services.agent_registry.core.registry import Registry
 from services.kernel.instant import Instant
 
 
-class Kept(NamedTuple):
-    """What is kept of an agent."""
+class News(NamedTuple):
+    """What other replicas have told."""
 
-    facts: Facts
-    create_ms: int
-    heard_ms: int
-    present: bool = False
-    quarantined: bool = False
-    reason: str = ""
+    cursor: str
+    """Where the next reading goes on."""
+    lost: bool = False
+    """Whether the store has begun anew, or dropped what was not read: everything must be said and
+    read again."""
+    saved: tuple[Kept, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 class AgentStore(Protocol):
     """Keeps agents; several registries may share one.
 
-    It is soft state: losing it costs the memory of agents that are offline and of quarantines.
+    It is soft state, and may lose all of it: registries say again what they know. Each of its
+    methods raises Unavailable, REGISTRY_STORE_UNREACHABLE, while it is away.
     """
 
-    async def load(self) -> list[Kept]:
-        """Return everything that is kept, by agent id."""
+    async def load(self, agent_ids: Collection[str] | None = None) -> list[Kept]:
+        """Return what is kept, by agent id: of some agents, or of all."""
         ...
 
-    async def save(self, kept: Sequence[Kept], removed: Sequence[str]) -> None:
-        """Keep agents as they are now, and forget others; all of it or nothing."""
+    async def save(self, kept: Sequence[Kept], removed: Sequence[str]) -> dict[str, int]:
+        """Keep agents as they are now, forget others, and tell who reads: all of it or nothing.
+
+        Returns:
+            Agents that were not kept since a higher term of them is kept already: that term.
+        """
+        ...
+
+    async def publish(self, notes: Sequence[Note]) -> None:
+        """Tell notes to all who read."""
+        ...
+
+    async def news(self, cursor: str, wait_s: float) -> News:
+        """Return what others have told after a cursor; wait so long when there is nothing.
+
+        An empty cursor, or one of a store that has begun anew since, gives `lost`.
+        """
+        ...
+
+    async def renew(self, agent_ids: Collection[str]) -> None:
+        """Note that agents were heard of now."""
+        ...
+
+    async def leases(self) -> dict[str, float]:
+        """Return how many seconds ago each agent was heard of, by the clock of the store."""
         ...
 
     async def having(self, capabilities: Collection[str]) -> set[str]:
@@ -109,6 +137,22 @@ class Desk(Protocol):
         """Forget what is long gone."""
         ...
 
+
+class Replica(Protocol):
+    """This registry among those that share its store."""
+
     async def save(self) -> None:
-        """Keep what has changed since the last time."""
+        """Keep what has changed since the last time, and renew leases that are due."""
+        ...
+
+    async def publish(self) -> None:
+        """Tell the others what they must learn, once there is something."""
+        ...
+
+    async def follow(self) -> None:
+        """Take over what the others have told; wait a moment when there is nothing."""
+        ...
+
+    def excuse(self) -> None:
+        """Hold nobody's silence against them: the store, through which they are heard, is away."""
         ...

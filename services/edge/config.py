@@ -101,7 +101,7 @@ class Settings(Common):
     )
     write_deadline_s: float = setting(
         "PODIUM_EDGE_WRITE_DEADLINE_S",
-        7.0,
+        6.0,
         "seconds a peer may take to read one message before it is cut off",
         parse=as_seconds,
     )

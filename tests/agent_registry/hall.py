@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.agent_registry.core.agent import Agent, Facts, Skill
-from services.agent_registry.core.registry import Directive, Limits, Registry
+from services.agent_registry.core.agent import Agent, Directive, Facts, Skill
+from services.agent_registry.core.lease import Limits
+from services.agent_registry.core.registry import Registry
 from services.kernel.instant import Instant
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from services.agent_registry.core.agent import Status
 from services.agent_registry.core.breaker import State
-from services.agent_registry.core.registry import Filter
+from services.agent_registry.core.filter import Filter
 from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
 from tests.agent_registry.hall import Hall, facts
 

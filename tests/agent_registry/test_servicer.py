@@ -186,6 +186,38 @@ async def test_agents_are_registered_changed_drained_and_kept_from_work() -> Non
         assert held.agent.status_reason == "odd answers"
 
 
+async def test_it_tells_who_can_do_something_now_and_how_long_the_others_keep_one_waiting() -> None:
+    done = pb.AttemptOutcome(
+        agent_id="full", task_id="t", task_type="echo", kind=pb.AttemptOutcome.KIND_SUCCEEDED
+    )
+    done.run_duration.seconds = 4
+    async with registry() as stub:
+        router = Router(stub)
+        skilled = agent("full", "echo", "read", max_concurrency=2, labels={"zone": "x"})
+        skilled.in_flight_count = 2
+        await router.tell(opened=[skilled, agent("free"), agent("deaf", "read")], outcomes=[done])
+        await eventually(lambda: holds(stub, "free"))
+        ask = stub.FindAgents
+        anyone = await ask(pb.FindAgentsRequest(capabilities=["echo"], ahead_count=3))
+        one = await ask(pb.FindAgentsRequest(capabilities=["echo", "read"], page_size=1))
+        nobody = await ask(pb.FindAgentsRequest(capabilities=["echo"], labels={"zone": "y"}))
+        await router.close()
+
+    assert {each.agent.agent_id for each in anyone.candidates} == {"free", "full"}
+    assert (anyone.capable_count, anyone.ready_count, anyone.free_slot_count) == (2, 1, 1)
+    # One slot is free and three tasks come first: three of three slots of 4 s must become free.
+    assert anyone.expected_wait.seconds == 4
+    assert [each.agent.agent_id for each in one.candidates] == ["full"]
+    assert one.candidates[0].expected_wait.seconds == one.expected_wait.seconds == 2
+    assert one.candidates[0].expected_run_duration.seconds == 4
+    assert (nobody.capable_count, nobody.HasField("expected_wait")) == (0, False)
+
+
+async def holds(stub: Any, agent_id: str) -> bool:
+    listed = await stub.ListAgents(pb.ListAgentsRequest())
+    return agent_id in {each.agent_id for each in listed.agents}
+
+
 async def test_pages_carry_a_token_that_fits_only_their_own_list() -> None:
     async with registry() as stub:
         for number in range(5):
@@ -241,6 +273,13 @@ async def test_pages_carry_a_token_that_fits_only_their_own_list() -> None:
         (
             "ListAgents",
             pb.ListAgentsRequest(filter=pb.AgentFilter(statuses=[77])),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
+        ),
+        ("FindAgents", pb.FindAgentsRequest(), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        (
+            "FindAgents",
+            pb.FindAgentsRequest(capabilities=["echo"], ahead_count=-1),
             "INVALID_ARGUMENT",
             "INVALID_FIELD",
         ),

@@ -5,20 +5,12 @@ Each part is a function that takes the share of the full size and returns rows; 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from rich.console import Console
+from tests.bench import backlog, commits, fairness, keys, parts, recovery
 
-from tests.bench import backlog, commits, fairness, keys, machine, recovery
-from tests.bench.rows import Row, show
-
-Part = Callable[[float], Sequence[Row]]
-
-PARTS: dict[str, tuple[str, Part]] = {
+PARTS: dict[str, tuple[str, parts.Part]] = {
     "grants": ("Grants at any depth of the backlog", backlog.grants),
     "memory": ("Memory of what waits", backlog.memory),
     "commits": ("Group commit under submits", commits.measure),
@@ -33,26 +25,7 @@ PARTS: dict[str, tuple[str, Part]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the parts that were asked for; 1 = a goal was missed."""
-    parser = argparse.ArgumentParser(prog="make bench-scheduler ARGS=...", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; all")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
-    arguments = parser.parse_args(argv)
-    unknown = set(arguments.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    console = Console(width=120)
-    described = machine.description()
-    console.print(f"{described['cpu']}, {described['system']}, Python {described['python']}")
-    found: dict[str, list[Row]] = {}
-    for name in arguments.parts or PARTS:
-        title, measure = PARTS[name]
-        found[name] = list(measure(arguments.scale))
-        show(title, found[name], console)
-    if arguments.json:
-        figures = {name: [row._asdict() for row in rows] for name, rows in found.items()}
-        arguments.json.write_text(json.dumps({"machine": described, **figures}, indent=2))
-    return int(any(row.met is False for rows in found.values() for row in rows))
+    return parts.run("make bench-scheduler ARGS=...", __doc__ or "", PARTS, argv)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,32 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
+import socket
+import statistics
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import uvloop
 
+from tests.bench.machine import cpu_seconds
+from tests.bench.workload import percentile
+
 PING = b'{"ref":"1","ping":{}}'
+WATCH = b'{"ref":"w","watch":{"taskIds":["t"],"cursor":"0"}}'
+# What an open dashboard asks for: clients/web/src/app/store.ts.
+DASHBOARD = (
+    b'{"ref":"a","watchAgents":{"updateInterval":"1s"}}',
+    b'{"ref":"s","watchWindows":{"window":"10s","count":60,"updateInterval":"1s",'
+    b'"omitTypes":true,"omitAgents":true}}',
+    b'{"ref":"l","watchWindows":{"window":"300s","count":2,"updateInterval":"5s",'
+    b'"omitAgents":true}}',
+)
+QUEUE_STATS = b'{"ref":"q","queueStats":{}}'
+poll_s = 1.0
+settle_s = 1.5
+"""After the first connections: what is compiled on first use is paid for."""
 
 
 def masked(payload: bytes) -> bytes:
@@ -25,14 +44,16 @@ def masked(payload: bytes) -> bytes:
 
 
 class Visitor(asyncio.Protocol):
-    """One connection. Frames that come are counted and handed to `heard`."""
+    """One connection. Frames that come are handed to `heard`."""
 
     def __init__(self, subprotocol: str) -> None:
+        loop = asyncio.get_running_loop()
         self._subprotocol = subprotocol
-        self._buffer = b""
+        self._buffer = bytearray()
         self._open = False
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.heard: Any = None
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.heard: Callable[[bytes], None] = _nothing
         self.transport: Any = None
 
     def connection_made(self, transport: Any) -> None:
@@ -45,15 +66,24 @@ class Visitor(asyncio.Protocol):
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + offered.encode() + b"\r\n"
         )
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note the end."""
+        self.lost.set_result(None)
+
+    def say(self, *messages: bytes) -> None:
+        """Send messages."""
+        self.transport.write(b"".join(map(masked, messages)))
+
     def data_received(self, data: bytes) -> None:
         """Cut the stream into frames."""
-        buffer = self._buffer + data
+        buffer = self._buffer
+        buffer += data
         if not self._open:
-            head, found, buffer = buffer.partition(b"\r\n\r\n")
+            head, found, _ = buffer.partition(b"\r\n\r\n")
             if not found:
-                self._buffer = head
                 return
             assert b" 101 " in head, head
+            del buffer[: len(head) + 4]
             self._open = True
             self.opened.set_result(None)
         while len(buffer) >= 2:
@@ -62,15 +92,18 @@ class Visitor(asyncio.Protocol):
                 length, start = int.from_bytes(buffer[2:4], "big"), 4
             elif length == 127:
                 length, start = int.from_bytes(buffer[2:10], "big"), 10
-            if len(buffer) < start + length or (start > 2 and len(buffer) < start):
-                break
-            kind, payload = buffer[0] & 0x0F, buffer[start : start + length]
-            buffer = buffer[start + length :]
+            if len(buffer) < start + length:
+                return
+            kind, payload = buffer[0] & 0x0F, bytes(buffer[start : start + length])
+            del buffer[: start + length]
             if kind == 9:
                 self.transport.write(b"\x8a" + bytes([0x80 | length]) + bytes(4) + payload)
-            elif self.heard is not None:
+            elif kind == 1:
                 self.heard(payload)
-        self._buffer = buffer
+
+
+def _nothing(_: bytes) -> None:
+    """Hear it and do nothing."""
 
 
 async def connected(port: int, count: int, subprotocol: str) -> list[Visitor]:
@@ -81,15 +114,15 @@ async def connected(port: int, count: int, subprotocol: str) -> list[Visitor]:
         _, visitor = await loop.create_connection(lambda: Visitor(subprotocol), "127.0.0.1", port)
         found.append(visitor)
         await visitor.opened
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(settle_s)
     return found
 
 
-async def saturate(visitors: list[Visitor], seconds: float) -> dict[str, Any]:
+async def saturate(visitors: list[Visitor], seconds: float, server: int) -> dict[str, Any]:
     """Let each ask again as soon as it is answered."""
     count = 0
     frame = masked(PING)
-    end_s = time.perf_counter() + seconds
+    cpu_s, end_s = cpu_seconds(server), time.perf_counter() + seconds
     for visitor in visitors:
 
         def again(_: bytes, visitor: Visitor = visitor) -> None:
@@ -101,20 +134,19 @@ async def saturate(visitors: list[Visitor], seconds: float) -> dict[str, Any]:
         visitor.heard = again
         visitor.transport.write(frame)
     await asyncio.sleep(seconds + 0.3)
-    return {"count": count, "seconds": seconds}
+    return {"count": count, "seconds": seconds, "cpu_s": cpu_seconds(server) - cpu_s}
 
 
 async def pace(visitors: list[Visitor], rate: float, seconds: float) -> dict[str, Any]:
     """Ask at a rate, by turns; answers are timed from when the question was due."""
     frame = masked(PING)
     took_ms: list[float] = []
-    dues: dict[int, list[float]] = {}
-    for index, visitor in enumerate(visitors):
-        dues[index] = []
+    dues: list[list[float]] = [[] for _ in visitors]
+    for visitor, its in zip(visitors, dues, strict=True):
 
-        def answered(_: bytes, index: int = index) -> None:
-            if dues[index]:
-                took_ms.append((time.perf_counter() - dues[index].pop(0)) * 1e3)
+        def answered(_: bytes, its: list[float] = its) -> None:
+            if its:
+                took_ms.append((time.perf_counter() - its.pop(0)) * 1e3)
 
         visitor.heard = answered
     began_s = time.perf_counter()
@@ -127,49 +159,100 @@ async def pace(visitors: list[Visitor], rate: float, seconds: float) -> dict[str
         dues[index].append(due_s)
         visitors[index].transport.write(frame)
     await asyncio.sleep(0.5)
-    took_ms.sort()
-    asked = int(rate * seconds)
-    return {"asked": asked, "answered": len(took_ms), "took_ms": quantiles(took_ms)}
+    found = {f"p{share}_ms": percentile(took_ms, share / 100) for share in (50, 90, 99)}
+    return found | {"asked": int(rate * seconds), "answered": len(took_ms)}
 
 
-def quantiles(ordered: list[float]) -> dict[str, float]:
-    """Return the quantiles that are printed."""
-    last = len(ordered) - 1
-    if last < 0:
-        return {}
-    return {f"p{q}": round(ordered[round(last * q / 100)], 3) for q in (50, 90, 99)}
+async def beside(port: int, visitors: list[Visitor], options: Any) -> dict[str, Any]:
+    """Pace the visitors while one more has a watch of large events, and reads it or does not."""
+    loop = asyncio.get_running_loop()
+    end = socket.create_connection(("127.0.0.1", port))
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    end.setblocking(False)
+    _, watcher = await loop.create_connection(lambda: Visitor(options.subprotocol), sock=end)
+    await watcher.opened
+    began_s = time.monotonic()
+    watcher.say(WATCH)
+    if options.what == "stalled":
+        watcher.transport.pause_reading()
+    return await pace(visitors, options.rate, options.seconds) | {"began_s": began_s}
+
+
+async def dashboards(visitors: list[Visitor], seconds: float) -> dict[str, Any]:
+    """Be open dashboards: how often they hear, how much, and how far apart the same news comes."""
+    heard: dict[bytes, list[float]] = {}
+    gaps_s: list[float] = []
+    counts = {"updates": 0, "bytes": 0}
+    recording = False
+    for visitor in visitors:
+        last_s: dict[bytes, float] = {}
+
+        def hear(payload: bytes, last_s: dict[bytes, float] = last_s) -> None:
+            at_s, ref = time.perf_counter(), payload[7:10]
+            if not recording:
+                return
+            counts["updates"] += 1
+            counts["bytes"] += len(payload)
+            if ref == b'"s"':
+                heard.setdefault(payload, []).append(at_s)
+                if ref in last_s:
+                    gaps_s.append(at_s - last_s[ref])
+                last_s[ref] = at_s
+
+        visitor.heard = hear
+        visitor.say(*DASHBOARD)
+    await asyncio.sleep(settle_s)
+    recording = True
+    end_s = time.perf_counter() + seconds
+    while time.perf_counter() < end_s:
+        for visitor in visitors:
+            visitor.say(QUEUE_STATS)
+            # Nobody opened all of them in the same moment.
+            await asyncio.sleep(poll_s / len(visitors))
+    spreads_ms = [(max(each) - min(each)) * 1e3 for each in heard.values() if len(each) > 1]
+    return {
+        "updates_per_s": counts["updates"] / seconds / len(visitors),
+        "kb_per_s": counts["bytes"] / seconds / len(visitors) / 1e3,
+        "readers": statistics.median(len(each) for each in heard.values()) if heard else 0,
+        "gap_p50_s": percentile(gaps_s, 0.5),
+        "gap_p99_s": percentile(gaps_s, 0.99),
+        "spread_p50_ms": percentile(spreads_ms, 0.5),
+        "spread_p99_ms": percentile(spreads_ms, 0.99),
+    }
+
+
+async def idle() -> dict[str, Any]:
+    """Say that all are open, and stay until told to go."""
+    print("open", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    return {}
 
 
 async def main() -> None:
     """Measure what the arguments say."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("what", choices=["saturate", "pace", "idle"])
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=1_000)
+    parser.add_argument(
+        "what", choices=["saturate", "pace", "stalled", "reading", "dashboards", "idle"]
+    )
+    parser.add_argument("--count", type=int, default=100, help="connections")
+    parser.add_argument("--rate", type=float, default=1_000, help="questions a second, of all")
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--subprotocol", default="")
-    parser.add_argument("--server", type=int, default=0)
-    arguments = parser.parse_args()
-    visitors = await connected(arguments.port, arguments.count, arguments.subprotocol)
-    cpu = cpu_s(arguments.server)
-    if arguments.what == "saturate":
-        found = await saturate(visitors, arguments.seconds)
-    elif arguments.what == "pace":
-        found = await pace(visitors, arguments.rate, arguments.seconds)
+    parser.add_argument("--subprotocol", default="", help="to offer; none to the bare echo")
+    parser.add_argument("--server", type=int, default=0, help="process whose CPU time counts")
+    options = parser.parse_args()
+    visitors = await connected(options.port, options.count, options.subprotocol)
+    if options.what == "saturate":
+        found = await saturate(visitors, options.seconds, options.server)
+    elif options.what == "pace":
+        found = await pace(visitors, options.rate, options.seconds)
+    elif options.what == "dashboards":
+        found = await dashboards(visitors, options.seconds)
+    elif options.what == "idle":
+        found = await idle()
     else:
-        await asyncio.sleep(arguments.seconds)
-        found = {}
-    print(json.dumps(found | {"cpu_s": cpu_s(arguments.server) - cpu}), flush=True)
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process so far."""
-    if not pid:
-        return 0.0
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        found = await beside(options.port, visitors, options)
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,17 @@ class FakeRegistry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):
         agent.statistics.add(task_type="text.summarize", completed_count=3, failed_count=1)
         return agent_registry_pb2.ListAgentsResponse(agents=[agent])
 
+    async def FindAgents(self, request: Any, context: Any) -> Any:
+        response = agent_registry_pb2.FindAgentsResponse()
+        if "fly" in request.capabilities:
+            agent = agent_pb2.Agent(agent_id="a1", max_concurrency=4, in_flight_count=4)
+            agent.capabilities.add(name="fly", version="2.1", proficiency=0.7)
+            candidate = response.candidates.add(agent=agent, success_rate=0.75)
+            candidate.expected_wait.FromSeconds(2)
+            response.capable_count = 1
+            response.expected_wait.FromSeconds(2 * request.ahead_count)
+        return response
+
 
 class FakeAnalytics(analytics_pb2_grpc.AnalyticsServiceServicer):
     async def GetTrace(self, request: Any, context: Any) -> Any:

@@ -52,7 +52,10 @@ def of_kind(overlay: str, *kinds: str) -> dict[str, Resource]:
 
 
 def workloads(overlay: str) -> dict[str, Resource]:
-    return of_kind(overlay, "Deployment", "StatefulSet")
+    """Returns the services; what they lean on, Redis, is no workload of ours."""
+    found = of_kind(overlay, "Deployment", "StatefulSet")
+    found.pop("redis", None)
+    return found
 
 
 def pod(workload: Resource) -> Resource:
@@ -223,6 +226,8 @@ def test_the_network_lets_pass_exactly_the_service_graph(overlay: str) -> None:
     policies = of_kind(overlay, "NetworkPolicy")
     assert policies.pop("default_deny")["spec"]["policyTypes"] == ["Ingress", "Egress"]
     policies.pop("resolve_names")
+    for name in ("redis", "agent_registry_to_redis"):
+        policies.pop(name, None)
     dialled = {
         (service, peer) for service in SERVICES for peer in declared(service).peers - {service}
     }
@@ -261,13 +266,37 @@ def test_one_pod_of_a_service_at_a_time_may_be_evicted(overlay: str) -> None:
 def test_production_replicates_what_holds_no_state_that_others_need() -> None:
     replicas = {name: each["spec"]["replicas"] for name, each in workloads("production").items()}
 
-    assert replicas == {**dict.fromkeys(SERVICES, 1), "edge": 5, "routing": 5}
-    for service in ("edge", "routing"):
+    several = {"agent_registry": 3, "edge": 5, "routing": 5}
+    assert replicas == {**dict.fromkeys(SERVICES, 1), **several}
+    for service in several:
         spread = pod(workloads("production")[service])["topologySpreadConstraints"]
         assert {each["topologyKey"] for each in spread} == {
             "kubernetes.io/hostname",
             "topology.kubernetes.io/zone",
         }
+
+
+def test_the_registries_of_production_share_a_redis_that_only_they_reach() -> None:
+    production = of_kind("production", "Deployment")
+    redis, registry = production["redis"], production["agent_registry"]
+    policies = of_kind("production", "NetworkPolicy")
+    (service,) = of_kind("production", "Service")["redis"]["spec"]["ports"]
+    (only,) = pod(redis)["containers"]
+
+    assert settings("production")["PODIUM_AGENT_REGISTRY_STORE"] == "redis"
+    assert settings("production")["PODIUM_REDIS_URL"] == f"redis://redis:{service['port']}/0"
+    assert registry["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert only["ports"] == [{"name": "redis", "containerPort": service["port"]}]
+    assert only["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod(redis)["securityContext"]["runAsNonRoot"] is True
+    (rule,) = policies["redis"]["spec"]["ingress"]
+    assert rule["ports"] == [{"port": service["port"]}]
+    (peer,) = rule["from"]
+    names = peer["podSelector"]["matchLabels"]
+    assert names == registry["spec"]["selector"]["matchLabels"]
+    assert "egress" not in policies["redis"]["spec"]
+    (way,) = policies["agent_registry_to_redis"]["spec"]["egress"]
+    assert way["ports"] == rule["ports"]
 
 
 def test_production_asks_every_caller_who_he_is() -> None:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from kosoku import run_fuzzingclient
 
+from services.edge.core.pulse import Pulse
 from services.edge.servicer.handshake import answer_close, unopened
 from services.edge.servicer.meter import metered, wire_bytes_max
 
@@ -30,9 +31,9 @@ sys.modules.pop("pkg_resources", None)
 
 
 async def echo(request: web.Request) -> web.WebSocketResponse:
-    socket = unopened(30.0)
+    socket = unopened()
     await socket.prepare(request)
-    meter = metered(request, wire_bytes_max, lambda: None)
+    meter = metered(request, wire_bytes_max, Pulse(30, 15), lambda: None)
     while True:
         message = await socket.receive()
         meter.reset()

@@ -247,7 +247,11 @@ async def test_draining_tells_everybody_to_go_elsewhere_and_lets_nobody_in(edge:
 
     for socket in sockets:
         assert (await socket.hear())["notice"]["kind"] == "DRAINING"
-        assert await socket.closed() == aiohttp.WSCloseCode.SERVICE_RESTART
+        closed = await socket.socket.receive(timeout=5)
+        assert (closed.data, closed.extra) == (
+            aiohttp.WSCloseCode.SERVICE_RESTART,
+            "draining; retry-after=1",
+        )
     await asyncio.wait_for(draining, 5)
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await edge.connect()
@@ -268,16 +272,17 @@ async def raw_socket(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 
 async def test_a_dead_connection_is_found_by_pings_and_a_quiet_one_lives(start: Start) -> None:
     edge = await start(ping_s=0.2)
-    quiet = await edge.connect()
-    alive = asyncio.create_task(quiet.socket.receive())  # answers pings
+    quiet = await edge.connect(autoping=False)
     _, writer = await raw_socket(edge)
     await eventually(lambda: connections(edge, 2))
 
-    await eventually(lambda: connections(edge, 1))
+    for _ in range(2):
+        message = await quiet.socket.receive(timeout=10)
+        assert message.type is aiohttp.WSMsgType.PING
+        await quiet.socket.pong(message.data)
 
-    await asyncio.sleep(0.5)  # two pings more: the quiet one must not be found dead by then
-    assert not alive.done()
-    alive.cancel()
+    await eventually(lambda: connections(edge, 1))
+    assert (await quiet.ask({"ref": "1", "queueStats": {}}))["ref"] == "1"
     writer.close()
 
 

@@ -24,3 +24,15 @@ def test_a_burst_passes_and_what_goes_on_after_it_is_too_fast() -> None:
 
     assert [conduct.too_fast(0.0) for _ in range(4)] == [False, False, False, True]
     assert conduct.too_fast(0.2) is False
+
+
+def test_a_lot_that_is_granted_counts_and_needs_no_clock() -> None:
+    conduct = Conduct(TokenBucket(10, 8), lot=3)
+
+    passed = 0
+    while conduct.granted() or not conduct.too_fast(0.0):
+        passed += 1
+
+    assert passed == 8
+    assert conduct.too_fast(0.1) is False
+    assert conduct.granted() is False

@@ -1,18 +1,22 @@
-"""Where inputs meet the core: changes to watchers and the store, directives to routers."""
+"""Where inputs meet the core: changes to watchers and the replica, directives to routers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 
-from services.agent_registry.core.agent import Agent
-from services.agent_registry.core.registry import Directive, Filter, Registry
-from services.agent_registry.ports import AgentStore, Changes, Kept, RouterLine
+from services.agent_registry.core.agent import Directive
+from services.agent_registry.core.filter import Filter
+from services.agent_registry.core.kept import Note
+from services.agent_registry.core.registry import Registry
+from services.agent_registry.ports import Changes, RouterLine
 from services.kernel.clock import Clock
 from services.kernel.coalesce import Outbox
 from services.kernel.instant import Instant
 
 batch_len_max = 256
+
+Listener = Callable[[Iterable[str], Iterable[Note]], None]
 
 
 class DirectiveLine:
@@ -99,14 +103,17 @@ class AgentWatcher:
 class RegistryDesk:
     """Passes on what the core has changed."""
 
-    def __init__(self, registry: Registry, store: AgentStore, clock: Clock) -> None:
+    def __init__(self, registry: Registry, clock: Clock) -> None:
         self.registry = registry
-        self._store = store
         self._clock = clock
         self._touched = False
         self._lines: dict[str, DirectiveLine] = {}
         self._watchers: set[AgentWatcher] = set()
-        self._unsaved: dict[str, None] = {}
+        self._listener: Listener | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Tell what has changed and what other replicas must learn."""
+        self._listener = listener
 
     @property
     def router_count(self) -> int:
@@ -167,33 +174,6 @@ class RegistryDesk:
         self.registry.sweep(self.now())
         self.touch()
 
-    async def save(self) -> None:
-        """Keep what has changed since the last time; on failure it is tried again."""
-        unsaved, self._unsaved = self._unsaved, {}
-        if not unsaved:
-            return
-        agents = self.registry.agents
-        kept = [kept_of(agents[agent_id]) for agent_id in unsaved if agent_id in agents]
-        removed = [agent_id for agent_id in unsaved if agent_id not in agents]
-        try:
-            await self._store.save(kept, removed)
-        except BaseException:
-            self._unsaved = {**unsaved, **self._unsaved}
-            raise
-
-    async def restore(self) -> None:
-        """Remember what was kept; nobody is connected until a router says so."""
-        now = self.now()
-        for kept in await self._store.load():
-            self.registry.restore(
-                kept.facts,
-                create_ms=kept.create_ms,
-                heard_ms=kept.heard_ms,
-                quarantined=kept.quarantined,
-                reason=kept.reason,
-                now=now,
-            )
-
     def _turn(self) -> None:
         self._touched = False
         for router_id, directives in self.registry.take_directives().items():
@@ -201,19 +181,9 @@ class RegistryDesk:
             if line is not None:
                 line.put(directives)
         changed = self.registry.take_changes()
+        counted, notes = self.registry.take_counted(), self.registry.take_notes()
+        if self._listener is not None:
+            self._listener([*changed, *counted], notes)
         if changed:
-            self._unsaved.update(dict.fromkeys(changed))
             for watcher in self._watchers:
                 watcher.tell(changed)
-
-
-def kept_of(agent: Agent) -> Kept:
-    """Return what is kept of an agent."""
-    return Kept(
-        agent.facts,
-        agent.create_ms,
-        agent.heard_ms,
-        agent.present,
-        agent.quarantined,
-        agent.reason,
-    )

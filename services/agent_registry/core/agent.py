@@ -69,6 +69,10 @@ class Agent:
     quarantined: bool = False
     reason: str = ""
     in_flight: int = 0
+    home: str = ""
+    """The replica of the registry that speaks for it."""
+    term: int = 0
+    """Grows whenever another replica begins to speak for it."""
     breaker: Breaker = field(default_factory=Breaker)
     statistics: Statistics = field(default_factory=Statistics)
 
@@ -98,3 +102,24 @@ class Agent:
             and self.breaker.state is State.CLOSED
             and self.in_flight < self.facts.max_concurrency
         )
+
+
+class Directive(NamedTuple):
+    """What a router must know about one agent."""
+
+    agent_id: str
+    breaker: State
+    draining: bool
+    quarantined: bool
+    failure_rate: float
+
+
+def directive_of(agent: Agent, now_s: float) -> Directive:
+    """Return what the router of an agent must know about it."""
+    return Directive(
+        agent.agent_id,
+        agent.breaker.state,
+        agent.draining,
+        agent.quarantined,
+        agent.breaker.failure_rate(now_s),
+    )

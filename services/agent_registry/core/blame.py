@@ -16,6 +16,9 @@ class Blame:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._tasks
+
     def failed(self, task_id: str, task_type: str, agent_id: str) -> dict[str, str] | None:
         """Note a failure.
 

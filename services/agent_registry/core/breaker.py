@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum
+from typing import NamedTuple
+
+from services.kernel.instant import Instant
 
 failure_rate_max = 0.5
 failures_max = 5
@@ -25,6 +28,16 @@ class State(IntEnum):
     HALF_OPEN = 3
 
 
+class Standing(NamedTuple):
+    """Where a breaker stands, told in wall time so that another process can go on with it."""
+
+    state: int = State.CLOSED
+    cool_s: float = cool_s_first
+    due_ms: int = 0
+    recent: tuple[tuple[int, bool, str], ...] = ()
+    """Recent attempts: when, whether it failed, of which task."""
+
+
 class Breaker:
     """Counts the recent outcomes of an agent and cuts it off when they are bad."""
 
@@ -35,6 +48,29 @@ class Breaker:
         self._recent: deque[tuple[float, bool, str]] = deque(maxlen=window_len)
         self._cool_s = cool_s_first
         self._due_s = 0.0
+
+    @classmethod
+    def of(cls, standing: Standing, now: Instant) -> Breaker:
+        """Return a breaker that goes on where one stood."""
+        breaker = cls()
+        breaker.state = State(standing.state)
+        breaker._cool_s = standing.cool_s
+        breaker._due_s = now.mono_s + (standing.due_ms - now.wall_ms) / 1e3
+        for at_ms, failed, task_id in standing.recent:
+            at_s = min(now.mono_s, now.mono_s + (at_ms - now.wall_ms) / 1e3)
+            breaker._recent.append((at_s, failed, task_id))
+        return breaker
+
+    def standing(self, now: Instant) -> Standing:
+        """Return where it stands."""
+
+        def wall_ms(at_s: float) -> int:
+            return now.wall_ms + round((at_s - now.mono_s) * 1e3)
+
+        self._forget(now.mono_s)
+        recent = tuple((wall_ms(at_s), failed, task) for at_s, failed, task in self._recent)
+        due_ms = wall_ms(self._due_s) if self.state is State.OPEN else 0
+        return Standing(int(self.state), self._cool_s, due_ms, recent)
 
     def failure_rate(self, now_s: float) -> float:
         """Return the share of the recent attempts that failed."""

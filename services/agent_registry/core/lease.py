@@ -7,6 +7,7 @@ grace is extended instead.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.agent_registry.core.agent import Agent
@@ -14,6 +15,17 @@ from services.agent_registry.core.agent import Agent
 mass_share = 0.5
 mass_len_min = 4
 """Agents of a router below which falling silent together means nothing."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times and bounds of the registry."""
+
+    grace_s: float = 60.0
+    suspect_s: float = 30.0
+    agents_max: int = 100_000
+    forget_s: float = 24 * 3600.0
+    """How long an agent that is offline is remembered."""
 
 
 class Due(NamedTuple):

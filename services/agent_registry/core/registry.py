@@ -4,72 +4,42 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from services.agent_registry.core.agent import Agent, Facts
+from services.agent_registry.core.agent import Agent, Directive, Facts, directive_of
 from services.agent_registry.core.blame import Blame
 from services.agent_registry.core.breaker import State
+from services.agent_registry.core.filter import Filter
 from services.agent_registry.core.index import Index
-from services.agent_registry.core.lease import Leases
+from services.agent_registry.core.kept import Note
+from services.agent_registry.core.lease import Leases, Limits
 from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
 from services.kernel.instant import Instant
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Times and bounds of the registry."""
-
-    grace_s: float = 60.0
-    suspect_s: float = 30.0
-    agents_max: int = 100_000
-    forget_s: float = 24 * 3600.0
-    """How long an agent that is offline is remembered."""
-
-
-class Directive(NamedTuple):
-    """What a router must know about one agent."""
-
-    agent_id: str
-    breaker: State
-    draining: bool
-    quarantined: bool
-    failure_rate: float
-
-
-class Filter(NamedTuple):
-    """Selects agents; all given parts must match."""
-
-    capabilities: tuple[str, ...] = ()
-    statuses: frozenset[int] = frozenset()
-    labels: tuple[tuple[str, str], ...] = ()
-    idle_only: bool = False
-
-    def matches(self, agent: Agent) -> bool:
-        """Return whether an agent is selected; its capabilities are the index's matter too."""
-        if self.statuses and agent.status not in self.statuses:
-            return False
-        if self.idle_only and not agent.takes_work:
-            return False
-        if self.labels and not set(self.labels) <= set(agent.facts.labels):
-            return False
-        return not self.capabilities or set(self.capabilities) <= agent.facts.capabilities
-
-
 class Registry:
-    """All agents."""
+    """All agents.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: Times and bounds.
+        replica_id: Tells this registry from others that share a store; empty for the only one.
+    """
+
+    def __init__(self, limits: Limits, replica_id: str = "") -> None:
         self.limits = limits
+        self.replica_id = replica_id
         self.agents: dict[str, Agent] = {}
         self.index = Index()
         self.alerts = 0
         """Times that most agents of a router fell silent together."""
-        self._leases = Leases(limits.grace_s, limits.suspect_s)
+        self.learning = False
+        """Whether what is done was told by another replica, who has told all others too."""
+        self.leases = Leases(limits.grace_s, limits.suspect_s)
         self._blame = Blame()
-        self._changed: dict[str, None] = {}
+        self.changed: dict[str, None] = {}
+        self._counted: dict[str, None] = {}
+        self._notes: list[Note] = []
         self._directives: dict[str, dict[str, Directive]] = {}
-        self._open_breakers: dict[str, Agent] = {}
+        self.open_breakers: dict[str, Agent] = {}
 
     # From routers.
 
@@ -80,7 +50,8 @@ class Registry:
             # A drain is of a session; another process of the agent begins anew.
             agent.draining = False
             agent.reason = agent.reason if agent.quarantined else ""
-        agent = self._put(facts, now)
+        agent = self.put(facts, now)
+        agent.home, agent.term = self.replica_id, max(agent.term + 1, now.wall_ms)
         agent.router_id = agent.last_router_id = router_id
         agent.present, agent.silent = True, False
         agent.in_flight = in_flight
@@ -93,11 +64,12 @@ class Registry:
         agent = self.agents.get(agent_id)
         if agent is None or agent.router_id != router_id:
             return
+        self._speak_for(agent)
         agent.router_id = ""
         agent.in_flight = 0
-        self._changed[agent_id] = None
+        self.changed[agent_id] = None
         if orderly:
-            self._offline(agent)
+            self.offline(agent)
         else:
             self._heard(agent, now)
 
@@ -109,9 +81,14 @@ class Registry:
                 self.closed(agent.agent_id, router_id, now, orderly=False)
 
     def router_gone(self, router_id: str, now: Instant) -> None:
-        """Note that a router cannot be heard; the grace of its agents runs from now."""
+        """Note that a router cannot be heard; the grace of its agents runs from now.
+
+        Those that it has told another replica of meanwhile are that one's matter.
+        """
         self._directives.pop(router_id, None)
-        self.snapshot(router_id, (), now)
+        for agent in list(self.agents.values()):
+            if agent.router_id == router_id and agent.home == self.replica_id:
+                self.closed(agent.agent_id, router_id, now, orderly=False)
 
     def alive(
         self, agent_id: str, router_id: str, in_flight: int, now: Instant, *, draining: bool
@@ -126,10 +103,10 @@ class Registry:
         agent.in_flight = in_flight
         if draining and not agent.draining:
             agent.draining, agent.reason = True, "The agent drains."
-        self._leases.touch(agent, now.mono_s)
+        self.leases.touch(agent, now.mono_s)
         agent.heard_ms = now.wall_ms
         if changed or agent.status is not before:
-            self._changed[agent_id] = None
+            self.changed[agent_id] = None
 
     def outcome(
         self,
@@ -144,35 +121,38 @@ class Registry:
         agent = self.agents.get(agent_id)
         if agent is None or kind == "CANCELED":
             return
+        self._counted[agent_id] = None
         if kind == "SUCCEEDED":
             agent.statistics.of(task_type).add(succeeded=True, run_s=run_s)
-            self._blame_again(task_id, now)
+            if task_id in self._blame:
+                self._note(Note("worked", agent_id, task_id=task_id, task_type=task_type))
+                self.convict(task_id, now)
             self._after(agent, agent.breaker.succeeded(task_id, now.mono_s), now)
             return
-        acquitted = self._blame.failed(task_id, task_type, agent_id)
-        if acquitted is None:
+        self._note(Note("failed", agent_id, task_id=task_id, task_type=task_type))
+        if not self.acquit(task_id, task_type, agent_id, now):
             self._fail(agent, task_id, task_type, kind, now)
-            return
-        for other_id, other_type in acquitted.items():
-            other = self.agents.get(other_id)
-            if other is not None:
-                other.statistics.of(other_type).retract_failure()
-                self._after(other, other.breaker.retract(task_id, now.mono_s), now)
 
-    def restore(
-        self,
-        facts: Facts,
-        *,
-        create_ms: int,
-        heard_ms: int,
-        quarantined: bool,
-        reason: str,
-        now: Instant,
-    ) -> None:
-        """Remember an agent that was kept; it is offline until a router says otherwise."""
-        agent = self._put(facts, now)
-        agent.create_ms, agent.heard_ms = create_ms, heard_ms
-        agent.quarantined, agent.reason = quarantined, reason
+    def acquit(self, task_id: str, task_type: str, agent_id: str, now: Instant) -> bool:
+        """Note where a task failed; return whether it is the task's fault by now.
+
+        Once it is, the failures that other agents here were blamed for are taken back.
+        """
+        acquitted = self._blame.failed(task_id, task_type, agent_id)
+        for other_id, other_type in (acquitted or {}).items():
+            other = self.agents.get(other_id)
+            if other is not None and other.home == self.replica_id:
+                other.statistics.of(other_type).retract_failure()
+                self._counted[other_id] = None
+                self._after(other, other.breaker.retract(task_id, now.mono_s), now)
+        return acquitted is not None
+
+    def convict(self, task_id: str, now: Instant) -> None:
+        """Count the failures of a task against their agents after all: another one could do it."""
+        for agent_id, task_type in self._blame.succeeded(task_id).items():
+            agent = self.agents.get(agent_id)
+            if agent is not None and agent.home == self.replica_id:
+                self._fail(agent, task_id, task_type, "FAILED", now)
 
     # From operators.
 
@@ -182,7 +162,10 @@ class Registry:
         Raises:
             ResourceExhausted: TOO_MANY_AGENTS.
         """
-        return self._put(facts, now)
+        agent = self.put(facts, now)
+        if not agent.present:
+            self._speak_for(agent)
+        return agent
 
     def get(self, agent_id: str) -> Agent:
         """Return an agent.
@@ -215,7 +198,7 @@ class Registry:
         """Change what an agent says of itself."""
         agent = self.get(agent_id)
         agent.facts = agent.facts._replace(**changes)  # type: ignore[arg-type]  # named by the mask
-        self._changed[agent_id] = None
+        self._acted(agent, Note("update", agent_id, changes=tuple(changes.items())))
         return agent
 
     def drain(self, agent_ids: Iterable[str], reason: str, now: Instant) -> list[str]:
@@ -224,7 +207,7 @@ class Registry:
         for agent_id in agent_ids:
             agent = self.get(agent_id)
             agent.draining, agent.reason = True, reason or "An operator drains it."
-            self._changed[agent_id] = None
+            self._acted(agent, Note("drain", agent_id, agent.facts.instance_id, agent.reason))
             self._direct(agent, now)
             drained.append(agent_id)
         return sorted(drained)
@@ -233,7 +216,7 @@ class Registry:
         """Keep an agent from work until it is released."""
         agent = self.get(agent_id)
         agent.quarantined, agent.reason = True, reason or "An operator keeps it from work."
-        self._changed[agent_id] = None
+        self._acted(agent, Note("quarantine", agent_id, reason=agent.reason))
         self._direct(agent, now)
         return agent
 
@@ -252,8 +235,8 @@ class Registry:
             )
         agent.quarantined, agent.reason = False, ""
         agent.breaker.close()
-        self._open_breakers.pop(agent_id, None)
-        self._changed[agent_id] = None
+        self.open_breakers.pop(agent_id, None)
+        self._acted(agent, Note("release", agent_id))
         self._direct(agent, now)
         return agent
 
@@ -270,20 +253,20 @@ class Registry:
                 f"Agent {agent_id} is connected or was a moment ago; drain and stop it first.",
                 metadata={"agent_id": agent_id},
             )
-        self._forget(agent)
+        self.forget(agent)
 
     # Time, and what is to be told.
 
     def tick(self, now: Instant) -> None:
         """Expire, doubt and forgive what is due."""
-        due = self._leases.due(now.mono_s)
+        due = self.leases.due(now.mono_s)
         for agent in due.expired:
-            self._offline(agent)
+            self.offline(agent)
         for agent in due.suspect:
             agent.silent = True
-            self._changed[agent.agent_id] = None
+            self.changed[agent.agent_id] = None
         self.alerts += bool(due.extended)
-        for agent in list(self._open_breakers.values()):
+        for agent in list(self.open_breakers.values()):
             self._after(agent, agent.breaker.tick(now.mono_s), now)
 
     def sweep(self, now: Instant) -> None:
@@ -291,13 +274,24 @@ class Registry:
         forget_s = now.mono_s - self.limits.forget_s
         for agent in list(self.agents.values()):
             if not agent.present and agent.heard_s < forget_s and not agent.quarantined:
-                self._forget(agent)
+                self.forget(agent)
 
     def take_changes(self) -> list[str]:
         """Return the ids of agents that changed, came or went since the last call."""
-        changed = list(self._changed)
-        self._changed.clear()
+        changed = list(self.changed)
+        self.changed.clear()
         return changed
+
+    def take_counted(self) -> list[str]:
+        """Return the ids of agents whose numbers alone may have changed since the last call."""
+        counted = list(self._counted)
+        self._counted.clear()
+        return counted
+
+    def take_notes(self) -> list[Note]:
+        """Return what other replicas must learn."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def take_directives(self) -> dict[str, list[Directive]]:
         """Return what each router must be told."""
@@ -305,9 +299,12 @@ class Registry:
         self._directives = {}
         return directives
 
-    # Inside.
+    def put(self, facts: Facts, now: Instant) -> Agent:
+        """Know an agent, or know it anew.
 
-    def _put(self, facts: Facts, now: Instant) -> Agent:
+        Raises:
+            ResourceExhausted: TOO_MANY_AGENTS.
+        """
         agent = self.agents.get(facts.agent_id)
         if agent is None:
             if len(self.agents) >= self.limits.agents_max:
@@ -316,8 +313,40 @@ class Registry:
             self.agents[facts.agent_id] = agent
         agent.facts = facts
         self.index.put(facts.agent_id, facts.capabilities)
-        self._changed[facts.agent_id] = None
+        self.changed[facts.agent_id] = None
         return agent
+
+    def forget(self, agent: Agent) -> None:
+        """Know an agent no longer."""
+        del self.agents[agent.agent_id]
+        self.index.remove(agent.agent_id)
+        self.leases.remove(agent.agent_id)
+        self.open_breakers.pop(agent.agent_id, None)
+        self.changed[agent.agent_id] = None
+
+    def offline(self, agent: Agent) -> None:
+        """Note that an agent is gone."""
+        self.leases.remove(agent.agent_id)
+        agent.present = False
+        agent.router_id = ""
+        agent.in_flight = 0
+        self.changed[agent.agent_id] = None
+
+    # Inside.
+
+    def _speak_for(self, agent: Agent) -> None:
+        if agent.home != self.replica_id:
+            agent.home, agent.term = self.replica_id, agent.term + 1
+
+    def _acted(self, agent: Agent, note: Note) -> None:
+        if not agent.present and not self.learning:
+            self._speak_for(agent)
+        self.changed[agent.agent_id] = None
+        self._note(note)
+
+    def _note(self, note: Note) -> None:
+        if self.replica_id and not self.learning:
+            self._notes.append(note)
 
     def _make_room(self) -> None:
         offline = [agent for agent in self.agents.values() if not agent.present]
@@ -332,54 +361,28 @@ class Registry:
         # Those longest gone; a tenth at once, since looking for them costs a walk over all.
         count = max(1, self.limits.agents_max // 10)
         for agent in heapq.nsmallest(count, offline, key=lambda agent: agent.heard_s):
-            self._forget(agent)
+            self.forget(agent)
 
     def _heard(self, agent: Agent, now: Instant) -> None:
         agent.heard_ms = now.wall_ms
-        self._leases.touch(agent, now.mono_s)
-
-    def _offline(self, agent: Agent) -> None:
-        self._leases.remove(agent.agent_id)
-        agent.present = False
-        agent.router_id = ""
-        agent.in_flight = 0
-        self._changed[agent.agent_id] = None
-
-    def _forget(self, agent: Agent) -> None:
-        del self.agents[agent.agent_id]
-        self.index.remove(agent.agent_id)
-        self._leases.remove(agent.agent_id)
-        self._open_breakers.pop(agent.agent_id, None)
-        self._changed[agent.agent_id] = None
+        self.leases.touch(agent, now.mono_s)
 
     def _fail(self, agent: Agent, task_id: str, task_type: str, kind: str, now: Instant) -> None:
         if kind != "NOT_ACKED":
             agent.statistics.of(task_type).add(succeeded=False, run_s=0.0)
         self._after(agent, agent.breaker.failed(task_id, now.mono_s), now)
 
-    def _blame_again(self, task_id: str, now: Instant) -> None:
-        """Count the failures of a task against their agents after all: another one could do it."""
-        for agent_id, task_type in self._blame.succeeded(task_id).items():
-            agent = self.agents.get(agent_id)
-            if agent is not None:
-                self._fail(agent, task_id, task_type, "FAILED", now)
-
     def _after(self, agent: Agent, changed: bool, now: Instant) -> None:
         if not changed:
             return
         if agent.breaker.state is State.OPEN:
-            self._open_breakers[agent.agent_id] = agent
+            self.open_breakers[agent.agent_id] = agent
         else:
-            self._open_breakers.pop(agent.agent_id, None)
-        self._changed[agent.agent_id] = None
+            self.open_breakers.pop(agent.agent_id, None)
+        self.changed[agent.agent_id] = None
         self._direct(agent, now)
 
     def _direct(self, agent: Agent, now: Instant) -> None:
         if agent.router_id:
-            self._directives.setdefault(agent.router_id, {})[agent.agent_id] = Directive(
-                agent.agent_id,
-                agent.breaker.state,
-                agent.draining,
-                agent.quarantined,
-                agent.breaker.failure_rate(now.mono_s),
-            )
+            known = self._directives.setdefault(agent.router_id, {})
+            known[agent.agent_id] = directive_of(agent, now.mono_s)

@@ -72,6 +72,21 @@ class Statistics:
         self._types[task_type] = known
         return known
 
+    def known(self, task_type: str) -> TypeStatistics:
+        """Return the statistics of a task type; empty ones when there is none."""
+        return self._types.get(task_type) or TypeStatistics()
+
+    @property
+    def mean_run_s(self) -> float:
+        """Mean time of the successes of all types, recent ones weighing more; 0 without any."""
+        weight = sum(each.run_weight for each in self._types.values())
+        return sum(each.run_s for each in self._types.values()) / weight if weight else 0.0
+
+    def put(self, task_type: str, numbers: TypeStatistics) -> None:
+        """Take over the statistics of a task type."""
+        self.of(task_type)
+        self._types[task_type] = numbers
+
     def items(self) -> list[tuple[str, TypeStatistics]]:
         """Return the task types by name."""
         return sorted(self._types.items())

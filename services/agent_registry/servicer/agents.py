@@ -11,7 +11,9 @@ import grpc.aio
 
 from podium.v1 import agent_pb2, agent_registry_pb2, agent_registry_pb2_grpc
 from services.agent_registry.core.agent import Agent
+from services.agent_registry.core.forecast import forecast
 from services.agent_registry.ports import Desk
+from services.agent_registry.servicer.forecasts import forecast_message, wanted_of
 from services.agent_registry.servicer.messages import (
     check_agent,
     check_changeable,
@@ -32,6 +34,7 @@ POLICY = {
         "RegisterAgent": "agent",
         "GetAgent": "reader",
         "ListAgents": "reader",
+        "FindAgents": "reader",
         "UpdateAgent": "operator",
         "DrainAgents": "operator",
         "QuarantineAgent": "operator",
@@ -93,6 +96,18 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
             next_page_token=token,
             total_size=total,
         )
+
+    async def FindAgents(
+        self, request: pb.FindAgentsRequest, context: Context
+    ) -> pb.FindAgentsResponse:
+        """Tell who can do something now, and how long the others keep a task waiting."""
+        wanted = wanted_of(request)
+        registry = self._desk.registry
+        able = [registry.agents[agent_id] for agent_id in registry.find(wanted)]
+        task_type = request.task_type or request.capabilities[0]
+        found = forecast(able, task_type, request.ahead_count)
+        size = page_size(request.page_size)
+        return forecast_message(found, size, self._desk.now().mono_s)
 
     async def UpdateAgent(
         self, request: pb.UpdateAgentRequest, context: Context

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from podium.v1 import agent_pb2, agent_registry_pb2
-from services.agent_registry.core.agent import Agent, Facts, Skill
-from services.agent_registry.core.registry import Directive, Filter
+from services.agent_registry.core.agent import Agent, Directive, Facts, Skill
+from services.agent_registry.core.filter import Filter
 from services.kernel import limits
 from services.kernel.rules import Checker
 

@@ -61,6 +61,8 @@ class Reader:
     def __init__(self, descriptor: Descriptor, known: dict[str, Reader]) -> None:
         known[descriptor.full_name] = self
         self._message: Any = GetMessageClass(descriptor)
+        # Its parent copies it, so all parents may have the same.
+        self._empty: Any = self._message()
         self._fields: dict[str, _Field] = {}
         for field in descriptor.fields:
             oneof = field.containing_oneof
@@ -75,6 +77,8 @@ class Reader:
         """
         if type(value) is not dict:
             raise wrong("must be an object")
+        if not value:
+            return self._empty
         fields = self._fields
         found: dict[str, Any] = {}
         chosen: set[str] | None = None

@@ -8,7 +8,7 @@ sees the present, not a growing past.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Generic, TypeVar
 
 M = TypeVar("M")
@@ -30,6 +30,8 @@ class Outbound(Generic[M]):
     def __init__(self, len_max: int = queue_len_max) -> None:
         self._len_max = len_max
         self._entries: deque[_Entry[M]] = deque()
+        self.waiting: Sized = self._entries
+        """What waits; asked after each message, when a call would cost more than the answer."""
         self._updates: dict[str, _Entry[M]] = {}
         self.merged_count = 0
 

@@ -12,9 +12,10 @@ from aiohttp import WSMessage, WSMsgType, hdrs, web
 
 from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse, Notice, Pong
 from services.edge.core.callers import Callers
-from services.edge.core.conduct import Conduct
+from services.edge.core.conduct import Conduct, lot_of
 from services.edge.core.connections import Connections
 from services.edge.core.origins import Origins
+from services.edge.core.pulse import Pulse
 from services.edge.core.speakers import Speakers
 from services.edge.ports import Codec, Door, Peers, Sessions
 from services.edge.servicer.agents import Agents
@@ -127,12 +128,13 @@ class Bridge:
             self._callers.leave(caller)
 
     async def _hold(self, request: web.Request, visitor: Visitor) -> web.WebSocketResponse:
-        socket = unopened(self._limits.ping_s, visitor.subprotocol)
+        socket = unopened(visitor.subprotocol)
         await socket.prepare(request)
         wire = self._admit(socket, request.transport, visitor)
         meter = metered(
             request,
             wire_bytes_max,
+            wire.pulse,
             lambda: wire.close(MESSAGE_TOO_BIG, "a message of too many fragments"),
         )
         writer = asyncio.create_task(wire.run())
@@ -149,7 +151,7 @@ class Bridge:
         return socket
 
     def sweep(self) -> None:
-        """Cut connections whose peer does not read, and close those whose token is over."""
+        """Cut connections whose peer does not read or live, close those whose token is over."""
         now_s = self._clock.now().mono_s
         for wire in tuple(self._open):
             if wire.aborted:
@@ -159,6 +161,17 @@ class Bridge:
                 self._cut(wire)
             elif wire.expired():
                 wire.close(TOKEN_EXPIRED, "the token has expired")
+            else:
+                self._feel(wire, now_s)
+
+    def _feel(self, wire: Wire, now_s: float) -> None:
+        """Ask a quiet peer for a sign of life, and cut one that gave none."""
+        verdict = wire.pulse.look(now_s)
+        if verdict == "ask":
+            wire.ask_for_life()
+        elif verdict == "dead":
+            log.info("a connection is dead and is cut off", extra={"connection": wire.number})
+            wire.abort()
 
     async def drain(self) -> None:
         """Tell every connection to go elsewhere and close it."""
@@ -166,7 +179,7 @@ class Bridge:
         notice = Notice(kind="DRAINING", message="This bridge stops: connect again.")
         for wire in tuple(self._open):
             wire.offer(BridgeResponse(notice=notice))
-            wire.close(SERVICE_RESTART, "draining")
+            wire.close(SERVICE_RESTART, "draining; retry-after=1")
         try:
             async with asyncio.timeout(drain_s):
                 while self._open:
@@ -185,7 +198,8 @@ class Bridge:
             socket,
             transport,
             self._codecs[visitor.subprotocol],
-            Conduct(TokenBucket(rate, 4 * rate)),
+            Conduct(TokenBucket(rate, 4 * rate), lot_of(4 * rate)),
+            Pulse(self._limits.ping_s, self._limits.ping_s / 2),
             self._clock,
             visitor,
             self._written,
@@ -195,7 +209,7 @@ class Bridge:
         evicted = self._connections.admit(wire.number, wire)
         if evicted is not None:
             self.counts.evicted += 1
-            evicted.close(TRY_AGAIN_LATER, "evicted: this connection was idle the longest")
+            evicted.close(TRY_AGAIN_LATER, "evicted, idle the longest; retry-after=5")
         welcome = Notice(kind="WELCOME", message="Podium's bridge", version=self._version)
         wire.offer(BridgeResponse(notice=welcome))
         return wire
@@ -235,7 +249,8 @@ class Bridge:
             await wire.pong(message.data)
 
     def _too_fast(self, wire: Wire) -> bool:
-        if not wire.conduct.too_fast(self._clock.now().mono_s):
+        conduct = wire.conduct
+        if conduct.granted() or not conduct.too_fast(self._clock.now().mono_s):
             return False
         self.counts.refused += 1
         wire.close(POLICY_VIOLATION, "too many messages")
@@ -247,7 +262,10 @@ class Bridge:
         try:
             request = wire.codec.decode(message)
             ref, arm = request.ref, request.WhichOneof("request") or ""
-            await self._serve(wire, ref, arm, request)
+            if arm == "ping" and 0 < len(ref) <= ref_len_max:
+                await wire.answer_alike(ref, _PONG)
+            else:
+                await self._serve(wire, ref, arm, request)
         except PodiumError as error:
             self.counts.refused += 1
             answer_to = ref if len(ref) <= ref_len_max else ""
@@ -261,10 +279,7 @@ class Bridge:
             self.agents.speak(wire.number, principal, request.agent.frames)
             return
         check_ref(ref, arm)
-        if arm == "ping":
-            await wire.answer_alike(ref, _PONG)
-        else:
-            await self._requests.serve(wire, ref, arm, request)
+        await self._requests.serve(wire, ref, arm, request)
 
     def _tell(self, connection: int, response: BridgeResponse) -> None:
         """Give frames to an agent's connection; one that cannot take them is lost to the agent."""

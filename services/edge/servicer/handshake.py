@@ -84,13 +84,12 @@ def check(
         raise web.HTTPUnauthorized(text=error.message) from None
 
 
-def unopened(ping_s: float, *subprotocols: str) -> web.WebSocketResponse:
+def unopened(*subprotocols: str) -> web.WebSocketResponse:
     """Return a WebSocket with the bridge's limits, to be prepared."""
     return web.WebSocketResponse(
         timeout=close_s,
         autoping=False,
         autoclose=False,
-        heartbeat=ping_s,
         protocols=subprotocols,
         compress=False,
         max_msg_size=frame_bytes_max,

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from services.edge.core.pulse import Pulse
 from services.edge.servicer.handshake import frame_bytes_max
 
 wire_bytes_max = 2 * frame_bytes_max
@@ -14,15 +15,18 @@ wire_bytes_max = 2 * frame_bytes_max
 
 
 class Meter:
-    """Stands before the parser of a WebSocket and counts what it is fed.
+    """Stands before the parser of a WebSocket and notes and counts what it is fed.
 
     The parser limits the size of a message and not the number of its fragments, of which empty
     ones add nothing to its size and cost time for ever.
     """
 
-    def __init__(self, parser: Any, bytes_max: int, exceeded: Callable[[], None]) -> None:
+    def __init__(
+        self, parser: Any, bytes_max: int, pulse: Pulse, exceeded: Callable[[], None]
+    ) -> None:
         self._parser = parser
         self._bytes_max = bytes_max
+        self._pulse = pulse
         self._exceeded = exceeded
         self._bytes = 0
 
@@ -32,6 +36,7 @@ class Meter:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Pass on what the peer sent."""
+        self._pulse.heard = True
         self._bytes += len(data)
         if self._bytes > self._bytes_max:
             self._exceeded()
@@ -44,9 +49,11 @@ class Meter:
         self._parser.feed_eof()
 
 
-def metered(request: web.Request, bytes_max: int, exceeded: Callable[[], None]) -> Meter:
+def metered(
+    request: web.Request, bytes_max: int, pulse: Pulse, exceeded: Callable[[], None]
+) -> Meter:
     """Put a meter before the parser of an upgraded connection."""
     protocol: Any = request.protocol
     # The library has no seam here; that it works is tested.
-    meter = protocol._payload_parser = Meter(protocol._payload_parser, bytes_max, exceeded)
+    meter = protocol._payload_parser = Meter(protocol._payload_parser, bytes_max, pulse, exceeded)
     return meter

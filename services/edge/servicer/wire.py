@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from podium.v1.bridge_pb2 import BridgeResponse
 from services.edge.core.conduct import Conduct
 from services.edge.core.outbound import Outbound
+from services.edge.core.pulse import Pulse
 from services.edge.ports import Codec
 from services.edge.servicer.handshake import Visitor
 from services.edge.servicer.merging import Update
@@ -47,6 +48,7 @@ class Wire:
         transport: asyncio.Transport | None,
         codec: Codec,
         conduct: Conduct,
+        pulse: Pulse,
         clock: Clock,
         visitor: Visitor,
         written: Written,
@@ -55,6 +57,7 @@ class Wire:
         self.socket = socket
         self.codec = codec
         self.conduct = conduct
+        self.pulse = pulse
         self.visitor = visitor
         self.watches: dict[str, asyncio.Task[None]] = {}
         self.asked: set[asyncio.Task[None]] = set()
@@ -64,10 +67,12 @@ class Wire:
         self._clock = clock
         self._written = written
         self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
+        self._waiting = self._outbound.waiting
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._writing = False
+        self._asking = False
         self._written_count = 0
         self._stuck: tuple[int, float] | None = None
         """The write that was under way when somebody last looked, and since when."""
@@ -81,19 +86,19 @@ class Wire:
         """Queue an answer; False when the reader is so slow that there is no place."""
         return self._put(response)
 
-    async def answer(self, response: BridgeResponse) -> None:
+    def answer(self, response: BridgeResponse) -> Awaitable[None]:
         """Give an answer, waiting for a place: who asks and does not read gets no more answers."""
-        await self._give(response)
+        return self._give(response)
 
-    async def answer_alike(self, ref: str, update: Update) -> None:
+    def answer_alike(self, ref: str, update: Update) -> Awaitable[None]:
         """Give an answer that is encoded already, but for its ref."""
-        await self._give(_Addressed(ref, update))
+        return self._give(_Addressed(ref, update))
 
     async def update(self, ref: str, update: Update) -> None:
         """Give an update of the watch `ref`, merged with one that waits."""
         addressed = _Addressed(ref, update)
         if self._idle():
-            await self._write_now(addressed)
+            await self._give(addressed)
             return
         while not self._outbound.update(ref, addressed, _merge) and not self.aborted:
             await self._has_room()
@@ -108,6 +113,11 @@ class Wire:
         if self._closing is None:
             self._closing = (code, reason)
             self._wake.set()
+
+    def ask_for_life(self) -> None:
+        """Let the peer be pinged; what waits goes first."""
+        self._asking = True
+        self._wake.set()
 
     def abort(self) -> None:
         """Cut the connection: its peer does not read, so it could not be told anyway."""
@@ -146,6 +156,9 @@ class Wire:
                     self._writing = True
                     await self.socket.close(code=code, message=reason.encode()[:120])
                     return
+                elif self._asking and not self._writing:
+                    self._asking = False
+                    await self.socket.ping()
                 else:
                     self._wake.clear()
                     await self._wake.wait()
@@ -160,19 +173,16 @@ class Wire:
 
     async def _give(self, message: BridgeResponse | _Addressed) -> None:
         if self._idle():
-            await self._write_now(message)
+            try:
+                await self._write(message)
+            except (ConnectionError, RuntimeError):
+                self._broken()
             return
         while not self._put(message) and not self.aborted:
             await self._has_room()
 
     def _idle(self) -> bool:
-        return not (self._writing or self._outbound or self._closing is not None or self.aborted)
-
-    async def _write_now(self, message: BridgeResponse | _Addressed) -> None:
-        try:
-            await self._write(message)
-        except (ConnectionError, RuntimeError):
-            self._broken()
+        return not (self._writing or self._waiting or self._closing is not None or self.aborted)
 
     async def _write(self, message: BridgeResponse | _Addressed) -> None:
         if isinstance(message, _Addressed):
@@ -186,7 +196,7 @@ class Wire:
             # Whoever is stopped while the peer is slow has given the frame away whole.
             self._writing = False
             self._written_count += 1
-            if self._outbound or self._closing is not None:
+            if self._waiting or self._asking or self._closing is not None:
                 self._wake.set()
         self._written()
         if not self._room.is_set():

@@ -31,6 +31,7 @@ COMMANDS = {
     "why": "podium.cli.explain",
     "trace": "podium.cli.explain",
     "agents": "podium.cli.fleet",
+    "who": "podium.cli.fleet",
     "stats": "podium.cli.fleet",
     "agent": "podium.cli.agent",
     "sim": "podium.cli.sim",

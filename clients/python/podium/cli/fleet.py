@@ -1,13 +1,14 @@
-"""`podium agents` and `podium stats`: the fleet and the queue as they are now."""
+"""`podium agents`, `podium who` and `podium stats`: the fleet and the queue as they are now."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from podium.cli import shown
 from podium.cli.output import Json, console, plain, print_json, run
+from podium.sdk.client import Client
 from podium.v1 import agent_pb2, agent_registry_pb2, task_scheduler_pb2
 
 app = typer.Typer()
@@ -45,6 +46,68 @@ def agents(
         return
     names = ["agent", "status", "load", "breaker", "success", "done", "heard", "can do"]
     console.print(shown.table(names, map(_cells, found), cut="can do"))
+
+
+@app.command()
+def who(
+    capabilities: Annotated[list[str], typer.Argument(help="What an agent must be able to do.")],
+    task_type: Annotated[
+        str, typer.Option("--type", help="Type of the task; else the first capability.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Tell who can do something now, and how long a task would wait."""
+
+    async def ask(client: Client) -> tuple[int, agent_registry_pb2.FindAgentsResponse]:
+        counted = await client.queue_stats()
+        ahead = sum(
+            each.count
+            for each in counted.requirements
+            if set(each.required_capabilities) == set(capabilities)
+        )
+        found = client.find_agents(*capabilities, task_type=task_type, ahead_count=ahead)
+        return ahead, await found
+
+    ahead, found = run(ask, as_json=json)
+    if json:
+        print_json(found)
+        return
+    if not found.capable_count:
+        console.print("No agent takes such work now. `podium agents` tells why.")
+        return
+    names = ["agent", "load", "wait", "takes", "success", "versions"]
+    cells = (_candidate_cells(each, set(capabilities)) for each in found.candidates)
+    console.print(shown.table(names, cells, cut="versions"))
+    wait = _expected(found, "expected_wait")
+    console.print(
+        f"{found.ready_count} of {found.capable_count} have a free slot, {ahead:,} tasks wait;"
+        f" the next one waits {wait}."
+    )
+
+
+def _candidate_cells(candidate: agent_registry_pb2.Candidate, asked: set[str]) -> list[str]:
+    agent = candidate.agent
+    versions = [
+        f"{each.name} {each.version or '-'} ({each.proficiency:.0%})"
+        for each in agent.capabilities
+        if each.name in asked
+    ]
+    return [
+        plain(agent.agent_id),
+        f"{agent.in_flight_count}/{agent.max_concurrency}",
+        _expected(candidate, "expected_wait"),
+        _expected(candidate, "expected_run_duration"),
+        f"{candidate.success_rate:.0%}",
+        plain(", ".join(versions)),
+    ]
+
+
+def _expected(
+    message: agent_registry_pb2.Candidate | agent_registry_pb2.FindAgentsResponse, field: Any
+) -> str:
+    if not message.HasField(field):
+        return "unknown"
+    return shown.seconds(getattr(message, field).ToNanoseconds() / 1e9)
 
 
 def _cells(agent: agent_pb2.Agent) -> list[str]:

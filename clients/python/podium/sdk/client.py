@@ -327,6 +327,26 @@ class Client:
                 return agents
             request.page_token = page.next_page_token
 
+    async def find_agents(
+        self, *capabilities: str, task_type: str = "", ahead_count: int = 0
+    ) -> agent_registry_pb2.FindAgentsResponse:
+        """Returns who can do something now, and how long a task would wait for the others.
+
+        Args:
+            capabilities: What an agent must be able to do; at least one.
+            task_type: Type of the task, for times and success; default: the first capability.
+            ahead_count: Tasks that wait already and come first; see `queue_stats`.
+
+        Raises:
+            InvalidRequest: a name breaks the rules, or there is none.
+        """
+        request = agent_registry_pb2.FindAgentsRequest(
+            capabilities=capabilities, task_type=task_type, ahead_count=ahead_count
+        )
+        return await self._calls.unary(
+            "agent_registry", lambda stubs: stubs.registry.FindAgents, request
+        )
+
     async def trace(self, task_id: str) -> analytics_pb2.GetTraceResponse:
         """Returns the spans of a task.
 

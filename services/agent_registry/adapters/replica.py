@@ -1,0 +1,142 @@
+"""This registry among those that share its store: what changed here out, what changed there in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from services.agent_registry.core.exchange import Exchange
+from services.agent_registry.core.kept import Kept, Note, kept_of
+from services.agent_registry.core.registry import Registry
+from services.agent_registry.ports import AgentStore
+from services.kernel.clock import Clock
+
+batch_len = 256
+wait_s = 1.0
+notes_len_max = 16_384
+"""Notes that wait for a store that is away; the oldest go first."""
+renewals = 4
+"""Renewals in the time after which silence is held against an agent."""
+
+
+class StoreReplica:
+    """Keeps a registry and the store that it shares with others in step.
+
+    Without the store, agents of routers that are connected here are served as ever, and the others
+    stay as they were last known.
+    """
+
+    def __init__(
+        self, registry: Registry, store: AgentStore, clock: Clock, touch: Callable[[], None]
+    ) -> None:
+        self._registry = registry
+        self._exchange = Exchange(registry)
+        self._store = store
+        self._clock = clock
+        self._touch = touch
+        self._unsaved: dict[str, None] = {}
+        self._notes: deque[Note] = deque(maxlen=notes_len_max)
+        self._noted = asyncio.Event()
+        self._cursor = ""
+        self._renew_s = min(registry.limits.suspect_s, registry.limits.grace_s) / renewals
+        self._renewed_s = float("-inf")
+
+    def note(self, changed: Iterable[str], notes: Iterable[Note]) -> None:
+        """Remember what is to be saved and told."""
+        self._unsaved.update(dict.fromkeys(changed))
+        self._notes.extend(notes)
+        if self._notes:
+            self._noted.set()
+
+    async def save(self) -> None:
+        """Keep what has changed since the last time; on failure it is tried again."""
+        await self._write()
+        now_s = self._clock.now().mono_s
+        if now_s - self._renewed_s >= self._renew_s:
+            await self._renew()
+            self._renewed_s = now_s
+
+    async def publish(self) -> None:
+        """Tell the others what they must learn, once there is something."""
+        await self._noted.wait()
+        notes = tuple(self._notes)
+        await self._store.publish(notes)
+        for _ in notes:
+            self._notes.popleft()
+        if not self._notes:
+            self._noted.clear()
+
+    async def follow(self) -> None:
+        """Take over what the others have told; wait a moment when there is nothing."""
+        news = await self._store.news(self._cursor, wait_s)
+        if news.lost:
+            await self._restore()
+        now = self._clock.now()
+        for kept in news.saved:
+            self._exchange.adopt(kept, 0.0, now)
+        for agent_id in news.removed:
+            self._exchange.forget(agent_id)
+        for note in news.notes:
+            self._exchange.learn(note, now)
+        self._cursor = news.cursor
+        self._touch()
+
+    def excuse(self) -> None:
+        """Hold nobody's silence against them: the store, through which they are heard, is away."""
+        self._exchange.excuse(self._clock.now())
+
+    async def _restore(self) -> None:
+        """Say all that this replica knows, and take over what others do."""
+        # First what is there: an agent that has moved on is not claimed back.
+        await self._adopt(await self._store.load(), await self._store.leases())
+        self._unsaved.update(dict.fromkeys(self._registry.agents))
+        self._renewed_s = float("-inf")
+        await self.save()
+
+    async def _write(self) -> None:
+        unsaved, self._unsaved = self._unsaved, {}
+        ids = list(unsaved)
+        try:
+            while ids:
+                batch = ids[:batch_len]
+                refused = await self._store.save(*self._sorted_out(batch))
+                del ids[: len(batch)]
+                for agent_id, term in refused.items():
+                    if self._exchange.outbid(agent_id, term):
+                        self._unsaved[agent_id] = None
+        except BaseException:
+            self._unsaved = {**dict.fromkeys(ids), **self._unsaved}
+            raise
+
+    def _sorted_out(self, ids: Iterable[str]) -> tuple[list[Kept], list[str]]:
+        now, kept, removed = self._clock.now(), [], []
+        for agent_id in ids:
+            agent = self._registry.agents.get(agent_id)
+            if agent is None:
+                removed.append(agent_id)
+            elif self._exchange.is_mine(agent):
+                kept.append(kept_of(agent, now))
+        return kept, removed
+
+    async def _renew(self) -> None:
+        """Tell who was heard of here, and learn who was heard of elsewhere."""
+        registry = self._registry
+        since_s = self._clock.now().mono_s - 2 * self._renew_s
+        await self._store.renew(
+            [
+                agent.agent_id
+                for agent in registry.agents.values()
+                if self._exchange.is_mine(agent) and agent.present and agent.heard_s >= since_s
+            ]
+        )
+        ages_s = await self._store.leases()
+        missed = self._exchange.heard(ages_s, self._clock.now())
+        if missed:
+            await self._adopt(await self._store.load(missed), ages_s)
+
+    async def _adopt(self, found: Iterable[Kept], ages_s: dict[str, float]) -> None:
+        now = self._clock.now()
+        for kept in found:
+            self._exchange.adopt(kept, ages_s.get(kept.facts.agent_id), now)
+        self._touch()

@@ -1,0 +1,151 @@
+"""What the replicas of the registry tell each other, merged into one view.
+
+One replica speaks for an agent: the one that its router is connected to. The others take over what
+it says. Which of two is right is decided by the term, which grows whenever another one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.agent_registry.core.agent import Agent
+from services.agent_registry.core.breaker import Breaker, State
+from services.agent_registry.core.kept import Kept, Note, statistics_of
+from services.agent_registry.core.registry import Registry
+from services.agent_registry.core.statistics import Statistics
+from services.kernel.errors import FailedPrecondition, ResourceExhausted
+from services.kernel.instant import Instant
+
+
+class Exchange:
+    """Merges what other replicas say into a registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def is_mine(self, agent: Agent) -> bool:
+        """Return whether this replica speaks for an agent."""
+        return agent.home == self._registry.replica_id
+
+    def adopt(self, kept: Kept, heard_ago_s: float | None, now: Instant) -> None:
+        """Take over what was kept of an agent, unless this replica knows better.
+
+        Args:
+            kept: What another replica, or this one before it restarted, has kept.
+            heard_ago_s: Seconds since somebody heard of the agent; None when nobody has lately.
+            now: The time.
+        """
+        registry = self._registry
+        agent = registry.agents.get(kept.facts.agent_id)
+        if agent is not None and not self._is_newer(kept, agent):
+            return
+        try:
+            agent = registry.put(kept.facts, now)
+        except ResourceExhausted:
+            return  # the other replica will be asked for it
+        agent.create_ms, agent.heard_ms = kept.create_ms, kept.heard_ms
+        agent.home, agent.term = kept.home, kept.term
+        agent.quarantined, agent.reason = kept.quarantined, kept.reason
+        agent.router_id = agent.last_router_id = kept.router_id
+        agent.silent, agent.draining = kept.silent, kept.draining
+        agent.in_flight = kept.in_flight
+        agent.breaker = Breaker.of(kept.breaker, now)
+        agent.statistics = Statistics()
+        for tally in kept.tallies:
+            agent.statistics.put(tally.task_type, statistics_of(tally))
+        self._place(agent, heard_ago_s if kept.present else None, now)
+
+    def heard(self, ages_s: Mapping[str, float], now: Instant) -> list[str]:
+        """Note when other replicas have last heard of agents of theirs, in seconds ago.
+
+        Returns:
+            Agents that are there and of which this replica knows nothing, or that they are gone:
+            what is kept of them is to be read again.
+        """
+        missed = []
+        for agent_id, age_s in ages_s.items():
+            agent = self._registry.agents.get(agent_id)
+            if agent is None or not (agent.present or self.is_mine(agent)):
+                if age_s < self._registry.limits.grace_s:
+                    missed.append(agent_id)
+            elif not self.is_mine(agent):
+                self._heard(agent, age_s, now)
+        return missed
+
+    def excuse(self, now: Instant) -> None:
+        """Stop the time of all agents that others speak for: they cannot be heard of now."""
+        for agent in tuple(self._registry.agents.values()):
+            if agent.present and not self.is_mine(agent):
+                self._heard(agent, 0.0, now)
+
+    def forget(self, agent_id: str) -> None:
+        """Forget an agent that another replica has forgotten."""
+        agent = self._registry.agents.get(agent_id)
+        if agent is not None and not agent.router_id:
+            self._registry.forget(agent)
+
+    def outbid(self, agent_id: str, term: int) -> bool:
+        """Speak up for an agent of which a higher term is kept; return whether there is reason to.
+
+        That is so while its router is connected here: a session is newer than what is kept.
+        """
+        agent = self._registry.agents.get(agent_id)
+        if agent is None or not self.is_mine(agent) or not agent.router_id:
+            return False
+        agent.term = max(agent.term, term + 1)
+        return True
+
+    def learn(self, note: Note, now: Instant) -> None:
+        """Do what was asked of another replica, or remember what it saw."""
+        registry = self._registry
+        agent = registry.agents.get(note.agent_id)
+        if note.kind == "failed":
+            registry.acquit(note.task_id, note.task_type, note.agent_id, now)
+        elif note.kind == "worked":
+            registry.convict(note.task_id, now)
+        elif agent is not None:
+            registry.learning = True
+            try:
+                self._act(agent, note, now)
+            finally:
+                registry.learning = False
+
+    def _act(self, agent: Agent, note: Note, now: Instant) -> None:
+        registry = self._registry
+        if note.kind == "drain" and agent.facts.instance_id == note.instance_id:
+            registry.drain([agent.agent_id], note.reason, now)
+        elif note.kind == "quarantine":
+            registry.quarantine(agent.agent_id, note.reason, now)
+        elif note.kind == "update":
+            registry.update(agent.agent_id, dict(note.changes))
+        elif note.kind == "release":
+            try:
+                registry.release(agent.agent_id, now)
+            except FailedPrecondition:
+                return  # released already
+
+    def _place(self, agent: Agent, heard_ago_s: float | None, now: Instant) -> None:
+        """Take up the breaker and the lease of an agent as they were kept."""
+        registry = self._registry
+        registry.open_breakers.pop(agent.agent_id, None)
+        if agent.breaker.state is State.OPEN:
+            registry.open_breakers[agent.agent_id] = agent
+        if heard_ago_s is None or heard_ago_s >= registry.limits.grace_s:
+            registry.offline(agent)
+            agent.heard_s = now.mono_s - max(0, now.wall_ms - agent.heard_ms) / 1e3
+        else:
+            agent.present = True
+            registry.leases.touch(agent, now.mono_s - heard_ago_s)
+
+    def _heard(self, agent: Agent, ago_s: float, now: Instant) -> None:
+        registry = self._registry
+        if agent.present and now.mono_s - ago_s > agent.heard_s:
+            registry.leases.touch(agent, now.mono_s - ago_s)
+            if agent.silent and ago_s < registry.limits.suspect_s:
+                agent.silent = False
+                registry.changed[agent.agent_id] = None
+
+    def _is_newer(self, kept: Kept, agent: Agent) -> bool:
+        if kept.term != agent.term:
+            return kept.term > agent.term
+        return not self.is_mine(agent)

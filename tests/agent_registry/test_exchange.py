@@ -1,0 +1,239 @@
+"""Two registries that tell each other of their agents, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.agent_registry.core.agent import Status
+from services.agent_registry.core.exchange import Exchange
+from services.agent_registry.core.kept import kept_of
+from services.agent_registry.core.registry import Registry
+from tests.agent_registry.hall import Hall, facts
+
+
+class Replica(Hall):
+    def __init__(self, name: str, **limits: object) -> None:
+        super().__init__(**limits)
+        self.registry = Registry(self.registry.limits, name)
+        self.exchange = Exchange(self.registry)
+
+    def tell(self, *others: Replica, ago_s: float | None = 0.0) -> None:
+        """Tells others of every agent that it speaks for, and its notes."""
+        super().tell()
+        for other in others:
+            for agent in tuple(self.registry.agents.values()):
+                if self.exchange.is_mine(agent):
+                    other.exchange.adopt(kept_of(agent, self.time), ago_s, other.time)
+        for note in self.registry.take_notes() if others else ():
+            for other in others:
+                other.exchange.learn(note, other.time)
+
+    def status(self, agent_id: str = "a") -> Status:
+        return self.registry.agents[agent_id].status
+
+
+@pytest.fixture
+def one() -> Replica:
+    return Replica("one")
+
+
+@pytest.fixture
+def other() -> Replica:
+    return Replica("other")
+
+
+def test_the_newer_session_is_right_whatever_comes_later(one: Replica, other: Replica) -> None:
+    one.agent("a", router="r1")
+    one.tell(other)
+    other.agent("a", router="r2")
+
+    one.tell(other)
+    other.tell(one)
+
+    assert one.registry.agents["a"].router_id == other.registry.agents["a"].router_id == "r2"
+    assert not one.exchange.is_mine(one.registry.agents["a"])
+
+
+def test_a_router_that_moved_closes_nothing_where_it_was(one: Replica, other: Replica) -> None:
+    one.agent("a")
+    one.tell(other)
+    other.agent("a")
+    other.tell(one)
+
+    one.registry.router_gone("r1", one.time)
+
+    assert one.status() is Status.IDLE
+
+
+def test_a_router_that_closes_a_session_is_believed_where_it_is_now(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.tell(other)
+
+    other.registry.snapshot("r1", (), other.time)
+    other.tell(one)
+
+    assert one.status() is other.status() is Status.SUSPECT
+
+
+def test_an_agent_that_nobody_has_heard_of_is_offline_however_it_was_kept(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+
+    one.tell(other, ago_s=None)
+
+    assert other.status() is Status.OFFLINE
+
+
+def test_agents_of_others_live_as_long_as_they_are_heard_of_there(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.tell(other)
+    for _ in range(8):
+        other.sleep(10.0)
+        assert other.exchange.heard({"a": 1.0}, other.time) == []
+    assert other.status() is Status.IDLE
+
+    other.sleep(60.0)
+    assert other.status() is Status.OFFLINE
+    # Whoever is heard of after that is to be read again, as is whoever was never known.
+    assert other.exchange.heard({"a": 1.0, "new": 2.0, "old": 99.0}, other.time) == ["a", "new"]
+
+
+def test_silence_is_not_held_against_those_who_cannot_be_heard(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.tell(other)
+    other.agent("own", router="r2")
+    for _ in range(8):
+        other.sleep(10.0)
+        other.exchange.excuse(other.time)
+
+    assert other.status("a") is Status.IDLE
+    assert other.status("own") is Status.OFFLINE
+
+
+def test_what_an_operator_asks_of_one_is_done_by_all_and_asked_of_nobody_again(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.agent("b")
+    one.tell(other)
+    other.registry.quarantine("a", "odd answers", other.time)
+    other.registry.drain(["b"], "", other.time)
+    other.registry.update("b", {"name": "Ann"})
+    other.tell(one)
+
+    assert one.status("a") is Status.QUARANTINED
+    assert one.status("b") is Status.DRAINING
+    assert one.registry.agents["b"].facts.name == "Ann"
+    assert {d.agent_id for _, d in told(one)} == {"a", "b"}
+    assert one.registry.take_notes() == []
+
+    other.registry.release("a", other.time)
+    other.tell(one)
+    other.tell(one)
+    assert one.status("a") is Status.IDLE
+
+
+def told(replica: Replica) -> list[tuple[str, object]]:
+    replica.tell()
+    return list(replica.directives)
+
+
+def test_a_drain_is_of_the_session_it_was_asked_for(one: Replica, other: Replica) -> None:
+    one.agent("a")
+    one.tell(other)
+    other.registry.drain(["a"], "", other.time)
+    one.agent("a", instance="i2")
+
+    other.tell(one)
+
+    assert one.status() is Status.IDLE
+
+
+def test_a_quarantine_of_an_agent_that_is_away_is_kept_by_whoever_was_asked(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.registry.closed("a", "r1", one.time, orderly=True)
+    one.tell(other)
+
+    other.registry.quarantine("a", "odd answers", other.time)
+    other.tell(one)
+
+    assert other.exchange.is_mine(other.registry.agents["a"])
+    assert one.registry.agents["a"].quarantined
+
+
+def test_a_task_that_fails_on_agents_of_several_is_held_against_none(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    other.agent("b", router="r2")
+    for number in range(6):
+        one.outcome("a", "FAILED", f"t{number}")
+    assert one.registry.agents["a"].breaker.state.name == "OPEN"
+    one.tell(other)
+
+    for number in range(6):
+        other.outcome("b", "FAILED", f"t{number}")
+    other.tell(one)
+
+    assert other.registry.agents["b"].breaker.state.name == "CLOSED"
+    assert one.registry.agents["a"].breaker.state.name == "CLOSED"
+
+
+def test_agents_are_acquitted_no_more_once_the_task_works_anywhere(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    other.agent("b", router="r2")
+    other.agent("c", router="r2")
+    for number in range(6):
+        one.outcome("a", "FAILED", f"t{number}")
+        one.tell(other)
+        other.outcome("b", "FAILED", f"t{number}")
+        other.outcome("c", "SUCCEEDED", f"t{number}")
+        other.tell(one)
+
+    assert one.registry.agents["a"].breaker.state.name == "OPEN"
+    assert other.registry.agents["b"].breaker.state.name == "OPEN"
+
+
+def test_a_session_outbids_what_is_kept_and_nothing_else_does(one: Replica) -> None:
+    one.agent("a")
+    one.agent("gone")
+    one.registry.closed("gone", "r1", one.time, orderly=True)
+
+    assert one.exchange.outbid("a", 10**15)
+    assert one.registry.agents["a"].term == 10**15 + 1
+    assert not one.exchange.outbid("gone", 10**15)
+    assert not one.exchange.outbid("never-known", 1)
+
+
+def test_who_has_no_room_leaves_an_agent_to_the_others(one: Replica) -> None:
+    full = Replica("full", agents_max=1)
+    full.agent("own")
+    one.agent("a")
+
+    one.tell(full)
+
+    assert full.registry.agents.keys() == {"own"}
+
+
+def test_what_another_has_forgotten_is_forgotten_unless_it_has_a_session(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.registry.register(facts("b"), one.time)
+    one.tell(other)
+
+    for agent_id in ("a", "b", "never-known"):
+        other.exchange.forget(agent_id)
+
+    assert other.registry.agents.keys() == {"a"}

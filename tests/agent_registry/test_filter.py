@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.agent_registry.core.agent import Status
+from services.agent_registry.core.filter import Filter
+from tests.agent_registry.hall import Hall
+
+
+@pytest.mark.parametrize(
+    ("wanted", "selected"),
+    [
+        ({}, True),
+        ({"capabilities": ("read", "write")}, True),
+        ({"capabilities": ("read", "fly")}, False),
+        ({"statuses": frozenset({int(Status.IDLE)})}, True),
+        ({"statuses": frozenset({int(Status.BUSY)})}, False),
+        ({"labels": (("zone", "x"),)}, True),
+        ({"labels": (("zone", "y"),)}, False),
+        ({"idle_only": True, "labels": (("zone", "x"),), "capabilities": ("read",)}, True),
+    ],
+)
+def test_all_given_parts_must_match(wanted: dict[str, Any], selected: bool) -> None:
+    agent = Hall().agent("a", "read", "write", labels=(("zone", "x"),))
+
+    assert Filter(**wanted).matches(agent) is selected
+
+
+def test_who_is_full_takes_no_work_now() -> None:
+    hall = Hall()
+    agent = hall.agent("a")
+    hall.alive("a", load=1)
+
+    assert not Filter(idle_only=True).matches(agent)
