@@ -15,6 +15,7 @@ from services.agent_registry.adapters.desk import RegistryDesk
 from services.agent_registry.adapters.memory import MemoryStore
 from services.agent_registry.adapters.replica import StoreReplica
 from services.agent_registry.config import Settings
+from services.agent_registry.core.agent import Agent
 from services.agent_registry.core.registry import Registry
 from services.agent_registry.loops import (
     check_agents,
@@ -100,14 +101,21 @@ def store_of(settings: Settings, clock: Clock) -> tuple[AgentStore, str]:
 
 
 def measure(metrics: Metrics, registry: Registry) -> None:
-    """Expose the numbers of the core."""
+    """Expose the numbers of the core.
+
+    Of agents that several replicas know, the one that speaks for an agent counts it: the sum over
+    all replicas counts each agent once.
+    """
+
+    def mine() -> Iterable[Agent]:
+        return (each for each in registry.agents.values() if each.home == registry.replica_id)
 
     def by_status() -> Iterable[tuple[str, float]]:
-        counts = Counter(agent.status.name.lower() for agent in registry.agents.values())
+        counts = Counter(agent.status.name.lower() for agent in mine())
         return [(status, float(count)) for status, count in sorted(counts.items())]
 
     def by_breaker() -> Iterable[tuple[str, float]]:
-        states = Counter(agent.breaker.state.name.lower() for agent in registry.agents.values())
+        states = Counter(agent.breaker.state.name.lower() for agent in mine())
         return [(state, float(count)) for state, count in sorted(states.items())]
 
     metrics.read_gauges(names.metric_agents, "Agents by status.", "status", by_status)

@@ -6,6 +6,7 @@ second by increments: who has fallen silent, whose breaker may try again, who is
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -65,7 +66,11 @@ async def _persistently(
     on_failure: Callable[[], None],
 ) -> None:
     failing = False
-    while True:
+    task = asyncio.current_task()
+    while task is None or not task.cancelling():
+        # A step may return though it was cancelled: the client of Redis sends through
+        # `asyncio.wait_for`, which on Python 3.11 keeps a cancel to itself when it comes as the
+        # bytes go out. Whoever ends this loop would wait for it for ever.
         try:
             await step()
         except PodiumError as error:

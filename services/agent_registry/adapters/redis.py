@@ -16,7 +16,9 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.agent_registry.adapters.records import note_read, note_written, read, written
@@ -55,8 +57,8 @@ def store_errors(
     return guarded
 
 
-def connected(url: str) -> Any:
-    """Return a client of Redis.
+def connected(url: str) -> tuple[Any, Sequence[Any]]:
+    """Return a client of Redis, and those of the sentinels that it asks for the primary.
 
     Args:
         url: `redis://[user:password@]host:port/database`, `rediss://` for TLS, or
@@ -67,9 +69,12 @@ def connected(url: str) -> Any:
         "socket_timeout": COMMAND_S,
         "socket_connect_timeout": CONNECT_S,
         "health_check_interval": 15,
+        # Once, for a connection that has gone stale: what calls tries again by itself, and must
+        # learn soon that Redis is away. Of itself the client would try ten times.
+        "retry": Retry(NoBackoff(), 1),
     }
     if not url.startswith("redis+sentinel://"):
-        return redis.asyncio.Redis.from_url(url, **options)
+        return redis.asyncio.Redis.from_url(url, **options), ()
     parts = urlsplit(url)
     _, name, database = [*parts.path.split("/"), "0", "0"][:3]
     userinfo, _, hosts = parts.netloc.rpartition("@")
@@ -79,9 +84,10 @@ def connected(url: str) -> Any:
         host, _, port = each.rpartition(":")
         addresses.append((host, int(port)))
     sentinel: Any = Sentinel(addresses, **options)  # type: ignore[no-untyped-call]  # theirs
-    return sentinel.master_for(
+    primary = sentinel.master_for(
         name, db=int(database), username=user or None, password=password or None, **options
     )
+    return primary, sentinel.sentinels
 
 
 class RedisStore:
@@ -94,7 +100,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str, prefix: str = PREFIX, entries_max: int = ENTRIES_MAX) -> None:
-        self._redis = connected(url)
+        self._redis, self._sentinels = connected(url)
         self._prefix = prefix
         self._entries_max = entries_max
         self._writer = secrets.token_hex(8)
@@ -177,7 +183,8 @@ class RedisStore:
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._redis.aclose()
+        for client in (self._redis, *self._sentinels):
+            await client.aclose()
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}:{name}"

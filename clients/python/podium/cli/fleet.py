@@ -1,13 +1,14 @@
-"""`podium agents`, `podium who` and `podium stats`: the fleet and the queue as they are now."""
+"""`podium agents`, `who` and `stats`: the fleet and the queue as they are now, and who may work."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from podium.cli import shown
-from podium.cli.output import Json, console, plain, print_json, run
+from podium.cli.output import Json, console, plain, print_json, run, wrong_usage
 from podium.sdk.client import Client
 from podium.v1 import agent_pb2, agent_registry_pb2, task_scheduler_pb2
 
@@ -26,15 +27,25 @@ ROWS_LEN_MAX = 20
 """Tenants and keys that are shown to people; --json has them all."""
 
 
-@app.command()
+agents_app = typer.Typer()
+app.add_typer(agents_app, name="agents")
+
+Reason = Annotated[str, typer.Option(help="Why, for people.")]
+AgentIds = Annotated[list[str], typer.Argument(help="Agents.", metavar="AGENT_ID...")]
+
+
+@agents_app.callback(invoke_without_command=True)
 def agents(
+    context: typer.Context,
     capability: Annotated[
         list[str] | None, typer.Option("--capability", "-c", help="Only who can do this.")
     ] = None,
     idle: Annotated[bool, typer.Option("--idle", help="Only who takes work now.")] = False,
     json: Json = False,
 ) -> None:
-    """List agents with status, load and success."""
+    """List agents with status, load and success; or drain, quarantine or release some."""
+    if context.invoked_subcommand:
+        return
     wanted = agent_registry_pb2.AgentFilter(capabilities=capability or [], idle_only=idle)
     found = run(lambda client: client.agents(wanted), as_json=json)
     if json:
@@ -46,6 +57,71 @@ def agents(
         return
     names = ["agent", "status", "load", "breaker", "success", "done", "heard", "can do"]
     console.print(shown.table(names, map(_cells, found), cut="can do"))
+
+
+@agents_app.command()
+def drain(
+    agent_ids: Annotated[
+        list[str] | None, typer.Argument(help="Agents.", metavar="[AGENT_ID]...")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", "-l", help="key=value; all agents that have all of these."),
+    ] = None,
+    reason: Reason = "",
+    json: Json = False,
+) -> None:
+    """Let agents finish what they have and give them nothing new; only a new start ends it."""
+    if bool(agent_ids) == bool(label):
+        wrong_usage("give agent ids, or --label; not both, not neither")
+    wanted = agent_registry_pb2.AgentFilter(labels=dict(map(_label, label or ())))
+
+    async def work(client: Client) -> list[str]:
+        if not agent_ids:
+            return list(await client.fleet.drain(filter=wanted, reason=reason))
+        drained: list[str] = []
+        for agent_id in agent_ids:
+            drained += await client.fleet.drain(agent_id, reason=reason)
+        return drained
+
+    _told(run(work, as_json=json), "draining", as_json=json)
+
+
+@agents_app.command()
+def quarantine(agent_ids: AgentIds, reason: Reason = "", json: Json = False) -> None:
+    """Keep agents from new work until they are released, also when they start again."""
+
+    async def work(client: Client) -> list[str]:
+        return [(await client.fleet.quarantine(each, reason=reason)).agent_id for each in agent_ids]
+
+    _told(run(work, as_json=json), "in quarantine", as_json=json)
+
+
+@agents_app.command()
+def release(agent_ids: AgentIds, json: Json = False) -> None:
+    """End the quarantine of agents, and close their breakers."""
+
+    async def work(client: Client) -> list[str]:
+        return [(await client.fleet.release(each)).agent_id for each in agent_ids]
+
+    _told(run(work, as_json=json), "released", as_json=json)
+
+
+def _label(pair: str) -> tuple[str, str]:
+    key, found, value = pair.partition("=")
+    if not found or not key:
+        wrong_usage(f"a label is key=value, not {plain(pair)!r}")
+    return key, value
+
+
+def _told(agent_ids: Sequence[str], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"agentIds": list(agent_ids)})
+        return
+    for agent_id in agent_ids:
+        console.print(f"{plain(agent_id)}: {done}")
+    if not agent_ids:
+        console.print("No agent matches.")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from typing import Any, Unpack
 
 from podium.sdk import payloads, specs, wire
 from podium.sdk.calls import Calls, Stubs
+from podium.sdk.fleet import Fleet
 from podium.sdk.handle import TaskHandle
 from podium.sdk.holds import Holds
 from podium.sdk.log import Log
@@ -70,6 +71,8 @@ class Client:
         self._calls = Calls(self._wire, self._settings, self._patience_s)
         self.holds = Holds(self._calls)
         """Pauses tasks, types and tenants."""
+        self.fleet = Fleet(self._calls)
+        """Drains, quarantines and releases agents."""
         self.schedules = Schedules(self._calls)
         """Makes tasks that come again and again."""
         self.log = Log(self._calls)
