@@ -121,6 +121,7 @@ async def test_a_watch_of_a_task_tells_all_of_it_and_ends_with_it(podium: Shell)
     ran, told = await asyncio.gather(podium("watch", "task-0"), podium("watch", "task-0", "--json"))
 
     assert "task:completed" in ran.out and ran.code == 0
+    assert ran.out.rstrip().endswith("took 20.0 ms")
     assert told.lines[0]["type"] == "TYPE_COMPLETED"
 
 

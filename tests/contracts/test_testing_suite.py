@@ -187,6 +187,10 @@ async def expires(world: World, name: str) -> Any:
     )
 
 
+async def expires_at_work(world: World, name: str) -> Any:
+    return await world.submit(f"{name}.wait", deadline=timedelta(seconds=0.3))
+
+
 async def asks(world: World, name: str) -> Any:
     task = await world.submit(f"{name}.ask")
     await world.reaches(task, "INPUT_REQUIRED")
@@ -222,6 +226,7 @@ SCENARIOS: list[tuple[Callable[[World, str], Awaitable[Any]], list[Exception]]] 
     (is_cancelled, []),
     (times_out, []),
     (expires, []),
+    (expires_at_work, []),
     (asks, []),
     (has_a_child, []),
     (waits_for_another, []),

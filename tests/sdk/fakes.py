@@ -178,6 +178,7 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         event = event_pb2.Event(task_id=task_id, task_type=task.spec.type)
         if state == task_pb2.Task.STATE_COMPLETED:
             event.type = event_pb2.Event.TYPE_COMPLETED
+            event.completed.total_duration.FromMilliseconds(20)
             task.result.CopyFrom(result)
             event.completed.result.CopyFrom(result)
         else:

@@ -145,6 +145,8 @@ def _line(event: event_pb2.Event) -> str:
         "attempt": str(event.attempt) if event.attempt else "",
         "agent": plain(event.agent_id),
         "why": _why(event),
+        "done": _did(event),
+        "took": _took(event),
     }
     told = " ".join(f"[dim]{name}[/] {value}" for name, value in details.items() if value)
     name = shown.event_name(event.type)
@@ -156,11 +158,17 @@ def _why(event: event_pb2.Event) -> str:
     if event.HasField("failed"):
         failure = event.failed.failure
         return plain(f"{failure.reason} {failure.message}".strip(), 80)
+    return ""
+
+
+def _did(event: event_pb2.Event) -> str:
     if event.HasField("progress"):
         return plain(f"{event.progress.fraction:.0%} {event.progress.message}".strip(), 80)
-    if event.HasField("completed"):
-        return shown.span(event.completed.total_duration)
     return ""
+
+
+def _took(event: event_pb2.Event) -> str:
+    return shown.span(event.completed.total_duration) if event.HasField("completed") else ""
 
 
 @app.command()

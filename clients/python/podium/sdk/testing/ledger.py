@@ -258,7 +258,8 @@ class Ledger:
 
     def _come_due(self, entry: Entry, what: str, now_s: float) -> None:
         if what == "deadline":
-            self._stop(entry, "EXPIRED", "The deadline has passed.", now_s)
+            why = "DEADLINE_RUNNING" if entry.state == "RUNNING" else "DEADLINE_QUEUED"
+            self._stop(entry, "EXPIRED", "The deadline has passed.", now_s, why)
         elif what in ("start", "retry"):
             self._unblock(entry, now_s)
         elif what == "attempt":
@@ -327,11 +328,11 @@ class Ledger:
         jitter = policy.jitter if policy.HasField("jitter") else 1.0
         return whole_s * (1 - jitter) + whole_s * jitter * self._draw()
 
-    def _stop(self, entry: Entry, state: str, reason: str, now_s: float) -> bool:
+    def _stop(self, entry: Entry, state: str, message: str, now_s: float, reason: str = "") -> bool:
         if entry.ended:
             return False
         self._ask_to_stop(entry, state)
-        entry.failure.reason, entry.failure.message = state, reason
+        entry.failure.reason, entry.failure.message = reason or state, message
         self._end(entry, state, now_s)
         return True
 
