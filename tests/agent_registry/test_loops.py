@@ -10,17 +10,20 @@ from services.kernel.clock import SystemClock
 
 
 class Stubborn:
-    """A replica whose step returns when it is cancelled, as some clients do on some Pythons."""
+    """A replica whose step keeps the first cancel to itself, as some clients do on Python 3.11."""
 
     def __init__(self) -> None:
         self.began = asyncio.Event()
+        self.cancelled = False
 
     async def step(self) -> None:
         self.began.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return
+            if self.cancelled:
+                raise
+            self.cancelled = True
 
     publish = follow = step
 
