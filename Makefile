@@ -84,6 +84,10 @@ bench-scheduler: install ## Print what the queue, the log and its recovery cost
 bench-edge: install ## Print what the bridge and the dashboard cost
 	@$(BIN)/python -m tests.bench.edge $(ARGS)
 
+.PHONY: bench-agents
+bench-agents: install ## Print what sessions cost a router, and how soon a fleet recovers from deaths
+	@$(BIN)/python -m tests.bench.agents $(ARGS)
+
 .PHONY: bench-agent
 bench-agent: install ## Print what a task costs an agent's process, with the SDK and without
 	@$(BIN)/python -m tests.bench.handlers $(ARGS)

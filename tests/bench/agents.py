@@ -1,0 +1,200 @@
+"""`make bench-agents`: what sessions cost a router, and how soon a fleet recovers from deaths.
+
+Agents are processes of their own: many small ones on connections of their own, and the SDK's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvloop
+
+from podium.v1.task_pb2 import RetryPolicy
+from tests.bench import machine, parts
+from tests.bench.rows import Row
+from tests.bench.workload import percentile
+from tests.support.processes import Process
+from tests.support.waiting import eventually
+from tests.system.stage import Stage, staged
+
+IDLE_SESSIONS = 5_000
+WARM_SESSIONS = 200
+"""Before the first reading: what is paid once is no part of a session."""
+WATCHED_S = 60.0
+"""Two heartbeats and two probes of each session."""
+RETURNING = 1_000
+CROWDS = 3
+LEASE_S = 10.0
+RENEW_S = 10.0
+DEATHS = 5
+ASKED_EVERY_S = 0.005
+TIMES = {
+    "PODIUM_HEARTBEAT_S": 30,
+    "PODIUM_PROBE_S": 30,
+    "PODIUM_LEASE_TTL_S": 30,
+    "PODIUM_ACK_TIMEOUT_S": 5,
+    "PODIUM_DETACH_GRACE_S": 1.5,
+    "PODIUM_AGENT_GRACE_S": 60,
+    "PODIUM_ROUTER_GRACE_S": 5,
+}
+"""The settings of production, not the short ones of the tests."""
+
+
+@asynccontextmanager
+async def fleet(**times: float) -> AsyncIterator[Stage]:
+    """Run a suite with the default times, or others."""
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {**TIMES, **times, "PODIUM_JOURNAL": "sqlite"}
+        async with staged(Path(folder), environ=environ) as stage:
+            yield stage
+
+
+async def crowd(
+    stage: Stage,
+    prefix: str,
+    count: int,
+    task_type: str,
+    beat_s: float = TIMES["PODIUM_HEARTBEAT_S"],
+) -> Process:
+    """Start `count` agents in a process and return when all are accepted."""
+    address = stage.suite.addresses["routing"]
+    arguments = ("-m", "tests.bench.crowd", address, prefix, str(count), task_type, str(beat_s))
+    process = stage.processes.python(*arguments)
+    await asyncio.to_thread(process.wait_for, "^all$", 120.0)
+    return process
+
+
+async def _idle(scale: float) -> list[Row]:
+    count = max(WARM_SESSIONS, round(IDLE_SESSIONS * scale))
+    async with fleet() as stage:
+        await crowd(stage, "warm", WARM_SESSIONS, "idle")
+        pid = stage.suite.pids["routing"]
+        before_mb = machine.memory_mb(pid)
+        share = -(-count // CROWDS)
+        for number in range(CROWDS):
+            await crowd(stage, f"idle-{number}", share, "idle")
+        each_kb = (machine.memory_mb(pid) - before_mb) * 1024 / (CROWDS * share)
+        used_s = machine.cpu_seconds(pid)
+        await asyncio.sleep(WATCHED_S * min(1.0, scale))
+        used_s = machine.cpu_seconds(pid) - used_s
+        busy = used_s / (WATCHED_S * min(1.0, scale)) * 100
+    sessions = f"{CROWDS * share:,} more sessions on connections of their own"
+    return [
+        Row("memory of an idle session in Routing", each_kb, "KB", most=60.0, note=sessions),
+        Row(
+            "CPU of Routing, all idle",
+            busy,
+            "% of a core",
+            most=5.0,
+            note="a heartbeat and a probe each 30 s",
+        ),
+    ]
+
+
+async def _listening(stage: Stage) -> float:
+    """Return when the router's port can be connected to."""
+    host, _, port = stage.suite.addresses["routing"].rpartition(":")
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            await asyncio.sleep(ASKED_EVERY_S)
+            continue
+        writer.close()
+        return time.monotonic()
+
+
+async def _returning(scale: float) -> list[Row]:
+    share = max(10, round(RETURNING * scale / CROWDS))
+    count = CROWDS * share
+    async with fleet() as stage:
+        crowds = [await crowd(stage, f"held-{n}", share, "held", RENEW_S) for n in range(CROWDS)]
+        task_ids = await stage.submit("held", count=count)
+        for task_id in task_ids:
+            await stage.until(task_id, "STARTED", within_s=60.0)
+        await stage.kill("routing")
+        listening = asyncio.create_task(_listening(stage))
+        await stage.suite.start("routing")
+        from_s = await listening
+
+        def back() -> list[tuple[str, str]]:
+            said = (re.findall(r"^back ([\d.]+) (\d+)", c.output(), re.M) for c in crowds)
+            return [each for found in said for each in found]
+
+        await eventually(lambda: len(back()) >= count, within_s=60.0, told=lambda: f"{len(back())}")
+        await asyncio.sleep(TIMES["PODIUM_DETACH_GRACE_S"] + 1.0)  # whoever was late is given up
+        after_s = [float(at) - from_s for at, _ in back()]
+        again = ("ATTEMPT_FAILED", "HANDED_BACK")
+        requeued = sum(any(kind in again for kind in stage.of(each)) for each in task_ids)
+        kept = sum(int(number) for _, number in back())
+    note = f"{count:,} agents with a task each, Routing killed"
+    return [
+        Row("back after it listens, p50", percentile(after_s, 0.5), "s", note=note),
+        Row("back after it listens, p99", percentile(after_s, 0.99), "s", most=2.0),
+        Row("leases kept at once", kept / count * 100, "%", note="the others are asked for later"),
+        Row("tasks requeued", requeued / count * 100, "%", most=0.1),
+    ]
+
+
+async def _deaths(scale: float) -> list[Row]:
+    frozen_s, killed_s = [], []
+    async with fleet(PODIUM_LEASE_TTL_S=LEASE_S) as stage:
+        for number in range(max(1, round(DEATHS * scale))):
+            frozen = await stage.worked(f"frozen-{number}", f"frost-{number}")
+            task_id = await stage.submit_one(f"frost-{number}", "sleep 300")
+            await stage.until(task_id, "STARTED")
+            frozen.signal(signal.SIGSTOP)
+            began_s = time.monotonic()
+            await stage.until(task_id, "RETRYING", within_s=LEASE_S * 3)
+            frozen_s.append(time.monotonic() - began_s)
+            frozen.signal(signal.SIGCONT)
+            first = await stage.worked(f"first-{number}", f"death-{number}")
+            plain = RetryPolicy(max_retries=3)
+            task_id = await stage.submit_one(f"death-{number}", "first 300", retry_policy=plain)
+            await stage.until(task_id, "STARTED")
+            await stage.worked(f"second-{number}", f"death-{number}")
+            began_s = time.monotonic()
+            await asyncio.to_thread(first.kill)
+            await stage.until(task_id, "STARTED", 2)
+            killed_s.append(time.monotonic() - began_s)
+    return [
+        Row(
+            "frozen agent: its task requeued after, worst",
+            max(frozen_s),
+            "s",
+            most=LEASE_S + 1.0,
+            note=f"lease {LEASE_S:g} s, {len(frozen_s)} agents",
+        ),
+        Row(
+            "killed agent: its task starts elsewhere after, worst",
+            max(killed_s),
+            "s",
+            most=2.0,
+            note="default grace and backoff",
+        ),
+    ]
+
+
+PARTS: dict[str, tuple[str, parts.Part]] = {
+    "idle": ("5,000 idle sessions on one Routing", lambda scale: uvloop.run(_idle(scale))),
+    "return": ("Routing is killed", lambda scale: uvloop.run(_returning(scale))),
+    "deaths": ("Agents freeze and die", lambda scale: uvloop.run(_deaths(scale))),
+}
+"""By name: a title, and what measures it, given the share of the full size."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the parts that were asked for; 1 = a goal was missed."""
+    return parts.run("make bench-agents ARGS=...", __doc__ or "", PARTS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
