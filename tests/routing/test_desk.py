@@ -13,7 +13,7 @@ from services.routing.adapters import desk as desk_module
 from services.routing.adapters.dispatch import DispatchLink
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
-from services.routing.core.effects import Closed, Opened, Outcome, ToScheduler
+from services.routing.core.effects import Closed, Opened, Outcome, SendProbe, ToScheduler
 from services.routing.servicer.listener import Listener
 from tests.routing.desks import desk
 from tests.routing.floor import Floor
@@ -91,6 +91,26 @@ async def test_a_line_whose_reader_is_far_behind_is_closed(
         async for _ in line.responses():
             pass
     assert refused.value.reason == "STREAM_STALLED"
+
+
+async def test_a_reader_that_is_behind_is_noticed_and_forgiven_within_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(desk_module, "stalled_len", 2)
+    room, clock, _ = desk()
+    line = room.open_line()
+    stream = room.router.board.streams[line.number]
+    room.tick()
+    line.outbox.extend([SendProbe(None, 1, 1)] * 2)  # type: ignore[arg-type]  # nobody builds it
+
+    await clock.advance(desk_module.stall_look_s)
+    room.tick()
+    assert stream.stalled_s is not None
+
+    await anext(line.outbox.batches())
+    await clock.advance(desk_module.stall_look_s)
+    room.tick()
+    assert stream.stalled_s is None
 
 
 def test_facts_that_must_stay_in_order_are_in_different_messages() -> None:

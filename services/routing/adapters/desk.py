@@ -21,6 +21,9 @@ from services.routing.core.router import Router
 stalled_len = 2_048
 """Frames that wait for a reader before its agents get nothing more."""
 line_len_max = 16_384
+stall_look_s = 0.5
+"""How often lines are looked through for readers that are behind: of 5,000 idle ones a look costs
+a millisecond."""
 settlement_s = 10.0
 settle_patience_s = 0.2
 """How long the news that a result is kept may wait for other frames to its agent: to an agent on a
@@ -83,6 +86,7 @@ class RouterDesk:
         self._numbers = 0
         self._touched = False
         self._wall_ms = 0
+        self._stalls_due_s = 0.0
         self._waiters: dict[LeaseKey, list[asyncio.Future[int]]] = {}
         to_agent: dict[type, Callable[[Any], None]] = dict.fromkeys(
             (
@@ -162,13 +166,18 @@ class RouterDesk:
     def tick(self) -> None:
         """Do what is due."""
         now = self.now()
+        if now.mono_s >= self._stalls_due_s:
+            self._stalls_due_s = now.mono_s + stall_look_s
+            self._look_for_stalls(now)
+        self.router.tick(now)
+        self.touch()
+
+    def _look_for_stalls(self, now: Instant) -> None:
         for line in self._lines.values():
             stalled = len(line.outbox) >= stalled_len
             if stalled or line.stalled:
                 line.stalled = stalled
                 self.router.liveness.stall_stream(line.number, now, stalled=stalled)
-        self.router.tick(now)
-        self.touch()
 
     def tell_alive(self) -> None:
         """Tell the registry who was heard of."""
