@@ -187,7 +187,7 @@ async def failed_over(hall: Hall) -> None:
 
 
 @pytest.mark.parametrize("fault", [flushed, paused, restarted, switched, failed_over])
-async def test_f27_a_redis_that_is_flushed_paused_restarted_or_failed_over_loses_no_task_and_no_agent(
+async def test_f27_whatever_redis_suffers_no_task_and_no_agent_is_lost(
     hall: Hall, fault: Callable[[Hall], Awaitable[None]]
 ) -> None:
     before = await hall.views()

@@ -337,7 +337,7 @@ async def test_a_log_that_is_bounded_stays_whole_and_loses_no_task(tmp_path: Pat
 
 
 class Busy:
-    """A clock on whose loop a pause takes as long as others keep it; packing takes a millisecond."""
+    """A clock whose pauses take as long as others keep the loop; packing takes a millisecond."""
 
     def __init__(self, pause_s: float) -> None:
         self.pause_s = pause_s

@@ -16,7 +16,6 @@ from services.agent_registry.core.statistics import Statistics
 from services.kernel.errors import FailedPrecondition, ResourceExhausted
 from services.kernel.instant import Instant
 
-
 REPLICA_MARK = "@"
 """Begins the lease of a replica, which stands among those of the agents; no agent's id has it."""
 
