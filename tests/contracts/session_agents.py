@@ -18,10 +18,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import pytest
+from google.protobuf import json_format
 
 from examples.stubs_agent import agent as stubs
 from podium.sdk.agent import Agent
@@ -30,12 +31,16 @@ from podium.sdk.errors import AgentSuperseded, Final
 from podium.sdk.host import AgentHost
 from podium.sdk.settings import Settings
 from podium.v1 import session_pb2
+from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse
+from tests.support.processes import ROOT
 
 AGENT_ID = "wordy"
 TYPE = "text.count"
 LARGE_BYTES = 300_000
 
 HOLD_S = 0.5
+CLIENT_MODULE = ROOT / "services" / "edge" / "static" / "podium.js"
+CLIENT_PROGRAM = ROOT / "clients" / "web" / "test" / "programs" / "conforming.mjs"
 
 
 class Conforming(Protocol):
@@ -155,11 +160,32 @@ async def stubs_agent(address: str) -> AsyncIterator[Conforming]:
             await asyncio.to_thread(agent.thread.join, 10)
 
 
+class Spelling(NamedTuple):
+    """How a connection to a bridge spells its messages."""
+
+    subprotocol: str
+    write: Callable[[dict[str, Any]], str | bytes]
+    read: Callable[[Any], dict[str, Any]]
+
+
+def _to_binary(said: dict[str, Any]) -> bytes:
+    return json_format.ParseDict(said, BridgeRequest()).SerializeToString()
+
+
+def _from_binary(heard: bytes) -> dict[str, Any]:
+    return json_format.MessageToDict(BridgeResponse.FromString(heard))
+
+
+JSON = Spelling("podium.v1.json", json.dumps, json.loads)
+BINARY = Spelling("podium.v1.proto", _to_binary, _from_binary)
+
+
 class OfTheWeb:
     """What docs/bridge.md tells agents behind a WebSocket to do."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, spelling: Spelling) -> None:
         self._url = url
+        self._spelling = spelling
         self._instance_id = uuid.uuid4().hex
         self._token, self._seq = "", "0"
         self._leases: dict[tuple[str, str], dict[str, Any] | None] = {}
@@ -182,10 +208,11 @@ class OfTheWeb:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        protocols = [self._spelling.subprotocol]
         async with aiohttp.ClientSession() as http:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, ConnectionError):
-                    async with http.ws_connect(self._url, protocols=["podium.v1.json"]) as socket:
+                    async with http.ws_connect(self._url, protocols=protocols) as socket:
                         self._socket = socket
                         self._hello()
                         if await self._listen(socket):
@@ -196,7 +223,7 @@ class OfTheWeb:
         """Returns whether the agent has ended."""
         try:
             async for message in socket:
-                heard = json.loads(message.data)
+                heard = self._spelling.read(message.data)
                 for frame in heard.get("agent", {}).get("frames", ()):
                     if self._take(frame):
                         return True
@@ -220,12 +247,13 @@ class OfTheWeb:
         )
 
     def _say(self, **frame: Any) -> None:
-        message = json.dumps({"agent": {"frames": [{"agentId": AGENT_ID, **frame}]}})
+        message = self._spelling.write({"agent": {"frames": [{"agentId": AGENT_ID, **frame}]}})
         socket = self._socket
         if socket is not None and not socket.closed:
+            text = isinstance(message, str)
+            sending = socket.send_str(message) if text else socket.send_bytes(message)
             # aiohttp writes at once as long as its buffer has room.
-            task = asyncio.ensure_future(socket.send_str(message))
-            self._timers.append(task)
+            self._timers.append(asyncio.ensure_future(sending))
 
     def _take(self, frame: dict[str, Any]) -> bool:
         self._seq = frame.get("seq", self._seq)
@@ -328,13 +356,16 @@ def _success(data: bytes) -> dict[str, Any]:
     return {"success": {"data": base64.b64encode(data).decode()}}
 
 
-@asynccontextmanager
-async def web_agent(address: str) -> AsyncIterator[Conforming]:
-    agent = OfTheWeb(f"http://{address}/ws")
-    try:
-        yield agent
-    finally:
-        await agent.finish()
+def web_agent(spelling: Spelling) -> Begin:
+    @asynccontextmanager
+    async def begin(address: str) -> AsyncIterator[Conforming]:
+        agent = OfTheWeb(f"http://{address}/ws", spelling)
+        try:
+            yield agent
+        finally:
+            await agent.finish()
+
+    return begin
 
 
 class Program:
@@ -354,6 +385,19 @@ class Program:
     def finish(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def client_agent(node: str) -> Begin:
+    """Returns the agent of the web client, in Node, as Edge serves it to pages."""
+
+    def begin(address: str) -> contextlib.AbstractAsyncContextManager[Conforming]:
+        url = f"ws://{address}/ws"
+        # Node before 22 has a WebSocket behind this flag.
+        flags = "--experimental-websocket --no-warnings"
+        program = f"{node} {flags} {CLIENT_PROGRAM} {CLIENT_MODULE} {url} {AGENT_ID} {TYPE}"
+        return program_agent(program)(address)
+
+    return begin
 
 
 def program_agent(command: str) -> Begin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -24,9 +25,12 @@ from services.kernel.serving import running
 from tests.contracts.referee import Referee
 from tests.contracts.session_agents import (
     AGENT_ID,
+    BINARY,
+    JSON,
     TYPE,
     Begin,
     Conforming,
+    client_agent,
     program_agent,
     sdk_agent,
     stubs_agent,
@@ -38,10 +42,17 @@ from tests.support.waiting import eventually
 GIVEN = os.environ.get("PODIUM_CONFORMANCE_AGENT", "")
 """The command of a program to be judged, in place of the agents that are our own."""
 
+NODE = shutil.which("node")
+BRIDGED: dict[str, Begin] = {
+    "web": web_agent(JSON),
+    "web-binary": web_agent(BINARY),
+    **({"web-client": client_agent(NODE)} if NODE else {}),
+}
+"""Agents that have the bridge between them and their router."""
 MAKES: dict[str, Begin] = (
     {"program": program_agent(GIVEN)}
     if GIVEN
-    else {"sdk": sdk_agent, "stubs": stubs_agent, "web": web_agent}
+    else {"sdk": sdk_agent, "stubs": stubs_agent, **BRIDGED}
 )
 START_S = 30.0
 """How long a program may take to start."""
@@ -110,11 +121,17 @@ async def script(
 ) -> AsyncIterator[Script]:
     monkeypatch.setattr(session_module, "READY_S_MAX", 1.0)
     monkeypatch.setattr(stubs, "READY_S_MAX", 0.5)
+    async with scripted(request.param) as begun:
+        yield begun
+
+
+@asynccontextmanager
+async def scripted(make: str) -> AsyncIterator[Script]:
+    """Runs an agent before a router, and judges all it has said."""
     router = FakeRouter()
     router.renew_ms = 100
-    make: str = request.param
     async with serving(router_of(router)) as address:
-        async with bridged(address) if make == "web" else nullcontext(address) as at:
+        async with bridged(address) if make in BRIDGED else nullcontext(address) as at:
             async with MAKES[make](at) as agent:
                 yield await _begun(Script(router, agent, make))
     assert Referee().judge(router.log) == []
@@ -124,6 +141,36 @@ async def _begun(script: Script) -> Script:
     await script.until("hello", within_s=START_S)
     await eventually(lambda: script.router.streams[-1].agents)
     return script
+
+
+async def told_by(make: str) -> list[str]:
+    """Returns all that a router hears of one make of agent, but for renewals and chance."""
+    async with scripted(make) as script:
+        for text in ("say one", "report", "fail", "large"):
+            script.assign(text)
+            await script.settled()
+        canceled = await script.taken("wait")
+        script.say(cancel=session_pb2.Cancel(lease=canceled, reason="CANCELED"))
+        await script.settled()
+        script.assign("say so", "text.other")
+        script.say(probe=session_pb2.Probe(nonce=2**62 + 1))
+        await script.until("probe_reply")
+        script.router.acking = False
+        kept = script.assign("say it")
+        await eventually(lambda: kept in [result.lease for result in script.heard("result")])
+        script.router.acking = True
+        await script.reconnected()
+        await script.settled()
+        heard = [frame for frame in script.router.frames() if not frame.HasField("renew")]
+    for frame in heard:
+        if frame.HasField("hello"):
+            frame.hello.instance_id = "of this start"
+    return [str(frame) for frame in heard]
+
+
+@pytest.mark.skipif(bool(GIVEN), reason="It compares agents of our own.")
+async def test_the_router_hears_the_same_whatever_the_spelling() -> None:
+    assert await told_by("web-binary") == await told_by("web")
 
 
 async def test_hello_comes_first_and_says_who_it_is(script: Script) -> None:
@@ -143,7 +190,7 @@ async def test_a_hello_that_nobody_answers_is_said_again_on_another_stream(
 ) -> None:
     script.router.welcoming = False
     await script.reconnected()
-    if script.make != "web":  # the bridge's stream is the bridge's: it stays
+    if script.make not in BRIDGED:  # the bridge's stream is the bridge's: it stays
         await eventually(lambda: len(script.router.streams) >= 3, within_s=START_S)
     script.router.welcoming = True
     await script.reconnected()
