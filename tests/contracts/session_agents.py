@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -18,11 +17,10 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
-from google.protobuf import json_format
 
 from examples.stubs_agent import agent as stubs
 from podium.sdk.agent import Agent
@@ -31,8 +29,8 @@ from podium.sdk.errors import AgentSuperseded, Final
 from podium.sdk.host import AgentHost
 from podium.sdk.settings import Settings
 from podium.v1 import session_pb2
-from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse
 from tests.support.processes import ROOT
+from tests.support.spelling import Spelling
 
 AGENT_ID = "wordy"
 TYPE = "text.count"
@@ -158,26 +156,6 @@ async def stubs_agent(address: str) -> AsyncIterator[Conforming]:
             with contextlib.suppress(AttributeError):
                 agent.call.cancel()
             await asyncio.to_thread(agent.thread.join, 10)
-
-
-class Spelling(NamedTuple):
-    """How a connection to a bridge spells its messages."""
-
-    subprotocol: str
-    write: Callable[[dict[str, Any]], str | bytes]
-    read: Callable[[Any], dict[str, Any]]
-
-
-def _to_binary(said: dict[str, Any]) -> bytes:
-    return json_format.ParseDict(said, BridgeRequest()).SerializeToString()
-
-
-def _from_binary(heard: bytes) -> dict[str, Any]:
-    return json_format.MessageToDict(BridgeResponse.FromString(heard))
-
-
-JSON = Spelling("podium.v1.json", json.dumps, json.loads)
-BINARY = Spelling("podium.v1.proto", _to_binary, _from_binary)
 
 
 class OfTheWeb:

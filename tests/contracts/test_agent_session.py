@@ -25,8 +25,6 @@ from services.kernel.serving import running
 from tests.contracts.referee import Referee
 from tests.contracts.session_agents import (
     AGENT_ID,
-    BINARY,
-    JSON,
     TYPE,
     Begin,
     Conforming,
@@ -37,6 +35,7 @@ from tests.contracts.session_agents import (
     web_agent,
 )
 from tests.sdk.fakes import FakeRouter, router_of, serving
+from tests.support.spelling import BINARY, JSON
 from tests.support.waiting import eventually
 
 GIVEN = os.environ.get("PODIUM_CONFORMANCE_AGENT", "")
