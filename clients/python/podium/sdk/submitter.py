@@ -74,25 +74,31 @@ class Submitter(Generic[T]):
         self._rhythm = outbox.Rhythm(WORTH_LEN)
         self._scheduled = False
         self._gate = Gate()
+        # Tasks that are queued or on their way.
+        self._unanswered = 0
 
-    def add(self, spec: task_pb2.TaskSpec) -> Pending[T]:
-        """Queues a task, which from here on has a trace and an idempotency key."""
+    def add(self, spec: task_pb2.TaskSpec) -> asyncio.Future[T]:
+        """Queues a task, which from here on has a trace and an idempotency key.
+
+        Returns:
+            what is done when the task is durable.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
         own_key = bool(spec.request_id)
         if not own_key:
+            # A task with the caller's key may be there already, and then has its answer.
+            if self._gate.shut and (refusal := self._gate.refusal(spec, self._unanswered)):
+                future.set_exception(refusal)
+                return future
             self._key_count += 1
             spec.request_id = f"{self._key}-{self._key_count:x}"
         ids, parent_id = below_current()
         spec.traceparent = format_traceparent(*ids)
-        future: asyncio.Future[T] = self._loop.create_future()
-        pending = Pending(spec, future, own_key, ids, parent_id, time.time_ns())
-        # A task with the caller's key may be there already, and then has its answer.
-        if self._gate.shut and not own_key and (refusal := self._gate.refusal(spec)):
-            future.set_exception(refusal)
-            return pending
-        self._queue.append(pending)
+        self._unanswered += 1
+        self._queue.append(Pending(spec, future, own_key, ids, parent_id, time.time_ns()))
         if not self._scheduled:
             self._schedule()
-        return pending
+        return future
 
     async def close(self) -> None:
         """Gives up what has not been answered."""
@@ -153,6 +159,8 @@ class Submitter(Generic[T]):
             for pending in batch:
                 pending.future.cancel()
             raise
+        self._unanswered -= len(batch)
+        self._gate.taken(len(batch))
         for index in response.duplicate_indexes:
             batch[index].duplicate = True
         for pending, task_id in zip(batch, response.task_ids, strict=True):
@@ -167,7 +175,7 @@ class Submitter(Generic[T]):
             await self._send(batch[middle:])
             return
         if isinstance(error, ResourceExhausted):
-            self._gate.refused(error)
+            self._gate.refused(error, self._unanswered)
             least = still_taken(error)
             urgent = [pending for pending in batch if priority_of(pending.spec) >= least]
             if urgent:
@@ -179,6 +187,7 @@ class Submitter(Generic[T]):
         self._reject(batch, error)
 
     def _reject(self, batch: list[Pending[T]], error: PodiumError) -> None:
+        self._unanswered -= len(batch)
         for pending in batch:
             attributes = (("task.type", pending.spec.type),)
             self._record(pending, attributes, f"{error.reason}: {error.message}")
