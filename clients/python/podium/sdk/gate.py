@@ -40,12 +40,13 @@ def still_taken(error: ResourceExhausted) -> int:
 class Gate:
     """Open until the backlog is full."""
 
-    __slots__ = ("_below", "_calm_from_s", "_error", "_until_s", "_window", "shut")
+    __slots__ = ("_below", "_calm_from_s", "_error", "_pause_s", "_until_s", "_window", "shut")
 
     def __init__(self) -> None:
         # Whether anything may be held back; cheap to ask for each task.
         self.shut = False
         self._below = 0
+        self._pause_s = 0.0
         self._until_s = 0.0
         self._calm_from_s = 0.0
         self._window = 0.0
@@ -66,7 +67,8 @@ class Gate:
             self._window = max(WINDOW_MIN, SHRUNK * unanswered)
         self._error = error
         self._below = still_taken(error)
-        self._until_s = now_s + error.retry_after_s
+        self._pause_s = error.retry_after_s
+        self._until_s = now_s + self._pause_s
         self._calm_from_s = self._until_s + CALM_S
         self.shut = True
 
@@ -95,7 +97,7 @@ class Gate:
         # Behind the window the next answer makes room; the pause that was named is of that order.
         retry_after_s = self._until_s - now_s
         if retry_after_s <= 0:
-            retry_after_s = error.retry_after_s
+            retry_after_s = self._pause_s
             self._calm_from_s = now_s + CALM_S
         return ResourceExhausted(
             error.reason, error.message, metadata=error.metadata, retry_after_s=retry_after_s
