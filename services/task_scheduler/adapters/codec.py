@@ -366,7 +366,7 @@ def _rare(order: Welcome | Revoke | Verdicts | Reclaim) -> task_scheduler_pb2.Di
         return message
     if isinstance(order, Reclaim):
         message.reclaim.capabilities.extend(sorted(order.capabilities))
-        message.reclaim.count = order.count
+        message.reclaim.count = order.most
         return message
     if isinstance(order, Welcome):
         message.welcome.lease_ttl.FromMilliseconds(round(order.lease_ttl_s * 1000))

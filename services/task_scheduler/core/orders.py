@@ -69,7 +69,7 @@ class Reclaim(NamedTuple):
     """Asks for tasks that wait at a router while agents of another one are free."""
 
     capabilities: frozenset[str]
-    count: int
+    most: int
 
 
 Order = Welcome | Grant | Settled | Revoke | Verdicts | Reclaim
