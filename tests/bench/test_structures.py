@@ -13,15 +13,15 @@ def test_a_message_of_a_pool_is_the_message_that_is_made() -> None:
 
     for _ in range(2):
         assert pooled() == fresh()
-    assert task_scheduler_pb2.Grant.FromString(bytes(fresh())).spec.type == "work"  # type: ignore[call-overload]
+    assert task_scheduler_pb2.Grant.FromString(bytes(fresh())).spec.type == "work"  # type: ignore[call-overload]  # made as object
 
 
 def test_both_queues_give_the_most_urgent_first_and_keep_their_depth() -> None:
     _, turn = structures._sorted_list(100)
-    assert [turn()[0] for _ in range(10)] == [9] * 10  # type: ignore[index]
+    assert [turn()[0] for _ in range(10)] == [9] * 10  # type: ignore[index]  # made as object
 
     _, turn = structures._ready_queue(100)
-    most = turn().terms.priority  # type: ignore[attr-defined]
+    most = turn().terms.priority  # type: ignore[attr-defined]  # made as object
     assert most == 9
 
 
