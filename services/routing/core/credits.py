@@ -1,7 +1,8 @@
 """What each capability class accepts, as a number that only counts up with what was granted.
 
 A scheduler may grant `total - granted`: the free slots and a look-ahead, so that an agent that
-becomes free finds its next task here. The look-ahead is 16 tasks, and where a class is fast what it
+becomes free finds its next task here. It is told how much of it is look-ahead, and grants what is
+free at any router first. The look-ahead is 16 tasks, and where a class is fast what it
 takes in the time of a grant: with 16 alone, 100 slots of tasks that end at once stood idle half of
 the time. So what waits here, past the scheduler's order, is never more than 50 ms of work or 16
 tasks. A class in which nobody works accepts nothing.
@@ -50,7 +51,8 @@ def announce(board: Board) -> None:
         return
     for kind in sorted(changed, key=lambda kind: kind.class_id):
         credit = total(kind, draining=board.draining)
-        if (credit, kind.agent_count) != kind.announced:
-            kind.announced = (credit, kind.agent_count)
-            board.effects.append(Credited(kind, credit))
+        # The look-ahead as such, not what is left of it: that would change with every grant.
+        if (credit, kind.agent_count, kind.look_ahead) != kind.announced:
+            kind.announced = (credit, kind.agent_count, kind.look_ahead)
+            board.effects.append(Credited(kind, credit, kind.look_ahead))
     changed.clear()

@@ -186,6 +186,8 @@ class Credited(NamedTuple):
 
     kind: CapabilityClass
     total: int
+    look_ahead: int
+    """How many of them may have to wait for an agent."""
 
 
 class Opened(NamedTuple):

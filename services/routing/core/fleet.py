@@ -72,8 +72,8 @@ class CapabilityClass:
         """Tasks given to agents since the pace was last taken."""
         self.pace = 0.0
         """Tasks a second that its agents take."""
-        self.announced = (-1, -1)
-        """Credit and agent count as the scheduler knows them."""
+        self.announced = (-1, -1, -1)
+        """Credit, agent count and look-ahead as the scheduler knows them."""
 
 
 class Fleet:

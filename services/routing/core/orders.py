@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
 HAND_BACK_MEMORY_S = 10.0
+reclaim_wait_s = 0.5
+"""How long a task must have waited before another router's free slot is worth the way there."""
 
 
 class Orders:
@@ -117,7 +119,7 @@ class Orders:
         board.effects.extend(map(ending, board.leases.unsettled.values()))
         for kind in board.fleet.classes.values():
             kind.granted = 0
-            kind.announced = (-1, -1)
+            kind.announced = (-1, -1, -1)
             board.fleet.changed.add(kind)
 
     def _claim_later(self, told: Container[LeaseKey]) -> None:
@@ -155,6 +157,19 @@ class Orders:
                 if lease.session.row >= 0:
                     self._board.fleet.refresh(lease.session)
             self._work.stop(lease, reason, now)
+
+    def reclaim(self, capabilities: Iterable[str], count: int, now: Instant) -> None:
+        """Hand back tasks that wait here for long, since agents of another router are free."""
+        have = frozenset(capabilities)
+        due_s = now.mono_s - reclaim_wait_s
+        for lease in tuple(self._board.waiting):
+            if count <= 0:
+                return
+            demand = lease.demand
+            assert demand is not None
+            if lease.granted_s <= due_s and demand.required <= have:
+                self._work.hand_back(lease, "FREE_ELSEWHERE", "", now)
+                count -= 1
 
     def verdicts(self, verdicts: tuple[Verdict, ...], now: Instant) -> None:
         """Follow the scheduler's word on leases that agents came with or renewed."""
