@@ -8,7 +8,7 @@ from typing import Any
 
 from services.kernel.clock import Clock
 from services.kernel.coalesce import Outbox
-from services.kernel.errors import PodiumError, ResourceExhausted, Unavailable
+from services.kernel.errors import ResourceExhausted, Unavailable
 from services.kernel.instant import Instant
 from services.routing.adapters.facts import Fact
 from services.routing.adapters.frames import Frames
