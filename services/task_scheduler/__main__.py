@@ -175,6 +175,8 @@ def limits_of(settings: Settings) -> Limits:
         lineage_depth_max=settings.lineage_depth_max,
         lineage_tasks_max=settings.lineage_tasks_max,
         schedules_len_max=settings.schedules_max,
+        log_watches_max=settings.log_watches_max,
+        task_watches_max=settings.task_watches_max,
     )
 
 
