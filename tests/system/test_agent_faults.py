@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from podium.v1 import agent_pb2, routing_pb2, session_pb2, task_scheduler_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef
 from podium.v1.task_pb2 import Failure, RetryPolicy
-from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST
+from tests.routing.peers import ACCEPTED, KEEP, LOST
 from tests.support.waiting import eventually
 from tests.system.stage import LEASE_S, Caller, Stage, beating, network, staged
 
@@ -197,7 +197,7 @@ async def test_f9_a_result_that_comes_twice_is_settled_once(stage: Stage) -> Non
     task = await stage.ended(assign.task_id)
 
     verdicts = [ack.verdict for ack in wire.of("f9", "result_ack")[:3]]
-    assert verdicts == [ACCEPTED, DUPLICATE, FENCED]
+    assert verdicts == [ACCEPTED, DUPLICATE, session_pb2.ResultAck.VERDICT_CONFLICT]
     assert unary.verdict == DUPLICATE
     assert task.result.data == b"same"
     assert (await stage.story(assign.task_id)).count("COMPLETED") == 1
