@@ -48,6 +48,7 @@ async def replicas(processes: Processes, url: str, data: Path) -> AsyncIterator[
                     "PODIUM_JOURNAL": "postgres",
                     "PODIUM_POSTGRES_URL": url,
                     "PODIUM_OWNER_LEASE_S": str(LEASE_S),
+                    "PODIUM_PARTITIONS": "1",
                     "PODIUM_DATA_DIR": str(data),
                     "PODIUM_TASK_SCHEDULER_PORT": "0",
                     "PODIUM_METRICS_PORT_OFFSET": "0",
