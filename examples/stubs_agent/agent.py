@@ -14,7 +14,9 @@ import grpc
 from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
 
 ADDRESS = os.environ.get("PODIUM_ROUTING_ADDRESS", "127.0.0.1:7703")
-TYPE, KEEP, READY_S_MAX, READY = "text.count", session_pb2.LeaseVerdict.VERDICT_KEEP, 10.0, 1e99
+TYPE, READY_S_MAX, READY = "text.count", 10.0, 1e99
+KEEP = session_pb2.LeaseVerdict.VERDICT_KEEP
+DRAINING, INCAPABLE = session_pb2.Nack.REASON_DRAINING, session_pb2.Nack.REASON_INCAPABLE
 
 
 class _WordCounter:
@@ -44,14 +46,12 @@ class _WordCounter:
             self.ready_by, self.wait_s, self.taken = READY, 0.1, self.taken * frame.ready.resumed
             self.about["resume_token"] = frame.ready.resume_token
             self.settle([each.lease for each in frame.ready.verdicts if each.verdict != KEEP])
+            if self.stopping:  # it was told to leave before anybody heard of it
+                self.leave()
             for result in filter(None, list(self.leases.values())):
                 self.say(result=result)  # the router may not have had it
         elif kind == "assign":
-            task, self.taken = frame.assign, self.taken + 1
-            lease = session_pb2.LeaseRef(task_id=task.task_id, lease_epoch=task.lease_epoch)
-            self.leases[lease.SerializeToString()] = None
-            self.say(ack=session_pb2.Ack(lease=lease))
-            threading.Thread(target=self.work, args=(lease, task.spec.payload.data)).start()
+            self.take(frame.assign)
         elif kind == "cancel":  # what the thread brings later is dropped
             self.finish(session_pb2.Result(lease=frame.cancel.lease, canceled={}))
         elif kind == "probe":
@@ -64,6 +64,17 @@ class _WordCounter:
             self.stopping, self.leases = True, {}
             self.say(goodbye={})
             self.outbox.put(None)
+
+    def take(self, task: session_pb2.Assign) -> None:
+        self.taken += 1
+        lease = session_pb2.LeaseRef(task_id=task.task_id, lease_epoch=task.lease_epoch)
+        if self.stopping or task.spec.type != TYPE:  # at once, so that it goes elsewhere
+            self.say(nack={"lease": lease, "reason": DRAINING if self.stopping else INCAPABLE})
+            self.settle([])
+        else:
+            self.leases[lease.SerializeToString()] = None
+            self.say(ack=session_pb2.Ack(lease=lease))
+            threading.Thread(target=self.work, args=(lease, task.spec.payload.data)).start()
 
     def work(self, lease: session_pb2.LeaseRef, text: bytes) -> None:
         self.finish(session_pb2.Result(lease=lease, success={"data": b"%d" % len(text.split())}))
@@ -88,7 +99,12 @@ class _WordCounter:
             self.outbox.put(routing_pb2.OpenSessionRequest(frames=[{"agent_id": "wordy"} | frame]))
 
     def stop(self, *_: object) -> None:
+        if self.stopping:
+            os._exit(130)  # a second Ctrl-C does not wait
         self.stopping = True
+        self.leave()
+
+    def leave(self) -> None:
         self.say(drain={})
         self.say(renew={})  # whose answer lets it leave, as soon as nothing is in work
 

@@ -97,7 +97,8 @@ def store_of(settings: Settings, clock: Clock) -> tuple[AgentStore, str]:
             f"PODIUM_AGENT_REGISTRY_STORE=redis needs the package {missing.name}: "
             "install Podium with the extra `scale`",
         ) from None
-    return RedisStore(settings.redis_url), f"registry-{secrets.token_hex(6)}"
+    store = RedisStore(settings.redis_url, suspect_s=settings.limits().suspect_s)
+    return store, f"registry-{secrets.token_hex(6)}"
 
 
 def measure(metrics: Metrics, registry: Registry) -> None:

@@ -18,6 +18,7 @@ from services.edge.adapters.pages import Files, application, http_log
 from services.edge.adapters.peers import GrpcPeers
 from services.edge.adapters.protojson import JsonCodec
 from services.edge.adapters.sessions import RoutingSessions
+from services.edge.adapters.unreadable import Runner
 from services.edge.config import Settings
 from services.edge.core.origins import Origins
 from services.edge.loops import keep_attached, sweep
@@ -65,7 +66,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         return "TaskScheduler is not reached: see PODIUM_TASK_SCHEDULER_ADDRESS"
 
     app = application(bridge.handle, Files(), metrics.registry, ready, origins, doorstep)
-    runner = web.AppRunner(
+    runner = Runner(
         app, access_log=None, logger=http_log(), shutdown_timeout=1.0, keepalive_timeout=75.0
     )
     await runner.setup()

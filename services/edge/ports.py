@@ -25,6 +25,10 @@ class Door(Protocol):
         """Return who shows this token, empty for none; raise Unauthenticated."""
         ...
 
+    def version(self) -> int:
+        """Return a number that changes when a token that was good may be no more."""
+        ...
+
 
 class Codec(Protocol):
     """One spelling of the bridge's messages."""

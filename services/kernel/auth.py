@@ -69,6 +69,16 @@ def acting_as(principal: Principal) -> Iterator[None]:
         _current.reset(token)
 
 
+def require_keys(settings: Common, clock: Clock) -> None:
+    """Check that tokens can be verified where they are asked for.
+
+    Raises:
+        FailedPrecondition: NO_AUTH_KEYS, no key could verify one.
+    """
+    if settings.auth != "off":
+        Keyring(settings.auth_keys_dir, clock).require()
+
+
 def admission(settings: Common, policy: Policy | None, clock: Clock) -> Admit:
     """Return what lets calls in under `settings`.
 

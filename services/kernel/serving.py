@@ -19,10 +19,11 @@ from typing import Any
 
 import uvloop
 
+from services.kernel.auth import require_keys
 from services.kernel.clock import SystemClock
 from services.kernel.config import Common, SettingsError, describe, load, misspelled
 from services.kernel.dialing import dialer
-from services.kernel.errors import PodiumError
+from services.kernel.errors import FailedPrecondition, PodiumError
 from services.kernel.inprocess import InProcessHub
 from services.kernel.logs import setup_logging
 from services.kernel.options import Dial
@@ -80,7 +81,8 @@ def _run(
     environ = dict(os.environ)
     try:
         loaded = load_all(specs, environ)
-    except SettingsError as error:
+        require_keys(loaded[0], SystemClock())
+    except (SettingsError, FailedPrecondition) as error:
         print(error, file=sys.stderr)
         return 2
     first = loaded[0]

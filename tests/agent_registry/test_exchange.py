@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.agent_registry.core.agent import Status
-from services.agent_registry.core.exchange import Exchange
+from services.agent_registry.core.exchange import REPLICA_MARK, Exchange
 from services.agent_registry.core.kept import kept_of
 from services.agent_registry.core.registry import Registry
 from tests.agent_registry.hall import Hall, facts
@@ -237,3 +237,74 @@ def test_what_another_has_forgotten_is_forgotten_unless_it_has_a_session(
         other.exchange.forget(agent_id)
 
     assert other.registry.agents.keys() == {"a"}
+
+
+def ages(*living: str, dead: str = "") -> dict[str, float]:
+    return {REPLICA_MARK + name: 0.0 for name in living} | {REPLICA_MARK + dead: 1_000.0}
+
+
+def test_the_agents_of_a_registry_that_is_gone_are_spoken_for_by_one_of_those_left(
+    one: Replica, other: Replica
+) -> None:
+    third = Replica("third")
+    one.agent("a")
+    one.tell(other, third)
+    for each in (other, third):
+        each.sleep(61.0)
+        each.exchange.inherit(ages("other", "third", dead="one"))
+    other.tell(third)
+
+    assert other.status() is third.status() is Status.OFFLINE
+    assert other.exchange.is_mine(other.registry.agents["a"])
+    assert third.registry.agents["a"].home == "other"
+
+
+def test_agents_that_are_here_or_whose_registry_lives_are_not_inherited(
+    one: Replica, other: Replica
+) -> None:
+    two = Replica("two")
+    one.agent("a")
+    two.agent("b")
+    one.tell(other)
+    two.tell(other)
+    other.registry.offline(other.registry.agents["b"])
+
+    other.exchange.inherit(ages("other", "two", dead="one"))
+
+    assert not other.exchange.is_mine(other.registry.agents["a"])
+    assert not other.exchange.is_mine(other.registry.agents["b"])
+
+
+def test_of_two_that_inherit_an_agent_at_once_one_keeps_it(one: Replica, other: Replica) -> None:
+    third = Replica("third")
+    one.agent("a")
+    one.tell(other, third)
+    for each in (other, third):
+        each.registry.offline(each.registry.agents["a"])
+        each.exchange.inherit(ages(each.registry.replica_id, dead="one"))
+    other.tell(third, ago_s=None)
+    third.tell(other, ago_s=None)
+
+    assert other.registry.agents["a"].home == third.registry.agents["a"].home == "other"
+
+
+def test_a_registry_that_was_taken_for_gone_says_that_its_agents_have_sessions(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a")
+    one.tell(other)
+    other.sleep(61.0)
+    other.exchange.inherit(ages("other", dead="one"))
+    other.tell(one, ago_s=None)
+    one.tell(other)
+
+    assert one.status() is other.status() is Status.IDLE
+    assert one.exchange.is_mine(one.registry.agents["a"])
+
+
+def test_the_lease_of_a_registry_is_no_agents_and_is_forgotten_in_the_end(one: Replica) -> None:
+    day_s = one.registry.limits.forget_s
+    leases = {REPLICA_MARK + "one": 0.0, REPLICA_MARK + "old": day_s + 1, "a": day_s + 1}
+
+    assert one.exchange.heard({REPLICA_MARK + "new": 0.0}, one.time) == []
+    assert one.exchange.inherit(leases) == [REPLICA_MARK + "old"]

@@ -279,6 +279,33 @@ async def test_the_gauges_of_all_registries_together_count_each_agent_once(floor
     assert counted(names.metric_breakers, state="closed") == [2, 1]
 
 
+async def test_agents_that_die_with_their_registry_are_counted_by_one_that_is_left(
+    floor: Floor,
+) -> None:
+    one, _ = await floor.registry()
+    other, ends = await floor.registry()
+    await floor.registry()
+    router = await floor.router(other, "r1", agent("a1"), agent("a2"))
+    await known(one, "a2")
+    await router.close()
+    await ends.aclose()
+    living = [floor.metrics[0], floor.metrics[2]]
+
+    def offline() -> float:
+        values = (each.get_sample_value(names.metric_agents, OFF) for each in living)
+        return sum(value or 0.0 for value in values)
+
+    await known(one, "a1", OFFLINE)
+    await eventually(lambda: offline() == 2, within_s=20.0)
+    late, _ = await floor.registry()
+    await known(late, "a1", OFFLINE)
+    living.append(floor.metrics[3])
+    assert offline() == 2
+
+
+OFF = {"status": "offline"}
+
+
 class Watch:
     """Notes every status that a registry tells of its agents."""
 

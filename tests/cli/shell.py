@@ -27,10 +27,13 @@ class Shell:
 
     def __init__(self, environ: dict[str, str], scheduler: Any = None) -> None:
         self.scheduler = scheduler
-        self.environ = environ
+        # As wide as a terminal; without it, as in a pipe.
+        self.environ = {"COLUMNS": "120", **environ}
 
     async def __call__(self, *arguments: str, stdin: bytes = b"") -> Ran:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
+        inherited = {
+            k: v for k, v in os.environ.items() if not k.startswith("PODIUM_") and k != "COLUMNS"
+        }
         path = f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -38,7 +41,7 @@ class Shell:
             "podium.cli",
             *arguments,
             cwd=ROOT,
-            env={**inherited, "PYTHONPATH": path, "COLUMNS": "120", **self.environ},
+            env={**inherited, "PYTHONPATH": path, **self.environ},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -114,6 +114,18 @@ async def test_tasks_are_shown_listed_and_canceled(podium: Shell) -> None:
     assert podium.scheduler.tasks["task-0"].state == task_pb2.Task.STATE_CANCELED
 
 
+async def test_what_is_piped_is_not_cut_to_the_width_of_a_terminal(podium: Shell) -> None:
+    kind = "text." + "summarize-" * 12
+    await podium("submit", kind)
+    narrow = await podium("list")
+    del podium.environ["COLUMNS"]
+    piped = await podium("list")
+
+    assert kind not in narrow.out and max(map(len, narrow.out.splitlines())) <= 120
+    assert kind in piped.out
+    assert not [line for line in piped.out.splitlines() if len(line) > 300]
+
+
 async def test_a_watch_of_a_task_tells_all_of_it_and_ends_with_it(podium: Shell) -> None:
     podium.scheduler.completing = True
     await podium("submit", "work")

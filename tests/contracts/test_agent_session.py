@@ -1,107 +1,20 @@
-"""What every agent owes a router, whatever it is made of; the router's side is scripted here."""
+"""What every agent owes a router, whatever it is made of."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
 
 from examples.stubs_agent import agent as stubs
 from podium.sdk import session as session_module
-from podium.v1 import session_pb2, task_pb2
+from podium.v1 import session_pb2
 from podium.v1.session_pb2 import LeaseRef, LeaseVerdict, RouterFrame
-from services.edge.__main__ import SERVICE as EDGE
-from services.edge.config import Settings as EdgeSettings
-from services.kernel.clock import SystemClock
-from services.kernel.config import load
-from services.kernel.options import dial
-from services.kernel.serving import running
-from tests.contracts.referee import Referee
-from tests.contracts.session_agents import (
-    AGENT_ID,
-    TYPE,
-    Begin,
-    Conforming,
-    program_agent,
-    sdk_agent,
-    stubs_agent,
-    web_agent,
-)
-from tests.sdk.fakes import FakeRouter, router_of, serving
+from tests.contracts.session_agents import AGENT_ID, TYPE
+from tests.contracts.session_script import BRIDGED, MAKES, START_S, Script, scripted
 from tests.support.waiting import eventually
-
-GIVEN = os.environ.get("PODIUM_CONFORMANCE_AGENT", "")
-"""The command of a program to be judged, in place of the agents that are our own."""
-
-MAKES: dict[str, Begin] = (
-    {"program": program_agent(GIVEN)}
-    if GIVEN
-    else {"sdk": sdk_agent, "stubs": stubs_agent, "web": web_agent}
-)
-START_S = 30.0
-"""How long a program may take to start."""
-
-
-@asynccontextmanager
-async def bridged(address: str) -> AsyncIterator[str]:
-    """Serves a real Edge before the router."""
-    settings = dataclasses.replace(load(EdgeSettings, {}), routing_addresses=(address,))
-    async with running(EDGE, settings, dial=dial, clock=SystemClock(), port=0) as edge:
-        yield f"127.0.0.1:{edge.port}"
-
-
-class Script:
-    """The router's part: what it hears of one agent, and what it says."""
-
-    def __init__(self, router: FakeRouter, agent: Conforming, make: str) -> None:
-        self.router = router
-        self.agent = agent
-        self.make = make
-        self._tasks = 0
-
-    def heard(self, kind: str) -> list[Any]:
-        return [getattr(frame, kind) for frame in self.router.frames(kind)]
-
-    async def until(self, kind: str, count: int = 1, within_s: float = 15.0) -> list[Any]:
-        return await eventually(
-            lambda: found if len(found := self.heard(kind)) >= count else None,
-            within_s=within_s,
-            told=lambda: f"{[frame.WhichOneof('frame') for frame in self.router.frames()]}",
-        )
-
-    def assign(self, text: str, task_type: str = TYPE) -> LeaseRef:
-        self._tasks += 1
-        spec = task_pb2.TaskSpec(type=task_type, payload=task_pb2.Payload(data=text.encode()))
-        lease = LeaseRef(task_id=f"t{self._tasks}", lease_epoch=self._tasks)
-        self.router.assign(
-            AGENT_ID, lease.task_id, lease_epoch=lease.lease_epoch, attempt=1, spec=spec
-        )
-        return lease
-
-    async def taken(self, text: str) -> LeaseRef:
-        """Assigns a task and waits until the agent has taken it."""
-        lease = self.assign(text)
-        await eventually(lambda: lease in [ack.lease for ack in self.heard("ack")])
-        return lease
-
-    def say(self, **frame: Any) -> None:
-        self.router.say(RouterFrame(agent_id=AGENT_ID, **frame))
-
-    async def settled(self) -> None:
-        """Waits for a task that follows all others, so that whatever was to come has come."""
-        lease = self.assign("say so")
-        await eventually(lambda: lease in [result.lease for result in self.heard("result")])
-
-    async def reconnected(self) -> Any:
-        """Ends the stream and returns the Hello that begins the next one."""
-        count = len(self.heard("hello"))
-        self.router.end()
-        return (await self.until("hello", count + 1))[-1]
 
 
 @pytest.fixture(params=MAKES)
@@ -110,20 +23,8 @@ async def script(
 ) -> AsyncIterator[Script]:
     monkeypatch.setattr(session_module, "READY_S_MAX", 1.0)
     monkeypatch.setattr(stubs, "READY_S_MAX", 0.5)
-    router = FakeRouter()
-    router.renew_ms = 100
-    make: str = request.param
-    async with serving(router_of(router)) as address:
-        async with bridged(address) if make == "web" else nullcontext(address) as at:
-            async with MAKES[make](at) as agent:
-                yield await _begun(Script(router, agent, make))
-    assert Referee().judge(router.log) == []
-
-
-async def _begun(script: Script) -> Script:
-    await script.until("hello", within_s=START_S)
-    await eventually(lambda: script.router.streams[-1].agents)
-    return script
+    async with scripted(request.param) as begun:
+        yield begun
 
 
 async def test_hello_comes_first_and_says_who_it_is(script: Script) -> None:
@@ -143,7 +44,7 @@ async def test_a_hello_that_nobody_answers_is_said_again_on_another_stream(
 ) -> None:
     script.router.welcoming = False
     await script.reconnected()
-    if script.make != "web":  # the bridge's stream is the bridge's: it stays
+    if script.make not in BRIDGED:  # the bridge's stream is the bridge's: it stays
         await eventually(lambda: len(script.router.streams) >= 3, within_s=START_S)
     script.router.welcoming = True
     await script.reconnected()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
@@ -17,24 +16,30 @@ from services.kernel.clock import SystemClock
 from services.kernel.config import load
 from services.kernel.serving import running
 from tests.edge.peers import Peers
+from tests.support.spelling import JSON, Spelling
 
 
 class Socket:
     """One WebSocket to the edge."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, spelling: Spelling = JSON) -> None:
         self.socket = socket
+        self._spelling = spelling
 
-    async def say(self, message: dict[str, Any] | str) -> None:
-        await self.socket.send_str(message if isinstance(message, str) else json.dumps(message))
+    async def say(self, message: dict[str, Any] | str | bytes) -> None:
+        """Says a message; text and bytes as they are."""
+        written = self._spelling.write(message) if isinstance(message, dict) else message
+        if isinstance(written, str):
+            await self.socket.send_str(written)
+        else:
+            await self.socket.send_bytes(written)
 
     async def hear(self) -> dict[str, Any]:
         message = await self.socket.receive(timeout=5)
-        assert message.type is aiohttp.WSMsgType.TEXT, message
-        heard: dict[str, Any] = json.loads(message.data)
-        return heard
+        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
+        return self._spelling.read(message.data)
 
-    async def ask(self, message: dict[str, Any] | str) -> dict[str, Any]:
+    async def ask(self, message: dict[str, Any] | str | bytes) -> dict[str, Any]:
         await self.say(message)
         return await self.hear()
 
@@ -72,21 +77,21 @@ async def start() -> AsyncIterator[Start]:
     """Starts an edge with the given settings."""
     async with AsyncExitStack() as stack:
 
-        async def begin(routings: int = 1, **changed: Any) -> Edge:
+        async def begin(routings: int = 1, dial: Any = None, **changed: Any) -> Edge:
             peers = Peers(routings)
             changed["routing_addresses"] = peers.addresses
             settings = dataclasses.replace(load(Settings, {}), **changed)
             served = await stack.enter_async_context(
-                running(SERVICE, settings, dial=peers.dial, clock=SystemClock(), port=0)
+                running(SERVICE, settings, dial=dial or peers.dial, clock=SystemClock(), port=0)
             )
             http = await stack.enter_async_context(aiohttp.ClientSession())
 
-            async def connect(**options: Any) -> Socket:
-                options.setdefault("protocols", ["podium.v1.json"])
+            async def connect(spelling: Spelling = JSON, **options: Any) -> Socket:
+                options.setdefault("protocols", [spelling.subprotocol])
                 socket = await stack.enter_async_context(
                     http.ws_connect(f"http://127.0.0.1:{served.port}/ws", **options)
                 )
-                opened = Socket(socket)
+                opened = Socket(socket, spelling)
                 welcome = await opened.hear()
                 assert welcome["notice"]["kind"] == "WELCOME"
                 return opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -25,6 +25,32 @@ from services.kernel.errors import NotFound, Unavailable
 from services.kernel.inprocess import InProcessHub
 
 
+def canned(servicer: type, *methods: str) -> Callable[[type[Any]], type[Any]]:
+    """Gives a fake calls that note what they heard and return what `answers` has for them."""
+
+    def made(method: str) -> Any:
+        unimplemented = getattr(servicer, method)
+
+        async def answer(self: Any, request: Any, context: Any) -> Any:
+            self.heard.append(request)
+            if method not in self.answers:
+                return unimplemented(self, request, context)
+            return self.answers[method]
+
+        return answer
+
+    def give(fake: type[Any]) -> type[Any]:
+        for method in methods:
+            setattr(fake, method, made(method))
+        return fake
+
+    return give
+
+
+@canned(
+    task_scheduler_pb2_grpc.TaskSchedulerServiceServicer,
+    *("CancelTasks", "ListTasks", "ExplainTask", "ProvideInput", "RequeueTasks", "GetQueueStats"),
+)
 class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     def __init__(self) -> None:
         self.submitted: list[task_scheduler_pb2.SubmitTasksRequest] = []
@@ -32,6 +58,8 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self.events: asyncio.Queue[list[Event] | Exception] = asyncio.Queue()
         self.release = asyncio.Event()
         self.metadata: list[tuple[str, str]] = []
+        self.heard: list[Any] = []
+        self.answers: dict[str, Any] = {}
 
     async def SubmitTasks(self, request: Any, context: Any) -> Any:
         self.submitted.append(request)
@@ -58,10 +86,16 @@ class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             )
 
 
+@canned(
+    agent_registry_pb2_grpc.AgentRegistryServiceServicer,
+    *("DrainAgents", "QuarantineAgent", "ReleaseAgent"),
+)
 class Registry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):
     def __init__(self) -> None:
         self.watching = 0
         self.agents: asyncio.Queue[Any] = asyncio.Queue()
+        self.heard: list[Any] = []
+        self.answers: dict[str, Any] = {}
 
     async def WatchAgents(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.watching += 1

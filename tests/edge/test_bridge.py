@@ -10,6 +10,7 @@ from podium.v1.event_pb2 import Event
 from services.edge.servicer.handshake import frame_bytes_max
 from services.kernel.errors import Unavailable
 from tests.edge.conftest import Edge, Socket, Start
+from tests.edge.raw import TEXT, masked, raw_socket
 from tests.support.waiting import eventually
 
 TASK = {"ref": "1", "submit": {"tasks": [{"type": "text.count"}]}}
@@ -106,15 +107,7 @@ async def test_errors_of_the_services_are_no_strikes(edge: Edge) -> None:
     assert (await socket.ask({"ref": "2", "ping": {}}))["ref"] == "2"
 
 
-async def test_binary_frames_do_not_belong_to_this_protocol(edge: Edge) -> None:
-    socket = await edge.connect()
-
-    await socket.socket.send_bytes(b"{}")
-
-    assert await socket.closed() == aiohttp.WSCloseCode.UNSUPPORTED_DATA
-
-
-async def test_what_is_too_large_closes_and_the_largest_payload_is_not(edge: Edge) -> None:
+async def test_w11_what_is_too_large_closes_and_the_largest_payload_is_not(edge: Edge) -> None:
     socket = await edge.connect()
     largest = {"tasks": [{"type": "a", "payload": {"data": "A" * (256 * 1024 * 4 // 3 // 4 * 4)}}]}
 
@@ -124,47 +117,8 @@ async def test_what_is_too_large_closes_and_the_largest_payload_is_not(edge: Edg
     assert await socket.closed() == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
 
-async def test_text_that_is_not_utf8_closes(edge: Edge) -> None:
-    socket = await edge.connect()
-
-    await socket.socket.send_frame(b'{"ref":"\xff"}', aiohttp.WSMsgType.TEXT)
-
-    assert await socket.closed() == aiohttp.WSCloseCode.INVALID_TEXT
-
-
-def masked(first_byte: int, payload: bytes = b"") -> bytes:
-    """Returns a short frame of a client."""
-    return bytes([first_byte, 0x80 | len(payload)]) + bytes(4) + payload
-
-
-async def test_fragments_without_end_close(edge: Edge) -> None:
-    reader, writer = await raw_socket(edge)
-    await reader.read(1_024)  # the welcome
-
-    writer.write(masked(0x01) + masked(0x00) * 200_000)
-
-    head = await asyncio.wait_for(reader.readexactly(4), 10)
-    assert head[0] == 0x88
-    assert int.from_bytes(head[2:4], "big") == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
-    writer.close()
-
-
-@pytest.mark.parametrize("size", [1 << 20, 1 << 62, (1 << 63) - 1])
-async def test_a_frame_that_announces_too_much_closes_before_it_has_come(
-    edge: Edge, size: int
-) -> None:
-    reader, writer = await raw_socket(edge)
-    await reader.read(1_024)
-
-    writer.write(b"\x81\xff" + size.to_bytes(8, "big") + bytes(4))
-
-    head = await asyncio.wait_for(reader.readexactly(4), 10)
-    assert int.from_bytes(head[2:4], "big") == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
-    writer.close()
-
-
-@pytest.mark.parametrize("flood", ["messages", "pings", "pongs"])
-async def test_a_flood_is_cut_off(start: Start, flood: str) -> None:
+@pytest.mark.parametrize("flood", ["messages", "empty messages", "pings", "pongs"])
+async def test_w14_a_flood_is_cut_off(start: Start, flood: str) -> None:
     edge = await start(messages_per_s=5)
     socket = await edge.connect()
 
@@ -173,6 +127,8 @@ async def test_a_flood_is_cut_off(start: Start, flood: str) -> None:
             await socket.socket.ping()
         elif flood == "pongs":
             await socket.socket.pong()
+        elif flood == "empty messages":
+            await socket.say("")
         else:
             await socket.say({"ref": str(number), "ping": {}})
 
@@ -216,7 +172,7 @@ async def test_an_ended_watch_is_told_and_its_ref_is_free_again(edge: Edge) -> N
     assert len(edge.peers.scheduler.watching) == 2
 
 
-async def test_a_connection_has_so_many_watches_and_not_one_more(edge: Edge) -> None:
+async def test_d11_a_connection_has_so_many_watches_and_not_one_more(edge: Edge) -> None:
     socket = await edge.connect()
     for number in range(32):
         await socket.say({"ref": f"w-{number}", "watch": {"taskIds": ["t-1"]}})
@@ -227,7 +183,7 @@ async def test_a_connection_has_so_many_watches_and_not_one_more(edge: Edge) -> 
     assert refused["error"]["reason"] == "TOO_MANY_WATCHES"
 
 
-async def test_the_longest_idle_connection_goes_when_one_more_comes(start: Start) -> None:
+async def test_w19_the_longest_idle_connection_goes_when_one_more_comes(start: Start) -> None:
     edge = await start(connections_max=2)
     idle, busy = await edge.connect(), await edge.connect()
     await busy.ask({"ref": "1", "ping": {}})
@@ -240,7 +196,7 @@ async def test_the_longest_idle_connection_goes_when_one_more_comes(start: Start
     assert (await newest.ask({"ref": "3", "ping": {}}))["ref"] == "3"
 
 
-async def test_draining_tells_everybody_to_go_elsewhere_and_lets_nobody_in(edge: Edge) -> None:
+async def test_w19_draining_tells_everybody_to_go_elsewhere_and_lets_nobody_in(edge: Edge) -> None:
     sockets = [await edge.connect() for _ in range(3)]
 
     draining = asyncio.ensure_future(edge.drain())
@@ -258,32 +214,19 @@ async def test_draining_tells_everybody_to_go_elsewhere_and_lets_nobody_in(edge:
     assert caught.value.status == 503
 
 
-async def raw_socket(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connects without a library: nothing is read, and no ping answered, unless a test does it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1_024)
-    writer.write(
-        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Protocol: podium.v1.json\r\n\r\n"
-    )
-    await reader.readuntil(b"\r\n\r\n")
-    return reader, writer
-
-
 async def test_a_dead_connection_is_found_by_pings_and_a_quiet_one_lives(start: Start) -> None:
     edge = await start(ping_s=0.2)
     quiet = await edge.connect(autoping=False)
-    _, writer = await raw_socket(edge)
-    await eventually(lambda: connections(edge, 2))
+    async with raw_socket(edge):
+        await eventually(lambda: connections(edge, 2))
 
-    for _ in range(2):
-        message = await quiet.socket.receive(timeout=10)
-        assert message.type is aiohttp.WSMsgType.PING
-        await quiet.socket.pong(message.data)
+        for _ in range(2):
+            message = await quiet.socket.receive(timeout=10)
+            assert message.type is aiohttp.WSMsgType.PING
+            await quiet.socket.pong(message.data)
 
-    await eventually(lambda: connections(edge, 1))
+        await eventually(lambda: connections(edge, 1))
     assert (await quiet.ask({"ref": "1", "queueStats": {}}))["ref"] == "1"
-    writer.close()
 
 
 async def connections(edge: Edge, count: int) -> bool:
@@ -296,14 +239,10 @@ async def metric(edge: Edge, name: str) -> float:
     return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
 
 
-async def test_a_reader_that_stands_still_is_cut_off_and_the_others_feel_nothing(
+async def test_w17_a_reader_that_stands_still_is_cut_off_and_the_others_feel_nothing(
     start: Start,
 ) -> None:
     edge = await start(write_deadline_s=0.3)
-    _, writer = await raw_socket(edge)
-    message = b'{"ref":"w","watch":{"taskIds":["t-1"]}}'
-    writer.write(b"\x81" + bytes([0x80 | len(message)]) + b"\0\0\0\0" + message)
-    await eventually(lambda: edge.peers.scheduler.watching)
     other = await edge.connect()
     large = Event(seq=1, type=Event.TYPE_PROGRESS, task_id="t-1", traceparent="x" * 200_000)
 
@@ -314,7 +253,9 @@ async def test_a_reader_that_stands_still_is_cut_off_and_the_others_feel_nothing
         assert answer["ref"] == "1"
         return await metric(edge, "podium_edge_connections_slow_consumers_total") == 1
 
-    await eventually(cut, within_s=15)
+    async with raw_socket(edge) as socket:
+        socket.writer.write(masked(TEXT, b'{"ref":"w","watch":{"taskIds":["t-1"]}}'))
+        await eventually(lambda: edge.peers.scheduler.watching)
+        await eventually(cut, within_s=15)
 
     assert await metric(edge, "podium_edge_connections") == 1
-    writer.close()

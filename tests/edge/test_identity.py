@@ -34,7 +34,7 @@ async def enter(edge: Edge, shown: str) -> Socket:
 
 
 @pytest.mark.parametrize("shown", ["", "nonsense", token(KEY), signed(aud="another")])
-async def test_without_a_good_token_nobody_comes_in_and_nobody_learns_why(
+async def test_w3_without_a_good_token_nobody_comes_in_and_nobody_learns_why(
     checked: Edge, shown: str
 ) -> None:
     headers = {"Authorization": f"Bearer {shown}"} if shown else {}
@@ -105,10 +105,24 @@ async def test_the_agent_of_the_token_and_those_named_after_it_may_speak(
     assert "ready" in (await socket.hello(agent_id))["agent"]["frames"][0]
 
 
-async def test_a_connection_ends_with_its_token(checked: Edge) -> None:
+async def test_w19_a_connection_ends_with_its_token(checked: Edge) -> None:
     socket = await enter(checked, signed(lasts_s=1))
 
     assert await socket.closed() == 4401
+
+
+async def test_w19_a_connection_ends_with_the_key_of_its_token(
+    checked: Edge, tmp_path: Path
+) -> None:
+    other = make_key()
+    publish(tmp_path, "k2", other)
+    socket = await enter(checked, signed())
+    (tmp_path / "k1.pem").unlink()
+
+    assert await socket.closed() == 4401
+    now_s = SystemClock().now().wall_ms // 1_000
+    newer = await enter(checked, token(other, kid="k2", iat=now_s, exp=now_s + 900))
+    assert (await newer.ask({"ref": "1", "ping": {}}))["ref"] == "1"
 
 
 async def test_an_edge_that_could_verify_no_token_does_not_start(

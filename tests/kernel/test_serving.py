@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -83,6 +84,18 @@ def test_a_loop_that_fails_ends_the_process_with_1(processes: Processes) -> None
     assert process.wait() == 1
     assert "A loop of podium toy failed." in process.output()
     assert "taken apart" in process.output()
+
+
+def test_tokens_that_no_key_could_verify_end_with_2_and_what_to_do(
+    processes: Processes, tmp_path: Path
+) -> None:
+    process = start(processes, PODIUM_AUTH="jwt", PODIUM_AUTH_KEYS_DIR=str(tmp_path))
+
+    assert process.wait() == 2
+    assert process.output() == (
+        f"PODIUM_AUTH is jwt and {tmp_path} holds no public key: put <kid>.pem there, "
+        "set PODIUM_AUTH_KEYS_DIR, or set PODIUM_AUTH=off\n"
+    )
 
 
 def test_bad_settings_are_all_named_and_end_with_2(processes: Processes) -> None:

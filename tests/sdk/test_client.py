@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from podium.sdk import payloads
+from podium.sdk import payloads, specs
 from podium.sdk.client import Client
 from podium.sdk.errors import (
     InvalidArgument,
@@ -175,6 +175,34 @@ async def test_nobody_at_the_address_is_told_with_what_to_do() -> None:
         f"Cannot reach TaskScheduler at {address}: start the suite with `make run`,"
         " or set PODIUM_TASK_SCHEDULER_ADDRESS."
     )
+
+
+async def test_many_tasks_are_one_batch_of_which_all_are_accepted_or_none(
+    scheduler: FakeScheduler,
+) -> None:
+    good = [specs.build("work", str(n), {}) for n in range(3)]
+    bad = specs.build("bad", "", {})
+    async with connected(scheduler) as client:
+        tasks = await client.submit_many(good)
+        with pytest.raises(InvalidArgument) as caught:
+            await client.submit_many([*good, bad])
+
+    assert [task.task_id for task in tasks] == ["task-0", "task-1", "task-2"]
+    assert [len(batch) for batch in scheduler.batches] == [3]
+    assert caught.value.metadata["submitted_count"] == "0"
+
+
+async def test_more_tasks_than_a_batch_holds_are_sent_until_one_is_refused(
+    scheduler: FakeScheduler,
+) -> None:
+    tasks = [specs.build("work", "", {}) for _ in range(3_000)]
+    tasks[1_500].type = "bad"
+    async with connected(scheduler) as client:
+        with pytest.raises(InvalidArgument) as caught:
+            await client.submit_many(tasks)
+
+    assert [len(batch) for batch in scheduler.batches] == [1_000]
+    assert caught.value.metadata["submitted_count"] == "1000"
 
 
 async def test_failed_and_canceled_tasks_raise(scheduler: FakeScheduler) -> None:

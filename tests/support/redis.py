@@ -41,7 +41,8 @@ class Server:
         """Starts it and returns when it answers."""
         self.run(
             *("--port", str(self.port), "--bind", "127.0.0.1"),
-            *("--save", "", "--dir", str(self._directory), *options),
+            *("--save", "", "--dir", str(self._directory)),
+            *("--repl-diskless-sync-delay", "0", *options),
         )
 
     def run(self, *arguments: str) -> None:
@@ -132,7 +133,7 @@ class Watched:
     def start(self) -> None:
         for name in ("primary", "replica", "sentinel"):
             (self._directory / name).mkdir()
-        self.primary.start("--repl-diskless-sync-delay", "0")
+        self.primary.start()
         self.replica.start("--replicaof", "127.0.0.1", str(self.primary.port))
         configuration = self._directory / "sentinel" / "sentinel.conf"  # which it rewrites
         configuration.write_text(
@@ -149,6 +150,12 @@ class Watched:
             client.execute_command("SENTINEL", "SET", self.NAME, "down-after-milliseconds", "500")
         self.primary.stop()
 
+    def switch(self) -> None:
+        """Has the two change places while both are well, as for maintenance; see `settled`."""
+        with redis.Redis(port=self.sentinel.port) as client:
+            client.execute_command("SENTINEL", "FAILOVER", self.NAME)
+        self.primary, self.replica = self.replica, self.primary
+
     def in_step(self) -> bool:
         """Returns whether the replica follows the primary, and the sentinel knows of it."""
         with redis.Redis.from_url(self.replica.url) as client:
@@ -156,6 +163,17 @@ class Watched:
         with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
             known: Any = client.execute_command("SENTINEL", "REPLICAS", self.NAME)
         return following.get("master_link_status") == "up" and len(known) == 1
+
+    def settled(self) -> bool:
+        """Returns whether clients are sent to the new primary.
+
+        The old one is told ten seconds later, and takes what comes on old connections until then.
+        """
+        with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
+            known: Any = client.execute_command("SENTINEL", "MASTERS")
+        with redis.Redis.from_url(self.primary.url) as client:
+            standing: Any = client.info("replication")
+        return bool(int(known[0]["port"]) == self.primary.port and standing["role"] == "master")
 
     def promoted(self) -> bool:
         """Returns whether the replica is the primary now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from services.kernel.errors import Unavailable
 from services.kernel.options import dial
 from tests.agent_registry.test_replicas import index_of
 from tests.support.ports import free_port
+from tests.support.processes import Process
 from tests.support.redis import Watched, watched
 from tests.support.waiting import eventually
 from tests.system.stage import Stage, staged
@@ -25,6 +27,7 @@ WHOLE = ["CREATED", "QUEUED", "ASSIGNED", "STARTED", "COMPLETED"]
 THERE = (agent_pb2.Agent.STATUS_IDLE, agent_pb2.Agent.STATUS_BUSY)
 WORKERS = {"here": ("flow", "read"), "there": ("flow", "write")}
 UNION = {"flow": {"here", "there"}, "read": {"here"}, "write": {"there"}}
+GRACE_S = 6.0
 FLOW_LEN = 25
 """Tasks that end between a fault and the next look."""
 
@@ -37,6 +40,8 @@ class Hall:
         self.redis = redis
         self.registries = registries
         self.submitted: list[str] = []
+        self.ending: list[Process] = []
+        """The second registry and the router at it."""
 
     async def views(self) -> list[Any]:
         """Returns who is there and who can do what, as each registry tells."""
@@ -82,6 +87,8 @@ async def hall(redis: Watched, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         "PODIUM_REDIS_URL": redis.url,
         "PODIUM_LEASE_TTL_S": 15,  # what is requeued here is requeued by mistake
         "PODIUM_ACK_TIMEOUT_S": 10,
+        "PODIUM_HEARTBEAT_S": 1.0,
+        "PODIUM_AGENT_GRACE_S": GRACE_S,
     }
     async with staged(tmp_path_factory.mktemp("hall"), environ=shared) as stage:
         port = str(free_port())
@@ -91,13 +98,16 @@ async def hall(redis: Watched, tmp_path_factory: pytest.TempPathFactory) -> Asyn
             "PODIUM_AGENT_REGISTRY_ADDRESS": f"127.0.0.1:{port}",
         }
         process = stage.processes.python("-m", "services.agent_registry", environ=second)
+        ending = [process]
         await asyncio.to_thread(process.wait_for, "podium agent_registry listening")
         stage.suite.environ["PODIUM_AGENT_REGISTRY_ADDRESS"] = f"127.0.0.1:{port}"
-        _, address = await stage.another_router()
+        router, address = await stage.another_router()
+        ending.append(router)
         await stage.worked("here", *WORKERS["here"], capacity=4)
         await stage.worked("there", *WORKERS["there"], routing=address, capacity=4)
         async with _channel(f"127.0.0.1:{port}") as other:
             hall = Hall(stage, redis, [stage.registry, other])
+            hall.ending = ending
             await eventually(hall.whole, within_s=20.0)
             yield hall
 
@@ -142,6 +152,33 @@ async def restarted(hall: Hall) -> None:
     await asyncio.to_thread(hall.redis.primary.start)
 
 
+async def paused(hall: Hall) -> None:
+    """Redis stands still for longer than the grace of an agent: nobody is blamed for it."""
+    quiet: list[Any] = []
+    hall.redis.primary.send(signal.SIGSTOP)
+    async with asyncio.TaskGroup() as group:
+        told = [group.create_task(_told(each, quiet)) for each in hall.registries]
+        await hall.flow()
+        await asyncio.sleep(GRACE_S + 2.0)
+        await hall.flow()
+        for each in told:
+            each.cancel()
+    hall.redis.primary.send(signal.SIGCONT)
+    assert quiet and agent_pb2.Agent.STATUS_OFFLINE not in quiet
+
+
+async def switched(hall: Hall) -> None:
+    await eventually(hall.redis.in_step, within_s=20.0)
+    await asyncio.to_thread(hall.redis.switch)
+    await eventually(hall.redis.settled, within_s=20.0)
+    hall.redis.primary.flush()  # what is found there later, the registries wrote to it
+
+
+async def _told(registry: Any, statuses: list[Any]) -> None:
+    async for batch in registry.WatchAgents(agent_registry_pb2.WatchAgentsRequest()):
+        statuses += [each.status for each in batch.agents]
+
+
 async def failed_over(hall: Hall) -> None:
     await eventually(hall.redis.in_step, within_s=20.0)
     await asyncio.to_thread(hall.redis.fail_over)
@@ -149,8 +186,8 @@ async def failed_over(hall: Hall) -> None:
     hall.redis.replica.flush()  # what is found there later, the registries wrote to it
 
 
-@pytest.mark.parametrize("fault", [flushed, restarted, failed_over])
-async def test_f27_a_redis_that_is_flushed_restarted_or_failed_over_loses_no_task_and_no_agent(
+@pytest.mark.parametrize("fault", [flushed, paused, restarted, switched, failed_over])
+async def test_f27_whatever_redis_suffers_no_task_and_no_agent_is_lost(
     hall: Hall, fault: Callable[[Hall], Awaitable[None]]
 ) -> None:
     before = await hall.views()
@@ -163,3 +200,18 @@ async def test_f27_a_redis_that_is_flushed_restarted_or_failed_over_loses_no_tas
         await eventually(hall.whole, within_s=30.0)
 
     assert await hall.views() == before
+
+
+async def test_agents_whose_router_and_registry_are_killed_are_offline_after_their_grace(
+    hall: Hall,
+) -> None:
+    for process in hall.ending:
+        process.kill()
+    await hall.stage.until_status("there", "OFFLINE", within_s=GRACE_S + 10.0)
+
+    # The other agent goes on, and is the only one that is offered work.
+    assert await hall.stage.status("here") in ("IDLE", "BUSY")
+    listed, found = await _view(hall.registries[0])
+    assert set(listed) == found["flow"] == {"here"}
+    task_id = await hall.stage.submit_one("flow", "sleep 0")
+    assert (await hall.stage.ended(task_id)).result.data == b"here 1"

@@ -66,6 +66,8 @@ export class Agent {
   #silence: () => void;
   #timers: ReturnType<typeof setInterval>[] = [];
   #again: ReturnType<typeof setTimeout> | undefined;
+  #draining: string | undefined;
+  #done = () => {};
 
   constructor(wire: Wire, options: AgentOptions) {
     this.#wire = wire;
@@ -86,12 +88,23 @@ export class Agent {
 
   /** Takes nothing new; what it has is finished. */
   drain(reason = "asked to"): void {
+    this.#draining = reason;
     this.#say({ drain: { reason } });
+  }
+
+  /** Takes nothing new, finishes what it has, and leaves: nothing goes back, no attempt is lost. */
+  async leave(reason = "asked to"): Promise<void> {
+    const done = new Promise<void>((resolve) => {
+      this.#done = resolve;
+    });
+    this.drain(reason);
+    if (this.#held.size > 0) await done;
+    this.stop(reason);
   }
 
   /** Leaves; tasks that still run go back. */
   stop(reason = "stopped"): void {
-    if (this.state === "stopped") return;
+    if (this.state === "stopped" || this.state === "superseded") return;
     for (const { abort } of this.#held.values()) abort.abort(new Error(reason));
     this.#say({ goodbye: { reason } });
     this.#end("stopped");
@@ -101,6 +114,7 @@ export class Agent {
     clearTimeout(this.#again);
     this.#setState(state);
     this.#silence();
+    this.#done();
   }
 
   #setState(state: AgentState): void {
@@ -138,7 +152,7 @@ export class Agent {
     if (frame.ready) this.#ready(frame.ready);
     else if (frame.assign) void this.#assigned(frame.assign);
     else if (frame.renewAck) for (const lease of frame.renewAck.lost ?? []) this.#lose(lease);
-    else if (frame.resultAck) this.#held.delete(key(frame.resultAck.lease));
+    else if (frame.resultAck) this.#forget(frame.resultAck.lease);
     else if (frame.cancel) this.#cancel(frame.cancel.lease, frame.cancel.reason ?? "CANCELED");
     else if (frame.recall) for (const lease of frame.recall.leases ?? []) this.#lose(lease);
     else if (frame.probe) this.#say({ probeReply: { nonce: frame.probe.nonce ?? "0" } });
@@ -152,6 +166,7 @@ export class Agent {
       if (verdict !== "VERDICT_KEEP") this.#lose(lease);
     }
     this.#setState("ready");
+    if (this.#draining !== undefined) this.drain(this.#draining);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     const renew = milliseconds(ready.renewInterval) || 10_000;
     const beat = milliseconds(ready.heartbeatInterval) || 15_000;
@@ -233,8 +248,13 @@ export class Agent {
 
   #lose(lease: LeaseRefJson | undefined): void {
     const held = this.#held.get(key(lease));
-    this.#held.delete(key(lease));
+    this.#forget(lease);
     held?.abort.abort(new Error("LEASE_LOST"));
+  }
+
+  #forget(lease: LeaseRefJson | undefined): void {
+    this.#held.delete(key(lease));
+    if (this.#held.size === 0) this.#done();
   }
 
   #refused(): void {

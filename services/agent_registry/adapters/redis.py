@@ -31,6 +31,8 @@ ENTRIES_MAX = 16_384
 READ_LEN = 512
 LOAD_LEN = 500
 COMMAND_S = 5.0
+"""How long Redis may take to answer; longer than a reader waits there for news."""
+COMMAND_S_MIN = 1.5
 CONNECT_S = 2.0
 
 _LUA = Path(__file__).parent / "lua"
@@ -57,17 +59,18 @@ def store_errors(
     return guarded
 
 
-def connected(url: str) -> tuple[Any, Sequence[Any]]:
+def connected(url: str, command_s: float = COMMAND_S) -> tuple[Any, Sequence[Any]]:
     """Return a client of Redis, and those of the sentinels that it asks for the primary.
 
     Args:
         url: `redis://[user:password@]host:port/database`, `rediss://` for TLS, or
             `redis+sentinel://host:port,host:port/name/database` for the server that sentinels
             hold to be the primary of that name.
+        command_s: How long a command may take.
     """
     options: dict[str, Any] = {
-        "socket_timeout": COMMAND_S,
-        "socket_connect_timeout": CONNECT_S,
+        "socket_timeout": command_s,
+        "socket_connect_timeout": min(CONNECT_S, command_s),
         "health_check_interval": 15,
         # Once, for a connection that has gone stale: what calls tries again by itself, and must
         # learn soon that Redis is away. Of itself the client would try ten times.
@@ -97,10 +100,19 @@ class RedisStore:
         url: Where it is; see `connected`.
         prefix: Of every key; in braces, so that a cluster keeps them together.
         entries_max: Entries of the stream, about; a replica that falls behind reads all anew.
+        suspect_s: Seconds after which silence is held against an agent; that Redis is away is
+            noticed sooner, so that nobody is blamed for what it does not pass on.
     """
 
-    def __init__(self, url: str, prefix: str = PREFIX, entries_max: int = ENTRIES_MAX) -> None:
-        self._redis, self._sentinels = connected(url)
+    def __init__(
+        self,
+        url: str,
+        prefix: str = PREFIX,
+        entries_max: int = ENTRIES_MAX,
+        suspect_s: float = 2 * COMMAND_S,
+    ) -> None:
+        command_s = max(COMMAND_S_MIN, min(COMMAND_S, suspect_s / 2))
+        self._redis, self._sentinels = connected(url, command_s)
         self._prefix = prefix
         self._entries_max = entries_max
         self._writer = secrets.token_hex(8)

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from services.agent_registry.core.exchange import Exchange
+from services.agent_registry.core.exchange import REPLICA_MARK, Exchange
 from services.agent_registry.core.kept import Kept, Note, kept_of
 from services.agent_registry.core.registry import Registry
 from services.agent_registry.ports import AgentStore
@@ -123,17 +123,20 @@ class StoreReplica:
         """Tell who was heard of here, and learn who was heard of elsewhere."""
         registry = self._registry
         since_s = self._clock.now().mono_s - 2 * self._renew_s
-        await self._store.renew(
-            [
-                agent.agent_id
-                for agent in registry.agents.values()
-                if self._exchange.is_mine(agent) and agent.present and agent.heard_s >= since_s
-            ]
-        )
+        here = [
+            agent.agent_id
+            for agent in registry.agents.values()
+            if self._exchange.is_mine(agent) and agent.present and agent.heard_s >= since_s
+        ]
+        await self._store.renew([REPLICA_MARK + registry.replica_id, *here])
         ages_s = await self._store.leases()
         missed = self._exchange.heard(ages_s, self._clock.now())
         if missed:
             await self._adopt(await self._store.load(missed), ages_s)
+        gone = self._exchange.inherit(ages_s)
+        if gone:
+            await self._store.save((), gone)
+        self._touch()
 
     async def _adopt(self, found: Iterable[Kept], ages_s: dict[str, float]) -> None:
         now = self._clock.now()

@@ -16,6 +16,9 @@ from services.agent_registry.core.statistics import Statistics
 from services.kernel.errors import FailedPrecondition, ResourceExhausted
 from services.kernel.instant import Instant
 
+REPLICA_MARK = "@"
+"""Begins the lease of a replica, which stands among those of the agents; no agent's id has it."""
+
 
 class Exchange:
     """Merges what other replicas say into a registry."""
@@ -38,6 +41,10 @@ class Exchange:
         registry = self._registry
         agent = registry.agents.get(kept.facts.agent_id)
         if agent is not None and not self._is_newer(kept, agent):
+            return
+        if not kept.present and self.outbid(kept.facts.agent_id, kept.term):
+            # Others took it for gone while they heard nothing from here: it has a session.
+            registry.changed[kept.facts.agent_id] = None
             return
         try:
             agent = registry.put(kept.facts, now)
@@ -64,6 +71,8 @@ class Exchange:
         """
         missed = []
         for agent_id, age_s in ages_s.items():
+            if agent_id.startswith(REPLICA_MARK):
+                continue
             agent = self._registry.agents.get(agent_id)
             if agent is None or not (agent.present or self.is_mine(agent)):
                 if age_s < self._registry.limits.grace_s:
@@ -71,6 +80,26 @@ class Exchange:
             elif not self.is_mine(agent):
                 self._heard(agent, age_s, now)
         return missed
+
+    def inherit(self, ages_s: Mapping[str, float]) -> list[str]:
+        """Speak for the agents that went offline after their replica: nobody else counts them.
+
+        Args:
+            ages_s: Seconds since each agent and each replica was last heard of.
+
+        Returns:
+            Leases of replicas that are long gone, to be forgotten.
+        """
+        registry = self._registry
+        replicas = {each: age_s for each, age_s in ages_s.items() if each[:1] == REPLICA_MARK}
+        living = {each for each, age_s in replicas.items() if age_s < registry.limits.suspect_s}
+        if REPLICA_MARK + registry.replica_id != min(living, default=""):
+            return []  # one of those that are left does it
+        for agent in registry.agents.values():
+            if not agent.present and REPLICA_MARK + agent.home not in living:
+                registry.speak_for(agent)
+                registry.changed[agent.agent_id] = None
+        return [each for each, age_s in replicas.items() if age_s > registry.limits.forget_s]
 
     def excuse(self, now: Instant) -> None:
         """Stop the time of all agents that others speak for: they cannot be heard of now."""
@@ -148,4 +177,5 @@ class Exchange:
     def _is_newer(self, kept: Kept, agent: Agent) -> bool:
         if kept.term != agent.term:
             return kept.term > agent.term
-        return not self.is_mine(agent)
+        # Two that inherited an agent at once: the first of them keeps it.
+        return not self.is_mine(agent) or (kept.home < agent.home and not agent.router_id)

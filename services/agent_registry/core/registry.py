@@ -64,7 +64,7 @@ class Registry:
         agent = self.agents.get(agent_id)
         if agent is None or agent.router_id != router_id:
             return
-        self._speak_for(agent)
+        self.speak_for(agent)
         agent.router_id = ""
         agent.in_flight = 0
         self.changed[agent_id] = None
@@ -164,7 +164,7 @@ class Registry:
         """
         agent = self.put(facts, now)
         if not agent.present:
-            self._speak_for(agent)
+            self.speak_for(agent)
         return agent
 
     def get(self, agent_id: str) -> Agent:
@@ -332,15 +332,16 @@ class Registry:
         agent.in_flight = 0
         self.changed[agent.agent_id] = None
 
-    # Inside.
-
-    def _speak_for(self, agent: Agent) -> None:
+    def speak_for(self, agent: Agent) -> None:
+        """Be the replica that others believe about an agent."""
         if agent.home != self.replica_id:
             agent.home, agent.term = self.replica_id, agent.term + 1
 
+    # Inside.
+
     def _acted(self, agent: Agent, note: Note) -> None:
         if not agent.present and not self.learning:
-            self._speak_for(agent)
+            self.speak_for(agent)
         self.changed[agent.agent_id] = None
         self._note(note)
 

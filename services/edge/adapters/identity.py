@@ -22,12 +22,17 @@ class Everybody:
         """Return the anonymous visitor."""
         return Identity(ANONYMOUS, math.inf)
 
+    def version(self) -> int:
+        """Return always the same."""
+        return 0
+
 
 class Bearers:
     """Lets in who shows a token that can be verified."""
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, keyring: Keyring) -> None:
         self._verifier = verifier
+        self._keyring = keyring
 
     def identify(self, token: str) -> Identity:
         """Return who the token speaks of.
@@ -45,6 +50,11 @@ class Bearers:
         )
         return Identity(principal, float(claims.expire_s))
 
+    def version(self) -> int:
+        """Return which keys are there: with a key goes all it ever signed."""
+        self._keyring.refresh()
+        return self._keyring.version
+
 
 def door(settings: Common, clock: Clock) -> Everybody | Bearers:
     """Return what tells visitors apart under `settings`.
@@ -56,6 +66,7 @@ def door(settings: Common, clock: Clock) -> Everybody | Bearers:
         return Everybody()
     keyring = Keyring(settings.auth_keys_dir, clock)
     keyring.require()
-    return Bearers(
-        Verifier(keyring, issuer=settings.auth_issuer, audience=settings.auth_audience, clock=clock)
+    verifier = Verifier(
+        keyring, issuer=settings.auth_issuer, audience=settings.auth_audience, clock=clock
     )
+    return Bearers(verifier, keyring)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import WSMessage, WSMsgType, hdrs, web
@@ -21,11 +21,10 @@ from services.edge.ports import Codec, Door, Peers, Sessions
 from services.edge.servicer.agents import Agents
 from services.edge.servicer.handshake import Visitor, answer_close, check, unopened
 from services.edge.servicer.merging import Update
-from services.edge.servicer.meter import metered, wire_bytes_max
+from services.edge.servicer.meter import metered
 from services.edge.servicer.refusal import refusal
 from services.edge.servicer.requests import Requests, check_ref, ref_len_max
 from services.edge.servicer.wire import (
-    MESSAGE_TOO_BIG,
     POLICY_VIOLATION,
     SERVICE_RESTART,
     TOKEN_EXPIRED,
@@ -34,7 +33,7 @@ from services.edge.servicer.wire import (
     Wire,
 )
 from services.kernel.clock import Clock
-from services.kernel.errors import PodiumError
+from services.kernel.errors import PodiumError, Unauthenticated
 from services.kernel.limits import TokenBucket
 
 log = logging.getLogger("podium.edge.bridge")
@@ -94,6 +93,7 @@ class Bridge:
         self._callers = Callers(limits.connections_per_caller_max)
         self._speakers = Speakers(limits.agents_max)
         self._draining = False
+        self._door_version = door.version()
         self._left = asyncio.Event()
         self._requests = Requests(peers, self._connections.touch)
         self.agents = Agents(routers, self._speakers, self._tell, self._strike)
@@ -131,15 +131,10 @@ class Bridge:
         socket = unopened(visitor.subprotocol)
         await socket.prepare(request)
         wire = self._admit(socket, request.transport, visitor)
-        meter = metered(
-            request,
-            wire_bytes_max,
-            wire.pulse,
-            lambda: wire.close(MESSAGE_TOO_BIG, "a message of too many fragments"),
-        )
+        metered(request, wire.pulse, wire.close)
         writer = asyncio.create_task(wire.run())
         try:
-            await self._read(wire, meter.reset)
+            await self._read(wire)
         finally:
             self._leave(wire)
             for task in (*wire.watches.values(), *wire.asked):
@@ -153,6 +148,10 @@ class Bridge:
     def sweep(self) -> None:
         """Cut connections whose peer does not read or live, close those whose token is over."""
         now_s = self._clock.now().mono_s
+        version = self._door.version()
+        if version != self._door_version:
+            self._door_version = version
+            self._ask_again()
         for wire in tuple(self._open):
             if wire.aborted:
                 continue
@@ -163,6 +162,14 @@ class Bridge:
                 wire.close(TOKEN_EXPIRED, "the token has expired")
             else:
                 self._feel(wire, now_s)
+
+    def _ask_again(self) -> None:
+        """Close the connections of those who would not be let in any more."""
+        for wire in tuple(self._open):
+            try:
+                self._door.identify(wire.visitor.token)
+            except Unauthenticated:
+                wire.close(TOKEN_EXPIRED, "the token is not good any more")
 
     def _feel(self, wire: Wire, now_s: float) -> None:
         """Ask a quiet peer for a sign of life, and cut one that gave none."""
@@ -210,9 +217,12 @@ class Bridge:
         if evicted is not None:
             self.counts.evicted += 1
             evicted.close(TRY_AGAIN_LATER, "evicted, idle the longest; retry-after=5")
+        self._greet(wire)
+        return wire
+
+    def _greet(self, wire: Wire) -> None:
         welcome = Notice(kind="WELCOME", message="Podium's bridge", version=self._version)
         wire.offer(BridgeResponse(notice=welcome))
-        return wire
 
     def _leave(self, wire: Wire) -> None:
         self._open.discard(wire)
@@ -220,24 +230,18 @@ class Bridge:
         self.agents.gone(wire.number)
         self._left.set()
 
-    async def _read(self, wire: Wire, whole: Callable[[], None]) -> None:
-        mine, other = WSMsgType.TEXT, WSMsgType.BINARY
-        if wire.codec.binary:
-            mine, other = other, mine
+    async def _read(self, wire: Wire) -> None:
+        text, binary = WSMsgType.TEXT, WSMsgType.BINARY
         while not wire.aborted:
             message = await wire.socket.receive()
-            whole()
-            if message.type is mine:
+            if message.type is text or message.type is binary:
                 self.counts.frames_in += 1
                 if wire.closing or self._too_fast(wire):
                     continue
                 self._connections.touch(wire.number)
-                await self._take(wire, message.data)
+                await self._take(wire, message)
             elif message.type in (WSMsgType.PING, WSMsgType.PONG):
                 await self._heed(wire, message)
-            elif message.type is other:
-                kind = "binary" if wire.codec.binary else "text"
-                wire.close(UNSUPPORTED_DATA, f"{wire.codec.subprotocol} is {kind}")
             else:
                 if message.type is WSMsgType.CLOSE:
                     await answer_close(wire.socket, message.data)
@@ -256,11 +260,15 @@ class Bridge:
         wire.close(POLICY_VIOLATION, "too many messages")
         return True
 
-    async def _take(self, wire: Wire, message: str | bytes) -> None:
+    async def _take(self, wire: Wire, message: WSMessage) -> None:
         """Serve one message; what is wrong with it is answered, and the connection lives."""
+        if message.type is not wire.kind:
+            kind = "binary" if wire.codec.binary else "text"
+            wire.close(UNSUPPORTED_DATA, f"{wire.codec.subprotocol} is {kind}")
+            return
         ref = arm = ""
         try:
-            request = wire.codec.decode(message)
+            request = wire.codec.decode(message.data)
             ref, arm = request.ref, request.WhichOneof("request") or ""
             if arm == "ping" and 0 < len(ref) <= ref_len_max:
                 await wire.answer_alike(ref, _PONG)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aiohttp import WSCloseCode, hdrs, web
+from aiohttp import HttpVersion11, WSCloseCode, hdrs, web
 
 from services.edge.core.origins import Origins
 from services.edge.ports import Door, Identity
 from services.kernel.errors import Unauthenticated
+
+log = logging.getLogger("podium.edge.handshake")
 
 bearer_prefix = "podium.bearer."
 """A subprotocol entry that carries the token, where a browser cannot set a header."""
@@ -49,9 +52,11 @@ def check(
     """Return who connects.
 
     Raises:
-        web.HTTPException: 400, 401, 403 or 426 with a sentence saying what to do.
+        web.HTTPException: 400, 401, 403, 426 or 505 with a sentence saying what to do.
     """
     headers = request.headers
+    if request.version < HttpVersion11:
+        raise web.HTTPVersionNotSupported(text="WebSocket begins with HTTP/1.1.")
     if headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
         raise HTTPUpgradeRequired(
             text="This address speaks WebSocket: send Upgrade: websocket.",
@@ -65,7 +70,8 @@ def check(
     if not origins.allows(found, headers.get(hdrs.HOST, "")):
         raise web.HTTPForbidden(text="This origin may not connect: see PODIUM_EDGE_ORIGINS.")
     if any(name in request.query for name in ("token", "access_token", "authorization")):
-        # Addresses end up in logs.
+        # Addresses end up in logs: who sends tokens there has to know, and this log not the token.
+        log.warning("A token in an address was refused.", extra={"peer": request.remote or ""})
         raise web.HTTPBadRequest(
             text=f"Tokens are no part of the address: offer {bearer_prefix}<token> as subprotocol."
         )

@@ -1,45 +1,47 @@
-"""Bytes of a message that never becomes whole: fragments without end."""
+"""What the parser of a WebSocket lets pass: frames without a mask, and fragments without end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from services.edge.core.pulse import Pulse
-from services.edge.servicer.handshake import frame_bytes_max
 
-wire_bytes_max = 2 * frame_bytes_max
-"""What one message may take on the wire, the heads of its fragments included."""
+fragments_len_max = 16_384
+"""Of one message: of the largest message, 32 bytes each."""
+
+_MASKED, _FINAL, _CONTROL, _LENGTH = 0x80, 0x80, 0x08, 0x7F
+
+Broken = Callable[[WSCloseCode, str], None]
+"""Closes a connection whose frames are not to be parsed any further."""
 
 
 class Meter:
-    """Stands before the parser of a WebSocket and notes and counts what it is fed.
+    """Stands before the parser of a WebSocket and reads the heads of the frames it is fed.
 
-    The parser limits the size of a message and not the number of its fragments, of which empty
-    ones add nothing to its size and cost time for ever.
+    The parser serves clients too, so it takes frames without a mask (RFC 6455, 5.1, has a server
+    close on them); and it limits the size of a message and not the number of its fragments, of
+    which empty ones add nothing to its size and cost time for ever.
     """
 
-    def __init__(
-        self, parser: Any, bytes_max: int, pulse: Pulse, exceeded: Callable[[], None]
-    ) -> None:
+    def __init__(self, parser: Any, pulse: Pulse, broken: Broken) -> None:
         self._parser = parser
-        self._bytes_max = bytes_max
         self._pulse = pulse
-        self._exceeded = exceeded
-        self._bytes = 0
-
-    def reset(self) -> None:
-        """Begin anew: a message was whole."""
-        self._bytes = 0
+        self._broken = broken
+        self._head = b""
+        """The beginning of a head whose end has not come."""
+        self._skip = 0
+        """Bytes of the frame in hand that have not come."""
+        self._fragments = 0
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Pass on what the peer sent."""
         self._pulse.heard = True
-        self._bytes += len(data)
-        if self._bytes > self._bytes_max:
-            self._exceeded()
+        if self._skip >= len(data):
+            self._skip -= len(data)
+        elif not self._good(data):
             return True, b""
         fed: tuple[bool, bytes] = self._parser.feed_data(data)
         return fed
@@ -48,12 +50,46 @@ class Meter:
         """Pass on that the peer has ended."""
         self._parser.feed_eof()
 
+    def _good(self, data: bytes) -> bool:
+        """Read the heads in `data`; False, and closed, when a frame must not be parsed."""
+        at = self._skip
+        if self._head:
+            data, self._head = self._head + data, b""
+        end = len(data)
+        while at < end:
+            size = _size(data, at)
+            if size is None:
+                self._head, at = data[at:], end
+                break
+            first, second = data[at], data[at + 1]
+            if not second & _MASKED:
+                self._broken(WSCloseCode.PROTOCOL_ERROR, "a frame of a client has a mask")
+                return False
+            if not first & _CONTROL:
+                self._fragments = 0 if first & _FINAL else self._fragments + 1
+                if self._fragments > fragments_len_max:
+                    self._broken(WSCloseCode.MESSAGE_TOO_BIG, "a message of too many fragments")
+                    return False
+            at += size
+        self._skip = at - end
+        return True
 
-def metered(
-    request: web.Request, bytes_max: int, pulse: Pulse, exceeded: Callable[[], None]
-) -> Meter:
+
+def _size(data: bytes, at: int) -> int | None:
+    """Return the bytes of the masked frame that begins at `at`; None when its head is not whole."""
+    if len(data) - at < 2:
+        return None
+    length = data[at + 1] & _LENGTH
+    if length < 126:
+        return 6 + length
+    wide = 2 if length == 126 else 8
+    if len(data) - at < 2 + wide:
+        return None
+    return 6 + wide + int.from_bytes(data[at + 2 : at + 2 + wide], "big")
+
+
+def metered(request: web.Request, pulse: Pulse, broken: Broken) -> None:
     """Put a meter before the parser of an upgraded connection."""
     protocol: Any = request.protocol
     # The library has no seam here; that it works is tested.
-    meter = protocol._payload_parser = Meter(protocol._payload_parser, bytes_max, pulse, exceeded)
-    return meter
+    protocol._payload_parser = Meter(protocol._payload_parser, pulse, broken)

@@ -63,7 +63,7 @@ class Wire:
         self.asked: set[asyncio.Task[None]] = set()
         self.aborted = False
         self._transport = transport
-        self._kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
+        self.kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
         self._clock = clock
         self._written = written
         self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
@@ -191,7 +191,7 @@ class Wire:
             frame = self.codec.encode(message)
         self._writing = True
         try:
-            await self.socket.send_frame(frame, self._kind)
+            await self.socket.send_frame(frame, self.kind)
         finally:
             # Whoever is stopped while the peer is slow has given the frame away whole.
             self._writing = False
@@ -217,7 +217,6 @@ class Wire:
             await self.socket.pong(data)
 
 
-MESSAGE_TOO_BIG = WSCloseCode.MESSAGE_TOO_BIG
 POLICY_VIOLATION = WSCloseCode.POLICY_VIOLATION
 UNSUPPORTED_DATA = WSCloseCode.UNSUPPORTED_DATA
 SERVICE_RESTART = WSCloseCode.SERVICE_RESTART

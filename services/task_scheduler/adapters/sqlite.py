@@ -27,7 +27,8 @@ from services.task_scheduler.adapters.verify import verify
 from services.task_scheduler.ports import Group, Snapshot, StorageFailed
 
 REPLAY_LEN = 256
-"""Groups read at a time when the log is replayed."""
+REPLAY_BYTES = 1 << 20
+"""Groups read at a time when the log is replayed: the next ones while these are applied."""
 COMPACT_LEN = 200
 """Groups dropped in one commit, between the commits of the log."""
 CHECKED_FIRST_BYTES = 256 << 20
@@ -142,17 +143,16 @@ class SqliteJournal:
         await self._check_ends(base, start)
         older = asyncio.create_task(self._check_older(base, start))
         chain = Chain(str(self.path), *start)
+        reading = asyncio.create_task(self._reading(lambda: self._follow_some(chain)))
         try:
-            while rows := await self._fetch("groups_after", chain.last_seq, REPLAY_LEN):
-                groups = []
-                for first_seq, last_seq, frames, wall_ms, stored in rows:
-                    chain.follow(first_seq, last_seq, frames, stored)
-                    groups.append(Group(first_seq, last_seq, frames, wall_ms))
+            while groups := await reading:
+                reading = asyncio.create_task(self._reading(lambda: self._follow_some(chain)))
                 yield groups
             self._hash = chain.last_hash
             if self.path.stat().st_size <= CHECKED_FIRST_BYTES:
                 await older
         except BaseException:
+            reading.cancel()
             older.cancel()
             raise
         self._checking = older
@@ -258,14 +258,28 @@ class SqliteJournal:
         if start.seq and stored != start.hash:
             raise damaged(str(self.path), start.seq, "the snapshot is of another log")
 
+    def _follow_some(self, chain: Chain) -> list[Group]:
+        """Return the next groups of a chain; its hashes are checked beside the event loop."""
+        groups: list[Group] = []
+        size_bytes = 0
+        cursor = self._reads.execute(_SQL["groups_after"], (chain.last_seq, REPLAY_LEN))
+        try:
+            for first_seq, last_seq, frames, wall_ms, stored in cursor:
+                chain.follow(first_seq, last_seq, frames, stored)
+                groups.append(Group(first_seq, last_seq, frames, wall_ms))
+                size_bytes += len(frames)
+                if size_bytes >= REPLAY_BYTES:
+                    break
+        finally:
+            cursor.close()
+        return groups
+
     async def _check_older(self, base: Facts, start: Facts) -> None:
         """Check what the snapshot covers, so that damage there is not found years later."""
         chain = Chain(str(self.path), *base)
         while chain.last_seq < start.seq:
-            rows = await self._fetch("groups_after", chain.last_seq, REPLAY_LEN)
-            for first_seq, last_seq, frames, _, stored in rows:
-                chain.follow(first_seq, last_seq, frames, stored)
-            if not rows and chain.last_seq < start.seq:
+            groups = await self._reading(lambda: self._follow_some(chain))
+            if not groups and chain.last_seq < start.seq:
                 if self.compacted_seq > chain.last_seq:
                     return
                 raise damaged(str(self.path), chain.last_seq + 1, "events are missing")

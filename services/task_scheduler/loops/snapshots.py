@@ -17,10 +17,13 @@ LOOK_S = 0.25
 QUIET_S = 2.0
 QUIET_EVENTS_MIN = 1_000
 """Events that are worth a snapshot when nothing else is to be done."""
-COST_SHARE = 0.25
-"""Share of the time in which a snapshot may be under way; a third of that is work."""
+WORK_SHARE = 0.1
+"""Share of the event loop that snapshots may take, one after the other."""
 PAUSE_S = 0.002
 """Between two slices, so that a snapshot delays nobody by more than a slice."""
+SLICE_SHARE = 1 / 3
+"""A slice over the pause before it. Where others keep the loop busy, pauses are long: slices grow
+with them, else the log would run away from a snapshot that waits for its turn time and again."""
 RETRY_S = 10.0
 COMPACT_S = 60.0
 
@@ -54,6 +57,7 @@ class Keeper:
         self._quiet_from_s = 0.0
         self._not_before_s = 0.0
         self._compact_s = 0.0
+        self._worked_s = 0.0
 
     @property
     def snapshot_seq(self) -> int:
@@ -87,6 +91,7 @@ class Keeper:
             StorageFailed: It could not be stored.
         """
         began_s = self._clock.now().mono_s
+        self._worked_s = 0.0
         picture = await self._committer.picture()
         try:
             # The log must hold the event before a snapshot of it may be found.
@@ -96,7 +101,7 @@ class Keeper:
             picture.drop()
         self._committer.snapshot_seq = picture.seq
         now_s = self._clock.now().mono_s
-        self._not_before_s = now_s + (now_s - began_s) / COST_SHARE
+        self._not_before_s = now_s + self._worked_s / WORK_SHARE
         log.info("kept a snapshot at event %d in %.1f s", picture.seq, now_s - began_s)
 
     async def compact(self) -> None:
@@ -115,6 +120,20 @@ class Keeper:
         return tail >= wanted and now_s >= self._not_before_s
 
     async def _packed(self, picture: Picture) -> AsyncIterator[bytes]:
-        for part in picture.parts():
-            yield self._codec.pack(part)
-            await self._clock.sleep(PAUSE_S)
+        clock = self._clock
+        left_s = 0.0
+        parts = iter(picture.parts())
+        while True:
+            began_s = clock.now().mono_s
+            part = next(parts, None)
+            if part is None:
+                return
+            packed = self._codec.pack(part)
+            ended_s = clock.now().mono_s
+            self._worked_s += ended_s - began_s
+            left_s -= ended_s - began_s
+            yield packed
+            if left_s <= 0:
+                paused_s = clock.now().mono_s
+                await clock.sleep(PAUSE_S)
+                left_s = (clock.now().mono_s - paused_s) * SLICE_SHARE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -24,12 +26,17 @@ FAILED = 1
 UNREACHABLE = 3
 NOT_FOUND = 4
 INTERRUPTED = 130
+TERMINATED = 143
 # A person waits for the answer: the SDK's own patience is for programs.
 PATIENCE_S = 2.0
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-console = Console(highlight=False)
+WIDE = 10_000
+"""Columns of what other programs read: nothing is cut for them, unless COLUMNS asks for it."""
+_narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+
+console = Console(highlight=False, width=None if _narrow else WIDE)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -59,7 +66,21 @@ def run_loop(work: Callable[[], Awaitable[T]], *, as_json: bool = False) -> T:
 
 
 async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()
+    """Does the work; told to end (SIGTERM), lets it put its things in order as Ctrl-C does."""
+    task, ended = asyncio.current_task(), asyncio.Event()
+    assert task is not None
+
+    def end() -> None:
+        ended.set()
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        if ended.is_set():
+            raise typer.Exit(TERMINATED) from None
+        raise
 
 
 def fail(error: PodiumError, *, as_json: bool = False) -> NoReturn:

@@ -216,9 +216,12 @@ def requeue(
 
 
 @app.command()
-def answer(task_id: str, text: str) -> None:
+def answer(task_id: str, text: str, json: Json = False) -> None:
     """Answer a task that waits for input."""
-    run(lambda client: client.provide_input(task_id, text))
+    run(lambda client: client.provide_input(task_id, text), as_json=json)
+    if json:
+        print_json({"taskId": task_id})
+        return
     console.print(f"{plain(task_id)} is queued again")
 
 

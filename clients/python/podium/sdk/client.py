@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from podium.sdk import payloads, specs, wire
+from podium.sdk.batches import batches, relocate
 from podium.sdk.calls import Calls, Stubs
+from podium.sdk.errors import PodiumError
 from podium.sdk.fleet import Fleet
 from podium.sdk.handle import TaskHandle
 from podium.sdk.holds import Holds
@@ -128,13 +130,22 @@ class Client:
     async def submit_many(self, tasks: Iterable[task_pb2.TaskSpec]) -> list[TaskHandle]:
         """Submits tasks built by `specs.build`, in order, and returns when all are durable.
 
+        Up to 1,000 tasks and 2 MiB of payloads are one batch: all of them are accepted, or none
+        is. More are sent as several such batches, one after the other, and the first that is
+        refused is the last that is sent: the batches before it are accepted and stay so.
+
         Raises:
-            PodiumError: as `submit`, of the first that is refused; the others are submitted.
+            PodiumError: as `submit`. `metadata["index"]`, where one task is at fault, is its place
+                in `tasks`, and `metadata["submitted_count"]` how many before it were accepted.
         """
-        futures = [self.submit_soon(spec) for spec in tasks]
-        if futures:
-            await asyncio.wait(futures)
-        return [future.result() for future in futures]
+        handles: list[TaskHandle] = []
+        for batch in batches(tasks):
+            try:
+                handles += await self._submitter.whole(batch)
+            except PodiumError as error:
+                relocate(error, len(handles))
+                raise
+        return handles
 
     def _on_accepted(self, pending: Pending[TaskHandle], task_id: str, cursor: str) -> TaskHandle:
         ended = None

@@ -111,7 +111,9 @@ class Session:
         while self.talk.leases and not self._stopped.is_set():
             self._settled.clear()
             try:
-                await asyncio.wait_for(self._settled.wait(), deadline_s - time.monotonic())
+                # Not `wait_for`: on Python 3.11 it may keep a cancel to itself.
+                async with asyncio.timeout(deadline_s - time.monotonic()):
+                    await self._settled.wait()
             except TimeoutError:
                 log.warning("stopped with %d tasks unfinished", len(self.talk.leases))
                 break
@@ -310,7 +312,8 @@ class Session:
             # Ready and Tune may shorten what is being waited for.
             self._tuned.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tuned.wait(), period_s)
+                async with asyncio.timeout(period_s):
+                    await self._tuned.wait()
                 continue
             if self._link is not None:
                 self._link.outbox.extend(self.talk.due(time.monotonic(), period_s))

@@ -6,11 +6,12 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from podium.sdk import outbox
+from podium.sdk.batches import BATCH_BYTES_MAX, BATCH_LEN_MAX
 from podium.sdk.calls import Calls
 from podium.sdk.errors import (
     AlreadyExists,
@@ -27,8 +28,6 @@ from podium.v1 import task_pb2, task_scheduler_pb2
 
 T = TypeVar("T")
 
-BATCH_LEN_MAX = 1_000
-BATCH_BYTES_MAX = 2 * 1024 * 1024
 # More would only make the batches smaller: the scheduler commits them one after another.
 CALLS_MAX = 4
 # A call costs the scheduler a quarter of a millisecond, a task in it a tenth of that.
@@ -77,6 +76,36 @@ class Submitter(Generic[T]):
 
     def add(self, spec: task_pb2.TaskSpec) -> Pending[T]:
         """Queues a task, which from here on has a trace and an idempotency key."""
+        pending = self._pending(spec)
+        if refusal := self._shut(pending):
+            pending.future.set_exception(refusal)
+            return pending
+        self._queue.append(pending)
+        if not self._scheduled:
+            self._schedule()
+        return pending
+
+    async def whole(self, specs: Iterable[task_pb2.TaskSpec]) -> list[T]:
+        """Sends tasks as one batch, of which all are accepted or none.
+
+        Raises:
+            PodiumError: none is; `metadata["index"]` tells the one at fault when it is one's fault.
+        """
+        batch = [self._pending(spec) for spec in specs]
+        try:
+            for pending in batch:
+                if refusal := self._shut(pending):
+                    raise refusal
+            await self._submit(batch)
+        except PodiumError as error:
+            if isinstance(error, ResourceExhausted):
+                self._gate.refused(error)
+            for pending in batch:
+                self._record_refusal(pending, error)
+            raise
+        return [pending.future.result() for pending in batch]
+
+    def _pending(self, spec: task_pb2.TaskSpec) -> Pending[T]:
         own_key = bool(spec.request_id)
         if not own_key:
             self._key_count += 1
@@ -84,15 +113,14 @@ class Submitter(Generic[T]):
         ids, parent_id = below_current()
         spec.traceparent = format_traceparent(*ids)
         future: asyncio.Future[T] = self._loop.create_future()
-        pending = Pending(spec, future, own_key, ids, parent_id, time.time_ns())
+        return Pending(spec, future, own_key, ids, parent_id, time.time_ns())
+
+    def _shut(self, pending: Pending[T]) -> ResourceExhausted | None:
+        """Returns why a task need not be sent now, as long as a refusal holds."""
         # A task with the caller's key may be there already, and then has its answer.
-        if self._gate.shut and not own_key and (refusal := self._gate.refusal(spec)):
-            future.set_exception(refusal)
-            return pending
-        self._queue.append(pending)
-        if not self._scheduled:
-            self._schedule()
-        return pending
+        if self._gate.shut and not pending.own_key:
+            return self._gate.refusal(pending.spec)
+        return None
 
     async def close(self) -> None:
         """Gives up what has not been answered."""
@@ -139,20 +167,22 @@ class Submitter(Generic[T]):
             raise error
 
     async def _send(self, batch: list[Pending[T]]) -> None:
-        request = task_scheduler_pb2.SubmitTasksRequest(
-            tasks=[pending.spec for pending in batch], submitter_id=self.submitter_id
-        )
         try:
-            response = await self._calls.unary(
-                "task_scheduler", lambda stubs: stubs.scheduler.SubmitTasks, request
-            )
+            await self._submit(batch)
         except PodiumError as error:
             await self._refused(batch, error)
-            return
         except asyncio.CancelledError:
             for pending in batch:
                 pending.future.cancel()
             raise
+
+    async def _submit(self, batch: list[Pending[T]]) -> None:
+        request = task_scheduler_pb2.SubmitTasksRequest(
+            tasks=[pending.spec for pending in batch], submitter_id=self.submitter_id
+        )
+        response = await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.SubmitTasks, request
+        )
         for index in response.duplicate_indexes:
             batch[index].duplicate = True
         for pending, task_id in zip(batch, response.task_ids, strict=True):
@@ -180,8 +210,7 @@ class Submitter(Generic[T]):
 
     def _reject(self, batch: list[Pending[T]], error: PodiumError) -> None:
         for pending in batch:
-            attributes = (("task.type", pending.spec.type),)
-            self._record(pending, attributes, f"{error.reason}: {error.message}")
+            self._record_refusal(pending, error)
             if not pending.future.done():
                 pending.future.set_exception(error)
 
@@ -191,6 +220,10 @@ class Submitter(Generic[T]):
         result = self._accepted(pending, task_id, cursor)
         if not pending.future.done():
             pending.future.set_result(result)
+
+    def _record_refusal(self, pending: Pending[T], error: PodiumError) -> None:
+        attributes = (("task.type", pending.spec.type),)
+        self._record(pending, attributes, f"{error.reason}: {error.message}")
 
     def _record(
         self, pending: Pending[T], attributes: tuple[tuple[str, str], ...], error: str

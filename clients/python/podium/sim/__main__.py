@@ -1,7 +1,8 @@
 """A process that hosts simulated agents: `python -m podium.sim --help`.
 
 It prints `ready` when all of its agents have a session, works until SIGTERM, finishes what it has,
-and prints what it did as one line of JSON.
+and prints what it did as one line of JSON. A second SIGTERM, or the end of whoever owns it, ends it
+at once.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--types", default=",".join(SERVICE_TIMES), help="what they can do")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--own-streams", action="store_true", help="a stream for each agent")
+    options.add_argument("--owned", action="store_true", help="end at once when stdin ends")
     options.add_argument("--failure-rate", type=float, default=0.0)
     options.add_argument("--never-ack-rate", type=float, default=0.0)
     options.add_argument("--disconnect-every", type=float, default=0.0, metavar="SECONDS")
@@ -84,9 +86,7 @@ async def work(options: argparse.Namespace) -> dict[str, int]:
         )
         for number, crew in enumerate(crews)
     ]
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping, hurrying = await _signals(owned=options.owned)
     running = asyncio.gather(*(host.run() for host in hosts))
     ready = asyncio.gather(*(host.session.ready.wait() for host in hosts))
     stop = asyncio.create_task(stopping.wait())
@@ -96,10 +96,44 @@ async def work(options: argparse.Namespace) -> dict[str, int]:
         await first_of(running, stop)
     ready.cancel()
     if not running.done():
-        await asyncio.gather(*(host.session.finish(GRACE_S) for host in hosts))
+        finishing = asyncio.gather(*(host.session.finish(GRACE_S) for host in hosts))
+        hurry = asyncio.create_task(hurrying.wait())
+        await first_of(finishing, hurry)
+        hurry.cancel()
+        finishing.cancel()
+        await asyncio.gather(*(host.session.stop() for host in hosts))
     await running
     await asyncio.get_running_loop().run_in_executor(None, tracer.stop)
     return _figures(hosts)
+
+
+async def _signals(*, owned: bool) -> tuple[asyncio.Event, asyncio.Event]:
+    """Returns what says that it shall stop, and that it shall do so at once."""
+    loop = asyncio.get_running_loop()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            hurrying.set()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if owned:
+        await loop.connect_read_pipe(lambda: _Owner(stopping, hurrying), sys.stdin)
+    return stopping, hurrying
+
+
+class _Owner(asyncio.Protocol):
+    """Whoever holds the other end of stdin, and says nothing there."""
+
+    def __init__(self, *gone: asyncio.Event) -> None:
+        self._gone = gone
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Ends everything with the owner."""
+        for event in self._gone:
+            event.set()
 
 
 def _figures(hosts: list[SimHost]) -> dict[str, int]:

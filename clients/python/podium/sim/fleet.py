@@ -23,6 +23,8 @@ from podium.v1 import event_pb2
 
 READY_S_MAX = 30.0
 STOP_S_MAX = 15.0
+HURRY_S_MAX = 2.0
+"""For hosts of an experiment that was broken off: nobody asks any more what they did."""
 DRAIN_S_MAX = 60.0
 READ_S_MAX = 60.0
 
@@ -80,6 +82,7 @@ async def hosting(
     """
     figures: list[dict[str, int]] = []
     hosts: list[asyncio.subprocess.Process] = []
+    stop_s_max = HURRY_S_MAX
     try:
         for first, count in plan.shares(host_count):
             hosts.append(await _start(plan, first, count, settings, own_streams=own_streams))
@@ -89,8 +92,9 @@ async def hosting(
         for error in filter(None, said):
             raise error
         yield figures
+        stop_s_max = STOP_S_MAX
     finally:
-        figures += await asyncio.gather(*(_stop(host) for host in hosts))
+        figures += await asyncio.gather(*(_stop(host, stop_s_max) for host in hosts))
 
 
 async def _start(
@@ -116,6 +120,7 @@ async def _start(
         sys.executable,
         "-m",
         "podium.sim",
+        "--owned",
         *arguments,
         *(["--own-streams"] if own_streams else []),
         env={
@@ -126,6 +131,7 @@ async def _start(
             setting_of("analytics"): settings.analytics,
             "PODIUM_OTLP_ENDPOINT": settings.otlp_endpoint,
         },
+        stdin=asyncio.subprocess.PIPE,  # which ends when we do, however that comes
         stdout=asyncio.subprocess.PIPE,
         # Ctrl-C is for us: we stop the hosts in order.
         start_new_session=True,
@@ -143,13 +149,14 @@ async def _ready(host: asyncio.subprocess.Process, settings: Settings) -> None:
         raise settings.peer("routing").unreachable()
 
 
-async def _stop(host: asyncio.subprocess.Process) -> dict[str, int]:
+async def _stop(host: asyncio.subprocess.Process, stop_s_max: float) -> dict[str, int]:
     assert host.stdout is not None
     with contextlib.suppress(ProcessLookupError):
         host.terminate()
     try:
-        async with asyncio.timeout(STOP_S_MAX):
-            said, _ = await host.communicate()
+        async with asyncio.timeout(stop_s_max):
+            said = await host.stdout.read()
+            await host.wait()
     except TimeoutError:
         host.kill()
         await host.wait()
