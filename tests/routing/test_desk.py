@@ -10,7 +10,7 @@ from services.kernel.coalesce import Outbox
 from services.kernel.errors import ResourceExhausted
 from services.kernel.spans import parse_traceparent
 from services.routing.adapters import desk as desk_module
-from services.routing.adapters.dispatch import DispatchLink
+from services.routing.adapters.dispatch import Dispatch
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
 from services.routing.core.effects import Closed, Opened, Outcome, SendProbe, ToScheduler
@@ -47,10 +47,11 @@ async def test_what_comes_in_one_turn_of_the_loop_is_decided_once() -> None:
 
 async def test_route_and_assign_are_spans_of_the_tasks_trace() -> None:
     room, clock, tracer = desk()
-    room.dispatch = Outbox[ToScheduler]()
+    room.connect(0, Outbox[ToScheduler]())
     room.router.orders.welcome((), (), clock.now())
     listener = Listener(room, room.open_line().number, ANONYMOUS)
-    link = DispatchLink("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    link = await anext(dispatch.links())
     listener.take([hello("a1")])
     kind = room.router.board.fleet.class_of(["echo"])
 
