@@ -129,10 +129,12 @@ async def shared(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
     """
     try:
         from services.task_scheduler.adapters.database import Database  # noqa: PLC0415  # an extra
-        from services.task_scheduler.adapters.postgres import (  # noqa: PLC0415
+        from services.task_scheduler.adapters.postgres import (  # noqa: PLC0415  # an extra
             PostgresJournal,
         )
-        from services.task_scheduler.adapters.replicas import PostgresReplicas  # noqa: PLC0415
+        from services.task_scheduler.adapters.replicas import (  # noqa: PLC0415  # an extra
+            PostgresReplicas,
+        )
     except ModuleNotFoundError as missing:
         raise FailedPrecondition(
             "EXTRA_MISSING",

@@ -38,16 +38,19 @@ def verify(json: Json = False) -> None:
     Ends with 1 when an event is not what was written.
     """
 
-    async def follow(client: Client) -> task_scheduler_pb2.VerifyLogResponse:
-        last = task_scheduler_pb2.VerifyLogResponse()
+    async def follow(client: Client) -> list[task_scheduler_pb2.VerifyLogResponse]:
+        found: dict[int, task_scheduler_pb2.VerifyLogResponse] = {}
         with errors.status("checking") as status:
             async for last in client.log.verify():
+                found[last.partition] = last
                 status.update(f"checking: event {last.checked_seq:,} of {last.durable_seq:,}")
-        return last
+        return list(found.values())
 
     found = run(follow, as_json=json)
-    if json:
-        print_json(found)
-    else:
-        first_seq = found.compacted_seq + 1
-        console.print(f"events {first_seq:,} to {found.checked_seq:,} are what was written")
+    for one in found:
+        if json:
+            print_json(one)
+            continue
+        where = f"partition {one.partition}: " if len(found) > 1 else ""
+        first_seq = one.compacted_seq + 1
+        console.print(f"{where}events {first_seq:,} to {one.checked_seq:,} are what was written")

@@ -73,6 +73,8 @@ class Submitter(Generic[T]):
         self._rhythm = outbox.Rhythm(WORTH_LEN)
         self._scheduled = False
         self._gate = Gate()
+        # Learned from the first refusal: tasks of several tenants then go tenant by tenant.
+        self._apart = False
 
     def add(self, spec: task_pb2.TaskSpec) -> Pending[T]:
         """Queues a task, which from here on has a trace and an idempotency key."""
@@ -154,9 +156,10 @@ class Submitter(Generic[T]):
         if not batch:
             return
         self._rhythm.sent(time.monotonic(), len(batch))
-        task = self._loop.create_task(self._send(batch))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
+        for part in _by_tenant(batch) if self._apart else (batch,):
+            task = self._loop.create_task(self._send(part))
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
         self._schedule()
 
     def _sent(self, task: asyncio.Task[None]) -> None:
@@ -189,6 +192,11 @@ class Submitter(Generic[T]):
             self._settle(pending, task_id, response.cursor)
 
     async def _refused(self, batch: list[Pending[T]], error: PodiumError) -> None:
+        if error.reason == "BATCH_SPANS_PARTITIONS":
+            self._apart = True
+            for part in _by_tenant(batch):
+                await self._send(part)
+            return
         # A batch is accepted as a whole, but these tasks have nothing to do with each other: halves
         # find the one at fault, and keys make it safe to send the others again.
         if len(batch) > 1 and isinstance(error, _ITS_OWN_FAULT):
@@ -231,3 +239,10 @@ class Submitter(Generic[T]):
         self._tracer.record(
             pending.ids, pending.parent_id, "submit", pending.start_ns, attributes, error
         )
+
+
+def _by_tenant(batch: list[Pending[T]]) -> list[list[Pending[T]]]:
+    tenants: dict[str, list[Pending[T]]] = {}
+    for pending in batch:
+        tenants.setdefault(pending.spec.tenant, []).append(pending)
+    return list(tenants.values())
