@@ -282,8 +282,11 @@ def test_of_two_that_inherit_an_agent_at_once_one_keeps_it(one: Replica, other: 
     for each in (other, third):
         each.registry.offline(each.registry.agents["a"])
         each.exchange.inherit(ages(each.registry.replica_id, dead="one"))
-    other.tell(third, ago_s=None)
+        each.registry.take_changes()
+    # What the one that gives way has written last is what the other reads.
     third.tell(other, ago_s=None)
+    assert other.registry.take_changes() == ["a"]
+    other.tell(third, ago_s=None)
 
     assert other.registry.agents["a"].home == third.registry.agents["a"].home == "other"
 

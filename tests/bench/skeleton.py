@@ -131,10 +131,14 @@ class Scheduler:
 
 
 class Router:
-    """Passes each task to the next agent in turn, and its result back."""
+    """Passes each task to the next free agent, and its result back.
+
+    An agent has one slot, as in the workload: it gets its next task when it has answered.
+    """
 
     def __init__(self) -> None:
-        self._agents: deque[tuple[str, Outlet]] = deque()
+        self._free: deque[tuple[str, Outlet]] = deque()
+        self._waiting: deque[Any] = deque()
         self._reports: Outlet | None = None
 
     async def follow(self, scheduler: str) -> None:
@@ -152,22 +156,25 @@ class Router:
         pump = asyncio.create_task(self._reports.pump())
         _say_ready()
         while (response := await call.read()) is not grpc.aio.EOF:
-            batches: dict[int, tuple[Outlet, list[Any]]] = {}
-            for order in response.orders:
-                agent_id, outlet = self._agents[0]
-                self._agents.rotate(-1)
-                grant = order.grant
-                assign = session_pb2.Assign(
-                    task_id=grant.task_id,
-                    lease_epoch=grant.lease_epoch,
-                    attempt=grant.attempt,
-                    spec=grant.spec,
-                )
-                frame = session_pb2.RouterFrame(agent_id=agent_id, assign=assign)
-                batches.setdefault(id(outlet), (outlet, []))[1].append(frame)
-            for outlet, frames in batches.values():
-                outlet.put(frames)
+            self._waiting.extend(order.grant for order in response.orders)
+            self._assign()
         pump.cancel()
+
+    def _assign(self) -> None:
+        batches: dict[Outlet, list[Any]] = {}
+        while self._waiting and self._free:
+            grant = self._waiting.popleft()
+            agent_id, outlet = self._free.popleft()
+            assign = session_pb2.Assign(
+                task_id=grant.task_id,
+                lease_epoch=grant.lease_epoch,
+                attempt=grant.attempt,
+                spec=grant.spec,
+            )
+            frame = session_pb2.RouterFrame(agent_id=agent_id, assign=assign)
+            batches.setdefault(outlet, []).append(frame)
+        for outlet, frames in batches.items():
+            outlet.put(frames)
 
     async def session(self, requests: AsyncIterator[Any], context: Any) -> None:
         """Serve a host of agents."""
@@ -178,8 +185,8 @@ class Router:
         async for request in requests:
             reports = []
             for frame in request.frames:
+                self._free.append((frame.agent_id, outlet))
                 if frame.HasField("hello"):
-                    self._agents.append((frame.agent_id, outlet))
                     ready = session_pb2.RouterFrame(ready=session_pb2.Ready())
                     outlet.put([ready])
                     continue
@@ -189,6 +196,7 @@ class Router:
                     success=frame.result.success,
                 )
                 reports.append(task_scheduler_pb2.DispatchReport(ended=ended))
+            self._assign()
             if reports and self._reports is not None:
                 self._reports.put(reports)
         pump.cancel()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.routing.core.credits import grant_s, look_ahead_len_max, look_ahead_len_min, pace
+from services.routing.core.effects import Credited
 from tests.routing.floor import Floor
 
 
@@ -13,6 +14,25 @@ def test_a_class_accepts_its_free_slots_and_a_look_ahead() -> None:
     floor.agent("a2", slots=2)
 
     assert floor.credit() == (5 + look_ahead_len_min, 2)
+
+
+def test_a_class_tells_how_much_of_its_credit_may_have_to_wait() -> None:
+    floor = Floor()
+    floor.agent("a1", slots=3)
+
+    told = floor.last(Credited)
+    assert (told.total, told.look_ahead) == (3 + look_ahead_len_min, look_ahead_len_min)
+
+
+def test_grants_change_nothing_of_what_is_told() -> None:
+    floor = Floor()
+    floor.agent("a1", slots=2)
+    told = len(floor.of(Credited))
+
+    for number in range(2 + look_ahead_len_min):
+        floor.granted(f"t{number}")
+
+    assert len(floor.of(Credited)) == told
 
 
 def test_credit_counts_what_was_granted_and_never_what_waits_twice() -> None:
@@ -76,7 +96,7 @@ def test_nothing_is_told_while_nobody_listens() -> None:
     floor = Floor(up=False)
 
     floor.agent("a1")
-    assert floor.board.fleet.class_of(["echo"]).parts[0].announced == (-1, -1)
+    assert floor.board.fleet.class_of(["echo"]).parts[0].announced == (-1, -1, -1)
     floor.orders.welcome((), (), floor.time)
     floor.turn()
 

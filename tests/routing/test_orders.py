@@ -3,6 +3,7 @@ from __future__ import annotations
 from services.routing.core import effects
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.effects import ACCEPTED, KEEP, LOST
+from services.routing.core.orders import reclaim_wait_s
 from tests.routing.floor import ANSWER, Floor
 
 
@@ -176,3 +177,36 @@ def test_the_schedulers_lease_time_rules_what_agents_are_told() -> None:
 
     assert floor.of(effects.SendTune) == [effects.SendTune(1, 6.0)]
     assert floor.last(effects.SendReady).lease_s == 6.0
+
+
+def test_what_waits_for_long_goes_back_when_agents_of_another_router_are_free() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    running = floor.running("t0")
+    first, second = floor.granted("t1"), floor.granted("t2")
+    floor.sleep(reclaim_wait_s)
+    young = floor.granted("t3")
+
+    floor.orders.reclaim(["echo", "more"], 5, floor.time)
+    floor.turn()
+
+    assert [(e.task_id, e.reason) for e in floor.of(effects.HandedBack)] == [
+        (first.task_id, "FREE_ELSEWHERE"),
+        (second.task_id, "FREE_ELSEWHERE"),
+    ]
+    assert floor.board.leases.get(running.key) is running, "what an agent has stays with it"
+    assert floor.board.leases.get(young.key) is young, "it may be placed at any moment"
+
+
+def test_no_more_goes_back_than_is_asked_for_and_nothing_that_needs_more() -> None:
+    floor = Floor()
+    floor.agent("a1", "read", "write")
+    floor.running("t0", "read", of=("read", "write"))
+    for number, required in enumerate([("write",), ("read",), ("read",)]):
+        floor.granted(f"t{number + 1}", *required, of=("read", "write"))
+    floor.sleep(reclaim_wait_s)
+
+    floor.orders.reclaim(["read"], 1, floor.time)
+    floor.turn()
+
+    assert [e.task_id for e in floor.of(effects.HandedBack)] == ["t2"]

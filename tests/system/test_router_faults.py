@@ -39,15 +39,17 @@ class Crew:
     """Agents of the SDK, each on a stream of its own, whose work goes on until it is let go."""
 
     def __init__(
-        self, stage: Stage, count: int, addresses: Sequence[str] = (), capacity: int = 1
+        self, stage: Stage, count: int, addresses: Sequence[str] = (), name: str = "crew"
     ) -> None:
         self.go_on = asyncio.Event()
-        names = [f"crew-{number}" for number in range(count)]
-        agents = [Agent(name, agent_id=name, capacity=capacity) for name in names]
+        self.working = 0
+        names = [f"{name}-{number}" for number in range(count)]
+        agents = [Agent(each, agent_id=each) for each in names]
         for agent in agents:
 
             @agent.handles("crewed")
             async def work(text: str) -> None:
+                self.working += 1
                 await self.go_on.wait()
 
         settings = stage.settings(",".join(addresses))
@@ -60,9 +62,9 @@ class Crew:
 
 @asynccontextmanager
 async def crewed(
-    stage: Stage, count: int, addresses: Sequence[str] = (), capacity: int = 1
+    stage: Stage, count: int, addresses: Sequence[str] = (), name: str = "crew"
 ) -> AsyncIterator[Crew]:
-    crew = Crew(stage, count, addresses, capacity)
+    crew = Crew(stage, count, addresses, name)
     async with AsyncExitStack() as stack:
         for host in crew.hosts:
             await stack.enter_async_context(host)
@@ -129,7 +131,7 @@ async def test_f25_routers_are_restarted_in_turn_and_nothing_is_lost_repeated_or
             await asyncio.sleep(0.02)
 
     both = (stage.suite.addresses["routing"], address)
-    async with crewed(stage, 12, both, capacity=12) as crew:
+    async with crewed(stage, 12, both) as crew:
         held = await stage.submit("crewed", count=12)
         for task_id in held:
             await stage.until(task_id, "STARTED")
@@ -149,5 +151,28 @@ async def test_f25_routers_are_restarted_in_turn_and_nothing_is_lost_repeated_or
             story = await stage.story(task_id)
             # What no agent had begun may have been handed back, which costs no attempt.
             assert [kind for kind in story if kind in TURNS] == ["STARTED", "COMPLETED"]
-        for task_id in held:
-            assert await stage.story(task_id) == WHOLE
+
+
+async def test_no_long_task_waits_at_a_busy_router_while_another_has_a_free_agent(
+    stage: Stage,
+) -> None:
+    _, address = await stage.another_router()
+    async with crewed(stage, 1, [stage.suite.addresses["routing"]], "busy") as busy:
+        await eventually(lambda: busy.connected)
+        # One runs, two wait at the router that is the only one with agents; none of them ends.
+        task_ids = await stage.submit("crewed", count=3)
+        await eventually(lambda: busy.working)
+        async with crewed(stage, 4, [address], "free") as free:
+            for task_id in task_ids:
+                await stage.until(task_id, "STARTED")
+            # What comes now has free slots at the other router alone.
+            later = await stage.submit("crewed", count=2)
+            for task_id in later:
+                await stage.until(task_id, "STARTED")
+            busy.go_on.set()
+            free.go_on.set()
+            await stage.ended(*task_ids, *later)
+
+            for task_id in (*task_ids, *later):
+                story = await stage.story(task_id)
+                assert [kind for kind in story if kind in TURNS] == ["STARTED", "COMPLETED"]

@@ -130,9 +130,26 @@ class Rig:
     def task(self, task_id: str) -> Task:
         return self.book.tasks[task_id]
 
-    def credit(self, *needs: str, total: int = 1_000, class_id: int = 1, agents: int = 1) -> None:
-        self.core.dispatch.credit(self.router, class_id, needs or ("work",), total, agents)
+    def credit(
+        self,
+        *needs: str,
+        total: int = 1_000,
+        class_id: int = 1,
+        agents: int = 1,
+        ahead: int = 0,
+        router: str = "",
+    ) -> None:
+        self.core.dispatch.credit(
+            router or self.router, class_id, needs or ("work",), total, agents, ahead
+        )
         self.take()
+
+    def granted_to(self) -> list[str]:
+        """Take the grants that were made since the last call; return their routers."""
+        self.take()
+        found = [router for router, order in self.orders if isinstance(order, Grant)]
+        self.orders = [pair for pair in self.orders if not isinstance(pair[1], Grant)]
+        return found
 
     def grants(self) -> list[Grant]:
         """Take the grants that were made since the last call."""

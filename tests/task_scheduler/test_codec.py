@@ -25,6 +25,7 @@ from services.task_scheduler.core.event import (
 )
 from services.task_scheduler.core.orders import (
     Grant,
+    Reclaim,
     Revoke,
     Settled,
     Settlement,
@@ -275,11 +276,13 @@ def test_the_other_orders_come_through() -> None:
     lease = Lease("00-1", 300)
     settled = order_of(codec.order(Settled(lease, Settlement.FENCED))).settled
     revoke = order_of(codec.order(Revoke(lease, "CANCELED"))).revoke
+    reclaim = order_of(codec.order(Reclaim(frozenset({"b", "a"}), 3))).reclaim
     welcome = order_of(codec.order(Welcome(((lease, Verdict.KEEP),), 30.0))).welcome
     verdicts = order_of(codec.order(Verdicts("a1", ((lease, Verdict.CANCEL),)))).verdicts
 
     for one in (settled, revoke, welcome.verdicts[0], verdicts.verdicts[0]):
         assert (one.lease.task_id, one.lease.lease_epoch) == lease
+    assert (list(reclaim.capabilities), reclaim.count) == (["a", "b"], 3)
     assert (settled.verdict, revoke.reason) == (3, "CANCELED")
     assert (welcome.lease_ttl.ToMilliseconds(), welcome.verdicts[0].verdict) == (30_000, 1)
     assert (verdicts.agent_id, verdicts.verdicts[0].verdict) == ("a1", 2)

@@ -41,6 +41,8 @@ class Exchange:
         registry = self._registry
         agent = registry.agents.get(kept.facts.agent_id)
         if agent is not None and not self._is_newer(kept, agent):
+            if self.is_mine(agent) and kept.term == agent.term and kept.home > agent.home:
+                registry.changed[agent.agent_id] = None  # said again, for the other one to see
             return
         if not kept.present and self.outbid(kept.facts.agent_id, kept.term):
             # Others took it for gone while they heard nothing from here: it has a session.

@@ -155,6 +155,8 @@ class DispatchLink:
             router.orders.revoke((lease.task_id, lease.lease_epoch), order.revoke.reason, now)
         elif kind == "verdicts":
             router.orders.verdicts(_verdicts(order.verdicts.verdicts), now)
+        elif kind == "reclaim":
+            router.orders.reclaim(order.reclaim.capabilities, order.reclaim.count, now)
         elif kind == "welcome":
             lease_s = order.welcome.lease_ttl.ToMilliseconds() / 1e3
             verdicts = _verdicts(order.welcome.verdicts)

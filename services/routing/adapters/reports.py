@@ -169,3 +169,4 @@ def _credited(report: Report, effect: effects.Credited) -> None:
     credit.capabilities.extend(effect.kind.names)
     credit.total = effect.total
     credit.agent_count = effect.kind.agent_count
+    credit.look_ahead = effect.look_ahead

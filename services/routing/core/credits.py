@@ -1,7 +1,8 @@
 """What each capability class accepts, as a number that only counts up with what was granted.
 
 A scheduler may grant `total - granted`: the free slots and a look-ahead, so that an agent that
-becomes free finds its next task here. The look-ahead is 16 tasks, and where a class is fast what it
+becomes free finds its next task here. It is told how much of it is look-ahead, and grants what is
+free at any router first. The look-ahead is 16 tasks, and where a class is fast what it
 takes in the time of a grant: with 16 alone, 100 slots of tasks that end at once stood idle half of
 the time. So what waits here, past the scheduler's order, is never more than 50 ms of work or 16
 tasks. A class in which nobody works accepts nothing.
@@ -38,8 +39,10 @@ def room(kind: CapabilityClass, *, draining: bool) -> int:
     return max(0, kind.free_slots + kind.look_ahead - kind.waiting)
 
 
-def shares(kind: CapabilityClass, left: int, up: Sequence[int], now_s: float) -> list[int]:
-    """Return how many more grants each partition of `up` may make.
+def shares(
+    kind: CapabilityClass, left: int, up: Sequence[int], now_s: float
+) -> list[tuple[int, int]]:
+    """Return how many more grants each partition of `up` may make, and the look-ahead among them.
 
     Those that have used what they had, have tasks here that wait, or granted something lately share
     what is left so that each comes to have as many waiting; the others keep a little. One that has
@@ -62,7 +65,13 @@ def shares(kind: CapabilityClass, left: int, up: Sequence[int], now_s: float) ->
     hungry = hungry or parts
     rest = max(0, left - reserve * (len(parts) - len(hungry)))
     given = dict(zip(hungry, _level([part.waiting for part in hungry], rest), strict=True))
-    return [max(given.get(part, reserve), int(not part.waiting)) for part in parts]
+    ahead = kind.look_ahead // len(hungry)
+    spare = max(0, kind.free_slots - kind.waiting)
+    found = []
+    for part in parts:
+        share = max(given.get(part, reserve), int(not part.waiting))
+        found.append((share, ahead if part in given else max(0, share - spare)))
+    return found
 
 
 def _level(waiting: list[int], rest: int) -> list[int]:
@@ -108,14 +117,15 @@ def announce(board: Board, now_s: float) -> None:
     for kind in sorted(changed, key=lambda kind: kind.class_id):
         left = room(kind, draining=board.draining)
         works = kind.working_count and not board.draining
+        # The look-ahead as such, not what is left of it: that would change with every grant.
         if not works or board.fleet.partitions == 1:
-            given = [left] * len(up)
+            given = [(left, kind.look_ahead)] * len(up)
         else:
             given = shares(kind, left, up, now_s)
-        for number, share in zip(up, given, strict=True):
+        for number, (share, ahead) in zip(up, given, strict=True):
             part = kind.parts[number]
-            credit = (part.granted + share, kind.agent_count)
+            credit = (part.granted + share, kind.agent_count, ahead)
             if credit != part.announced:
                 part.announced = credit
-                board.effects.append(Credited(kind, credit[0], number))
+                board.effects.append(Credited(kind, credit[0], ahead, number))
     changed.clear()

@@ -195,6 +195,8 @@ class Credited(NamedTuple):
 
     kind: CapabilityClass
     total: int
+    look_ahead: int
+    """How many of them may have to wait for an agent."""
     partition: int = 0
 
 

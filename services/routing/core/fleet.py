@@ -46,8 +46,8 @@ class Part:
         """Tasks granted on its credit since the dispatch stream began."""
         self.waiting = 0
         """Tasks granted on its credit that no agent has yet."""
-        self.announced = (-1, -1)
-        """Credit and agent count as the scheduler knows them."""
+        self.announced = (-1, -1, -1)
+        """Credit, agent count and look-ahead as the scheduler knows them."""
         self.heard_s = -math.inf
         """When it granted something last, or its stream began."""
 

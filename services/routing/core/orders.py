@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
 HAND_BACK_MEMORY_S = 10.0
+reclaim_wait_s = 0.5
+"""How long a task must have waited before another router's free slot is worth the way there."""
 
 
 class Orders:
@@ -130,7 +132,7 @@ class Orders:
         self._repeat(partition, now)
         for kind in board.fleet.classes.values():
             part = kind.parts[partition]
-            part.granted, part.announced, part.heard_s = 0, (-1, -1), now.mono_s
+            part.granted, part.announced, part.heard_s = 0, (-1, -1, -1), now.mono_s
             board.fleet.changed.add(kind)
 
     def _repeat(self, partition: int, now: Instant) -> None:
@@ -183,6 +185,19 @@ class Orders:
                 if lease.session.row >= 0:
                     self._board.fleet.refresh(lease.session)
             self._work.stop(lease, reason, now)
+
+    def reclaim(self, capabilities: Iterable[str], count: int, now: Instant) -> None:
+        """Hand back tasks that wait here for long, since agents of another router are free."""
+        have = frozenset(capabilities)
+        due_s = now.mono_s - reclaim_wait_s
+        for lease in tuple(self._board.waiting):
+            if count <= 0:
+                return
+            demand = lease.demand
+            assert demand is not None
+            if lease.granted_s <= due_s and demand.required <= have:
+                self._work.hand_back(lease, "FREE_ELSEWHERE", "", now)
+                count -= 1
 
     def verdicts(self, verdicts: tuple[Verdict, ...], now: Instant) -> None:
         """Follow the scheduler's word on leases that agents came with or renewed."""

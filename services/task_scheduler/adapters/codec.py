@@ -20,6 +20,7 @@ from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Orig
 from services.task_scheduler.core.orders import (
     Grant,
     Order,
+    Reclaim,
     Revoke,
     Settled,
     Verdicts,
@@ -358,11 +359,15 @@ def _grant(grant: Grant) -> bytes:
     return b"".join(parts)
 
 
-def _rare(order: Welcome | Revoke | Verdicts) -> task_scheduler_pb2.DispatchOrder:
+def _rare(order: Welcome | Revoke | Verdicts | Reclaim) -> task_scheduler_pb2.DispatchOrder:
     message = task_scheduler_pb2.DispatchOrder()
     if isinstance(order, Revoke):
         message.revoke.lease.task_id, message.revoke.lease.lease_epoch = order.lease
         message.revoke.reason = order.reason
+        return message
+    if isinstance(order, Reclaim):
+        message.reclaim.capabilities.extend(sorted(order.capabilities))
+        message.reclaim.count = order.most
         return message
     if isinstance(order, Welcome):
         message.welcome.lease_ttl.FromMilliseconds(round(order.lease_ttl_s * 1000))

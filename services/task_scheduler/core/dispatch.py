@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Failed, Failure
-from services.task_scheduler.core.orders import Grant, Orders, Verdict, Verdicts, Welcome
+from services.task_scheduler.core.orders import Grant, Orders, Reclaim, Verdict, Verdicts, Welcome
 from services.task_scheduler.core.pool import Pool
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
@@ -21,6 +21,8 @@ GRANTS_PER_STEP_MAX = 4_096
 STALL_S = 1.0
 """A tick this late says that this process was held up, not that agents were silent."""
 MASS_EXPIRY_LEN_MIN = 16
+RECLAIM_S = 0.5
+"""How often routers with free slots are looked for while others let tasks wait."""
 RENEWED_SHARE = 1 / 3
 """Of its time, after which a lease is renewed by a holder that lives: the rest is left to it."""
 
@@ -28,13 +30,23 @@ RENEWED_SHARE = 1 / 3
 class AgentClass:
     """What one router accepts for one set of capabilities."""
 
-    __slots__ = ("agent_count", "class_id", "granted", "pool", "router_id", "total")
+    __slots__ = (
+        "agent_count",
+        "class_id",
+        "free_total",
+        "granted",
+        "pool",
+        "router_id",
+        "total",
+    )
 
     def __init__(self, router_id: str, class_id: int, pool: Pool) -> None:
         self.router_id = router_id
         self.class_id = class_id
         self.pool = pool
         self.total = 0
+        self.free_total = 0
+        """The part of `total` that is no look-ahead; below `granted` where tasks wait."""
         self.granted = 0
         self.agent_count = 0
 
@@ -51,6 +63,7 @@ class Dispatch:
         """Routers that are gone, with the time from which their untaken grants go back."""
         self._ticked_s = 0.0
         self._guarded_s = float("-inf")
+        self._reclaim_due_s = float("-inf")
         self.grants = 0
         self.mass_expiries = 0
 
@@ -84,8 +97,9 @@ class Dispatch:
         capabilities: Iterable[str],
         total: int,
         agent_count: int,
+        look_ahead: int = 0,
     ) -> None:
-        """Change what a class accepts."""
+        """Change what a class accepts: `total` grants, of which `look_ahead` may have to wait."""
         classes = self._routers[router_id]
         known = classes.get(class_id)
         if known is None:
@@ -93,6 +107,7 @@ class Dispatch:
             pool.classes += 1
             known = classes[class_id] = AgentClass(router_id, class_id, pool)
         known.total = total
+        known.free_total = total - look_ahead
         known.pool.members += agent_count - known.agent_count
         known.agent_count = agent_count
         if total > known.granted:
@@ -105,19 +120,28 @@ class Dispatch:
         left = GRANTS_PER_STEP_MAX
         pop = self._book.queue.pop
         hungry = [known for known in self._hungry if known.pool.mask]
-        while hungry and left > 0:
+        # Free slots of all routers first: in a look-ahead a task may wait for as long as the one
+        # before it runs, while another router has an agent for it.
+        turn = [known for known in hungry if known.free_total > known.granted]
+        ahead = False
+        while left > 0:
+            if not turn:
+                if ahead:
+                    break
+                ahead = True
+                turn = [known for known in hungry if known.total > known.granted]
             still = []
-            for known in hungry:
+            for known in turn:
                 task = pop(known.pool, now.mono_s)
                 if task is None:
                     continue
                 self._assign(known, task, now)
                 left -= 1
-                if known.total > known.granted:
-                    still.append(known)
-                else:
+                if known.total <= known.granted:
                     del self._hungry[known]
-            hungry = still
+                elif ahead or known.free_total > known.granted:
+                    still.append(known)
+            turn = still
         return GRANTS_PER_STEP_MAX - left
 
     def renewed(self, router_id: str, leases: Iterable[Lease], now: Instant) -> None:
@@ -162,6 +186,9 @@ class Dispatch:
         for router_id in [r for r, due_s in self._gone.items() if due_s <= now.mono_s]:
             del self._gone[router_id]
             self._hand_back_untaken(router_id, set(), "ROUTER_LOST", now)
+        if len(self._routers) > 1 and now.mono_s >= self._reclaim_due_s:
+            self._reclaim_due_s = now.mono_s + RECLAIM_S
+            self._reclaim()
         return self._run_out(now)
 
     def restart(self, now: Instant) -> None:
@@ -184,6 +211,24 @@ class Dispatch:
         in_order = sorted(book.leases.items(), key=lambda held: held[1].renewed_s)
         book.leases.clear()
         book.leases.update(in_order)
+
+    def _reclaim(self) -> None:
+        """Ask routers at which tasks wait for as many as others have free slots for.
+
+        Routers decide what goes back: only they know what no agent has yet, so nothing that runs
+        is ever taken away.
+        """
+        for free in self._hungry:
+            spare = free.free_total - free.granted
+            for router_id, classes in self._routers.items():
+                if router_id == free.router_id:
+                    continue
+                for known in classes.values():
+                    count = min(spare, known.granted - known.free_total)
+                    have = free.pool.capabilities
+                    if count > 0 and not have.isdisjoint(known.pool.capabilities):
+                        spare -= count
+                        self._orders.send(router_id, Reclaim(have, count))
 
     def _assign(self, known: AgentClass, task: Task, now: Instant) -> None:
         book = self._book

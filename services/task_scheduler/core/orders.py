@@ -65,7 +65,14 @@ class Verdicts(NamedTuple):
     verdicts: tuple[tuple[Lease, Verdict], ...]
 
 
-Order = Welcome | Grant | Settled | Revoke | Verdicts
+class Reclaim(NamedTuple):
+    """Asks for tasks that wait at a router while agents of another one are free."""
+
+    capabilities: frozenset[str]
+    most: int
+
+
+Order = Welcome | Grant | Settled | Revoke | Verdicts | Reclaim
 
 
 class Orders:
@@ -75,6 +82,9 @@ class Orders:
 
     def __init__(self) -> None:
         self._orders: list[tuple[str, Order]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._orders)
 
     def send(self, router_id: str, order: Order) -> None:
         """Add an order."""

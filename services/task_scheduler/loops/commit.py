@@ -247,7 +247,7 @@ class Committer:
         while True:
             await self._clock.sleep(TICK_S)
             self.core.tick(self._clock.now())
-            if self.core.book.outbox:
+            if self.core.book.outbox or self.core.orders:
                 self.wake()
 
     async def _commit_next(self) -> None:

@@ -174,9 +174,15 @@ class Links:
         checker = Checker()
         checker.capabilities("capabilities", credit.capabilities)
         checker.integer("agent_count", credit.agent_count, 0, 1_000_000)
+        checker.integer("look_ahead", credit.look_ahead, 0, 1_000_000)
         checker.done()
         self._desk.core.dispatch.credit(
-            router_id, credit.class_id, credit.capabilities, credit.total, credit.agent_count
+            router_id,
+            credit.class_id,
+            credit.capabilities,
+            credit.total,
+            credit.agent_count,
+            credit.look_ahead,
         )
 
     def _started(self, router_id: str, report: Report, now: Instant) -> None:

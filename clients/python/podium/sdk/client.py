@@ -125,7 +125,7 @@ class Client:
 
         The cheapest way for programs that submit thousands a second.
         """
-        return self._submitter.add(spec).future
+        return self._submitter.add(spec)
 
     async def submit_many(self, tasks: Iterable[task_pb2.TaskSpec]) -> list[TaskHandle]:
         """Submits tasks built by `specs.build`, in order, and returns when all are durable.

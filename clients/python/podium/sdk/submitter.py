@@ -75,17 +75,25 @@ class Submitter(Generic[T]):
         self._gate = Gate()
         # Learned from the first refusal: tasks of several tenants then go tenant by tenant.
         self._apart = False
+        # Tasks that are queued or on their way.
+        self._unanswered = 0
 
-    def add(self, spec: task_pb2.TaskSpec) -> Pending[T]:
-        """Queues a task, which from here on has a trace and an idempotency key."""
+    def add(self, spec: task_pb2.TaskSpec) -> asyncio.Future[T]:
+        """Queues a task, which from here on has a trace and an idempotency key.
+
+        Returns:
+            what is done when the task is durable.
+        """
+        if refusal := self._held_back(spec):
+            future: asyncio.Future[T] = self._loop.create_future()
+            future.set_exception(refusal)
+            return future
         pending = self._pending(spec)
-        if refusal := self._shut(pending):
-            pending.future.set_exception(refusal)
-            return pending
+        self._unanswered += 1
         self._queue.append(pending)
         if not self._scheduled:
             self._schedule()
-        return pending
+        return pending.future
 
     async def whole(self, specs: Iterable[task_pb2.TaskSpec]) -> list[T]:
         """Sends tasks as one batch, of which all are accepted or none.
@@ -93,19 +101,30 @@ class Submitter(Generic[T]):
         Raises:
             PodiumError: none is; `metadata["index"]` tells the one at fault when it is one's fault.
         """
+        specs = list(specs)
+        for spec in specs:
+            if refusal := self._held_back(spec):
+                raise refusal
         batch = [self._pending(spec) for spec in specs]
+        self._unanswered += len(batch)
         try:
-            for pending in batch:
-                if refusal := self._shut(pending):
-                    raise refusal
             await self._submit(batch)
         except PodiumError as error:
             if isinstance(error, ResourceExhausted):
-                self._gate.refused(error)
+                self._gate.refused(error, self._unanswered)
             for pending in batch:
                 self._record_refusal(pending, error)
             raise
+        finally:
+            self._unanswered -= len(batch)
         return [pending.future.result() for pending in batch]
+
+    def _held_back(self, spec: task_pb2.TaskSpec) -> ResourceExhausted | None:
+        """Returns why a task need not be sent now."""
+        # A task with the caller's key may be there already, and then has its answer.
+        if self._gate.shut and not spec.request_id:
+            return self._gate.refusal(spec, self._unanswered)
+        return None
 
     def _pending(self, spec: task_pb2.TaskSpec) -> Pending[T]:
         own_key = bool(spec.request_id)
@@ -116,13 +135,6 @@ class Submitter(Generic[T]):
         spec.traceparent = format_traceparent(*ids)
         future: asyncio.Future[T] = self._loop.create_future()
         return Pending(spec, future, own_key, ids, parent_id, time.time_ns())
-
-    def _shut(self, pending: Pending[T]) -> ResourceExhausted | None:
-        """Returns why a task need not be sent now, as long as a refusal holds."""
-        # A task with the caller's key may be there already, and then has its answer.
-        if self._gate.shut and not pending.own_key:
-            return self._gate.refusal(pending.spec)
-        return None
 
     async def close(self) -> None:
         """Gives up what has not been answered."""
@@ -172,6 +184,7 @@ class Submitter(Generic[T]):
     async def _send(self, batch: list[Pending[T]]) -> None:
         try:
             await self._submit(batch)
+            self._unanswered -= len(batch)
         except PodiumError as error:
             await self._refused(batch, error)
         except asyncio.CancelledError:
@@ -186,6 +199,7 @@ class Submitter(Generic[T]):
         response = await self._calls.unary(
             "task_scheduler", lambda stubs: stubs.scheduler.SubmitTasks, request
         )
+        self._gate.taken(len(batch))
         for index in response.duplicate_indexes:
             batch[index].duplicate = True
         for pending, task_id in zip(batch, response.task_ids, strict=True):
@@ -205,7 +219,7 @@ class Submitter(Generic[T]):
             await self._send(batch[middle:])
             return
         if isinstance(error, ResourceExhausted):
-            self._gate.refused(error)
+            self._gate.refused(error, self._unanswered)
             least = still_taken(error)
             urgent = [pending for pending in batch if priority_of(pending.spec) >= least]
             if urgent:
@@ -217,6 +231,7 @@ class Submitter(Generic[T]):
         self._reject(batch, error)
 
     def _reject(self, batch: list[Pending[T]], error: PodiumError) -> None:
+        self._unanswered -= len(batch)
         for pending in batch:
             self._record_refusal(pending, error)
             if not pending.future.done():
