@@ -191,5 +191,5 @@ def _sums(header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Su
         event_seq=header["event_seq"],
         outcome_count=header["outcome_count"],
         # Earlier versions knew one partition.
-        positions=dict(header.get("positions") or [(0, header["event_seq"])]),
+        positions=dict(header.get("positions", [(0, header["event_seq"])])),
     )
