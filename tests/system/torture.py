@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "PODIUM_JOURNAL": "postgres",
                     "PODIUM_POSTGRES_URL": url,
                     "PODIUM_OWNER_LEASE_S": "0.5",
+                    "PODIUM_PARTITIONS": "1",
                 }
                 machine = Machine(processes, Path(place) / "data", **environ)
                 campaign = asyncio.run(run(machine, chosen.cycles, chosen.seed))
