@@ -81,6 +81,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         for each in routers
     ]
     loops.append(asyncio.create_task(sweep(look, clock)))
+    loops.append(asyncio.create_task(bridge.keep_watching(overview=settings.auth == "off")))
 
     async def listen(host: str, port: int) -> int:
         site = web.TCPSite(runner, host, port)

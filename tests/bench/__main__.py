@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -76,7 +77,8 @@ OTHERS: dict[str, Part] = {"overload": overload.measure, "flat": flat.measure}
 def keep(figures: dict[str, Any], folder: Path, console: Console) -> None:
     """Write the figures, and a picture of them, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(figures, indent=2))
+    # What was not measured is null: JSON has no NaN, and readers other than Python's refuse it.
+    (folder / "bench.json").write_text(json.dumps(_finite(figures), indent=2, allow_nan=False))
     written = [folder / "bench.json"]
     if "dispatch" in figures:
         described = figures["machine"]
@@ -84,6 +86,14 @@ def keep(figures: dict[str, Any], folder: Path, console: Console) -> None:
         written.append(folder / "bench.svg")
         written[-1].write_text(plot.svg(plot.panels(figures["dispatch"]), caption))
     console.print("Written: " + ", ".join(map(str, written)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

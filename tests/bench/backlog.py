@@ -53,7 +53,7 @@ class Queue:
     def fill(self, count: int) -> None:
         """Submit tasks, sealed as for the log."""
         for first in range(0, count, BATCH):
-            drafts = [Draft(self._created()) for _ in range(min(BATCH, count - first))]
+            drafts = [Draft(self.created()) for _ in range(min(BATCH, count - first))]
             self.core.admission.submit(drafts, self.now)
             self._commit()
 
@@ -75,7 +75,8 @@ class Queue:
         core.book.evict()
         return took_s
 
-    def _created(self) -> Created:
+    def created(self) -> Created:
+        """Return the next task."""
         draw = self._random
         self._number += 1
         spec = task_pb2.TaskSpec(

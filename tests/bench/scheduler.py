@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tests.bench import backlog, commits, fairness, keys, parts, recovery
+from tests.bench import backlog, commits, fairness, keys, parts, recovery, structures
 
 PARTS: dict[str, tuple[str, parts.Part]] = {
     "grants": ("Grants at any depth of the backlog", backlog.grants),
     "memory": ("Memory of what waits", backlog.memory),
+    "collectors": ("Garbage collection against pools", structures.collectors),
+    "queues": ("The ready queue against a list kept sorted", structures.queues),
     "commits": ("Group commit under submits", commits.measure),
     "fairness": ("Fairness and the wait of the lowest class (virtual time)", fairness.measure),
     "journals": ("SQLite and PostgreSQL on the same disk under the same load", recovery.loads),

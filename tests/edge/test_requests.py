@@ -98,7 +98,8 @@ async def test_a_request_reaches_its_service_whole_and_so_does_the_answer_its_cl
     answer = await socket.ask({"ref": "1", arm: asking})
 
     request: Any = getattr(tasks if ours else agents, f"{method}Request")()
-    assert service.heard == [json_format.ParseDict(asking, request)]
+    # The bridge asks for counts on its own, too.
+    assert json_format.ParseDict(asking, request) in service.heard
     assert answer == {"ref": "1", answer_arm: answering}
 
 

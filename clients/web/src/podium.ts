@@ -5,7 +5,7 @@
 //   const task = await podium.submit({ type: "text.summarize", payload: "..." });
 //   console.log(await task.result());
 import type { WatchAgentsResponseJson } from "./gen/podium/v1/agent_registry_pb.js";
-import type { BridgeEventsJson, BridgeResponseJson } from "./gen/podium/v1/bridge_pb.js";
+import type { BridgeEventsJson, BridgeResponseJson, OverviewJson } from "./gen/podium/v1/bridge_pb.js";
 import type { EventJson } from "./gen/podium/v1/event_pb.js";
 import type { TaskJson, TaskSpecJson } from "./gen/podium/v1/task_pb.js";
 import type {
@@ -14,7 +14,7 @@ import type {
 import type { WatchWindowsRequestJson, WindowJson } from "./gen/podium/v1/analytics_pb.js";
 import { Agent, type AgentOptions } from "./agent.js";
 import { payload, value } from "./data.js";
-import { type Ask, type SocketMaker, type State, Wire } from "./wire.js";
+import { type Ask, PodiumError, type SocketMaker, type State, Wire } from "./wire.js";
 
 export { Agent, FinalFailure, type AgentOptions, type Work } from "./agent.js";
 export { decode, encode, milliseconds, number, payload, span, time, value } from "./data.js";
@@ -152,6 +152,15 @@ export class Podium {
       ask: () => ({ watchWindows: request }),
       take: (response) => take(response.windows?.windows ?? []),
       fail: () => {},
+    });
+  }
+
+  /** What waits and runs, each second: `take` gets the last ten minutes first; returns the end. */
+  watchOverview(take: (overview: OverviewJson) => void, fail = (_: PodiumError) => {}): () => void {
+    return this.wire.watch({
+      ask: () => ({ watchOverview: {} }),
+      take: (response) => response.overview && take(response.overview),
+      fail,
     });
   }
 

@@ -95,7 +95,7 @@ class Bridge:
         self._draining = False
         self._door_version = door.version()
         self._left = asyncio.Event()
-        self._requests = Requests(peers, self._connections.touch)
+        self._requests = Requests(peers, clock, self._connections.touch)
         self.agents = Agents(routers, self._speakers, self._tell, self._strike)
 
     @property
@@ -179,6 +179,17 @@ class Bridge:
         elif verdict == "dead":
             log.info("a connection is dead and is cut off", extra={"connection": wire.number})
             wire.abort()
+
+    async def keep_watching(self, *, overview: bool) -> None:
+        """Hold the watches that many share; they end with it.
+
+        Args:
+            overview: whether to sample what waits and runs also while nobody looks, so that who
+                comes sees the past. Where tokens are checked there is none to ask with until then.
+        """
+        request = BridgeRequest()
+        request.watch_overview.SetInParent()
+        await self._requests.feeds.keep([("watch_overview", request)] if overview else [])
 
     async def drain(self) -> None:
         """Tell every connection to go elsewhere and close it."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Protocol
 
 from podium.v1.agent_pb2 import Agent
 from podium.v1.analytics_pb2 import Window
 from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse
 from services.edge.ports import Peers
+from services.edge.servicer import overview
 from services.edge.servicer.merging import Update
+from services.kernel.clock import Clock
 from services.kernel.errors import Internal, PodiumError, Unavailable
 
 log = logging.getLogger("podium.edge.feeds")
@@ -88,6 +90,7 @@ class WindowFold:
 _FOLDS: dict[str, Callable[[BridgeRequest], Fold]] = {
     "watch_agents": AgentFold,
     "watch_windows": WindowFold,
+    overview.arm: overview.OverviewFold,
 }
 
 
@@ -121,9 +124,14 @@ class Reader:
 
 
 class _Feed:
-    def __init__(self, fold: Fold) -> None:
+    def __init__(self, key: Key, fold: Fold, lonely_len_max: int) -> None:
+        self.key = key
         self.fold = fold
         self.readers: set[Reader] = set()
+        self.kept = False
+        """Whether it goes on though nobody reads it."""
+        self._lonely_len_max = lonely_len_max
+        self._lonely = 0
         self._task: asyncio.Task[None] | None = None
         self._snapshot: Update | None = None
 
@@ -150,53 +158,89 @@ class _Feed:
         update = Update(response)
         for reader in self.readers:
             reader.give(update)
+        self._lonely = 0 if self.readers or self.kept else self._lonely + 1
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody has read it for so long that it need not go on."""
+        return not (self.readers or self.kept) and self._lonely >= self._lonely_len_max
 
 
 class Feeds:
     """All watches of a bridge."""
 
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, clock: Clock) -> None:
         self._peers = peers
+        self._clock = clock
         self._feeds: dict[Key, _Feed] = {}
 
     def __len__(self) -> int:
         return len(self._feeds)
 
+    def watches(self, arm: str) -> bool:
+        """Tell whether requests of this kind are answered again and again."""
+        return arm == overview.arm or self._peers.watches(arm)
+
+    async def keep(self, requests: Iterable[tuple[str, BridgeRequest]]) -> None:
+        """Let watches that need no token go on, read or not; ends all watches when it is ended."""
+        for arm, request in requests:
+            self._feed(arm, request, "").kept = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for feed in self._feeds.values():
+                feed.stop()
+
     async def follow(self, arm: str, request: BridgeRequest, token: str) -> AsyncIterator[Update]:
         """Yield what a watch tells; raise a PodiumError when it has ended."""
-        fold = _FOLDS.get(arm)
-        if fold is None:
+        if arm not in _FOLDS:
             # Each of these begins at a cursor of its own.
             async for response in self._peers.watch(arm, request, token):
                 yield Update(response)
             return
-        key = (arm, getattr(request, arm).SerializeToString(deterministic=True), token)
-        feed = self._feeds.get(key)
-        if feed is None:
-            feed = self._feeds[key] = _Feed(fold(request))
-            feed.run(self._run(key, feed, request))
+        feed = self._feed(arm, request, token)
         reader = feed.join()
         try:
             while True:
                 yield await reader.next()
         finally:
             feed.readers.discard(reader)
-            if not feed.readers and self._feeds.get(key) is feed:
-                del self._feeds[key]
+            if feed.over:
+                self._forget(feed)
                 feed.stop()
 
-    async def _run(self, key: Key, feed: _Feed, request: BridgeRequest) -> None:
+    def _feed(self, arm: str, request: BridgeRequest, token: str) -> _Feed:
+        key = (arm, getattr(request, arm).SerializeToString(deterministic=True), token)
+        feed = self._feeds.get(key)
+        if feed is None:
+            lonely = overview.lonely_len_max if arm == overview.arm else 0
+            feed = self._feeds[key] = _Feed(key, _FOLDS[arm](request), lonely)
+            feed.run(self._run(feed, request))
+        return feed
+
+    def _forget(self, feed: _Feed) -> None:
+        if self._feeds.get(feed.key) is feed:
+            del self._feeds[feed.key]
+
+    def _source(self, feed: _Feed, request: BridgeRequest) -> AsyncIterator[BridgeResponse]:
+        arm, _, token = feed.key
+        if arm == overview.arm:
+            return overview.sampled(self._peers, self._clock, token, lambda: bool(feed.readers))
+        return self._peers.watch(arm, request, token)
+
+    async def _run(self, feed: _Feed, request: BridgeRequest) -> None:
         error: PodiumError = ended()
         try:
-            async for response in self._peers.watch(key[0], request, key[2]):
+            async for response in self._source(feed, request):
                 feed.tell(response)
+                if feed.over:
+                    break
         except PodiumError as raised:
             error = raised
         except Exception:
-            log.exception("a watch failed unexpectedly", extra={"arm": key[0]})
+            log.exception("a watch failed unexpectedly", extra={"arm": feed.key[0]})
             error = Internal("INTERNAL", "internal error")
-        if self._feeds.get(key) is feed:
-            del self._feeds[key]
+        self._forget(feed)
         for reader in feed.readers:
             reader.fail(error)
 

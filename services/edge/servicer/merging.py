@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podium.v1.bridge_pb2 import BridgeResponse
 from services.edge.ports import Codec
+from services.edge.servicer.overview import merge_overviews
 
 events_len_max = 2_000
 """Events that wait for one watch; older ones are left out, counted, beyond it."""
@@ -51,6 +52,8 @@ def merge(waiting: BridgeResponse, newer: BridgeResponse) -> BridgeResponse:
         return newer
     if arm == "events":
         _merge_events(waiting, newer)
+    elif arm == "overview":
+        merge_overviews(waiting.overview, newer.overview)
     elif arm == "agents":
         _merge_agents(waiting, newer)
     else:

@@ -11,6 +11,7 @@ from services.edge.ports import Peers
 from services.edge.servicer.feeds import Feeds, ended
 from services.edge.servicer.refusal import refusal
 from services.edge.servicer.wire import Wire
+from services.kernel.clock import Clock
 from services.kernel.errors import Internal, InvalidArgument, PodiumError, ResourceExhausted
 
 log = logging.getLogger("podium.edge.requests")
@@ -26,11 +27,12 @@ class Requests:
 
     Args:
         peers: who answers.
+        clock: paces what the bridge samples itself.
         used: told the number of a connection that a watch has given something.
     """
 
-    def __init__(self, peers: Peers, used: Callable[[int], None]) -> None:
-        self.feeds = Feeds(peers)
+    def __init__(self, peers: Peers, clock: Clock, used: Callable[[int], None]) -> None:
+        self.feeds = Feeds(peers, clock)
         self._peers = peers
         self._used = used
 
@@ -42,7 +44,7 @@ class Requests:
         """
         if arm == "unwatch":
             await self._unwatch(wire, ref, request.unwatch.watch_ref)
-        elif self._peers.watches(arm):
+        elif self.feeds.watches(arm):
             self._watch(wire, ref, arm, request)
         else:
             while len(wire.asked) >= asked_len_max:

@@ -53,7 +53,7 @@ export function AgentPage({ id }: { id: string }) {
       <Panel title="Recent tasks" hint="what it had last">
         {tasks && tasks.length === 0
           ? <Empty title="No task yet"><p>It takes what it is able to do as soon as something waits.</p></Empty>
-          : <TaskTable tasks={tasks ?? []} />}
+          : <TaskTable tasks={tasks ?? []} agents={false} />}
       </Panel>
     </div>
   );

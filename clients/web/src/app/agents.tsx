@@ -267,9 +267,9 @@ function Trailing({ id }: { id: string }) {
 
 export function Capabilities({ agent, all = false }: { agent: AgentJson; all?: boolean }) {
   const named = agent.capabilities ?? [];
-  const shown = all ? named : named.slice(0, 2);
+  const shown = all ? named : named.slice(0, 1);
   return (
-    <span class={all ? "chips" : "chips one"}>
+    <span class={all ? "chips" : "chips one"} title={all ? undefined : named.map(({ name }) => name).join(", ")}>
       {shown.map(({ name, proficiency, version }) => (
         <span class="chip" key={name} title={`proficiency ${proficiency ?? 1}${version ? `, version ${version}` : ""}`}>
           {name}{all && proficiency !== undefined && <i> {percent(number(proficiency))}</i>}

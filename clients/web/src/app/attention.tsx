@@ -1,5 +1,5 @@
 // What somebody should look at, in one line; it says so when there is nothing.
-import { computed } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { milliseconds } from "../podium";
 import { count, duration, percent } from "./format";
 import { to } from "./route";
@@ -7,6 +7,9 @@ import { agents, agentsKnown, counts, everConnected, queue, recent } from "./sto
 
 const WAIT_MAX_MS = 30_000;
 const SUCCESS_MIN = 0.95;
+/** What matters most comes first; all of it would push the plots down. */
+const SHOWN_MAX = 4;
+const whole = signal(false);
 
 interface Matter {
   text: string;
@@ -29,7 +32,7 @@ function ofQueue(): Matter[] {
   for (const { requiredCapabilities, count: many, schedulable } of known.requirements ?? []) {
     if (schedulable || !Number(many ?? 0)) continue;
     const needs = (requiredCapabilities ?? []).join(" and ");
-    found.push({ text: `${count(Number(many))} wait for an agent that can do ${needs}: none is connected`, tone: "bad", href: queued });
+    found.push({ text: `${count(Number(many))} wait for an agent that can do ${needs}`, tone: "bad", href: queued });
   }
   const oldest = Math.max(0, ...(known.priorities ?? []).map(({ oldestAge }) => milliseconds(oldestAge)));
   if (oldest > WAIT_MAX_MS) found.push({ text: `The oldest task has waited ${duration(oldest)}`, tone: "warn", href: queued });
@@ -76,10 +79,16 @@ function ofOutcomes(): Matter[] {
 
 export function Attention() {
   const all = matters.value;
+  const shown = whole.value ? all : all.slice(0, SHOWN_MAX);
   const known = everConnected.value && queue.value && agentsKnown.value;
   return (
     <nav class="attention" aria-label="Needs attention">
-      {all.map(({ text, tone, href }) => <a key={text.replace(/[\d.,]+/g, "")} class={`matter ${tone}`} href={href}>{text}</a>)}
+      {shown.map(({ text, tone, href }) => <a key={text.replace(/[\d.,]+/g, "")} class={`matter ${tone}`} href={href}>{text}</a>)}
+      {all.length > SHOWN_MAX && (
+        <button type="button" class="matter more" aria-expanded={whole.value} onClick={() => { whole.value = !whole.value; }}>
+          {whole.value ? "less" : `${all.length - SHOWN_MAX} more`}
+        </button>
+      )}
       {all.length === 0 && <span class={`matter ${known ? "good" : "mute"}`}>{known ? "Nothing needs attention" : "Looking around…"}</span>}
     </nav>
   );

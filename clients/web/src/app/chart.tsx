@@ -20,14 +20,19 @@ interface Props {
   height?: number;
   label: string;
   /** Seconds of the past that are shown. */
-  past: number;
+  past: ReadonlySignal<number>;
   /** The lower end of the scale, by the smallest value; 0 without. */
   floor?: (least: number) => number;
-  /** Whether lines of different moments share the plot: what lacks at one is no hole. */
-  joined?: boolean;
+  /** How the scale is labelled, where that is not as the values are. */
+  tick?: (value: number) => string;
+  /** Whether there are only whole numbers. */
+  whole?: boolean;
   /** The upper end, where it is fixed. */
   ceiling?: number;
 }
+
+/** Between two labels of a scale: steps whose labels are never rounded to the same. */
+const STEPS = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** (power - 1))).flat();
 
 /** Charts of one page point at the same moment. */
 const together = uPlot.sync("page");
@@ -85,7 +90,7 @@ function Legend(
   );
 }
 
-/** Lines that are joined have holes: the newest value may stand before the end. */
+/** A line may have a hole at its end: what is told is the newest there is. */
 function newest(line: ArrayLike<number | null | undefined> | undefined): number | null {
   for (let at = (line?.length ?? 0) - 1; at >= 0; at -= 1) {
     const value = line![at];
@@ -95,7 +100,7 @@ function newest(line: ArrayLike<number | null | undefined> | undefined): number 
 }
 
 function draw(
-  host: HTMLElement, { lines, format, height, past, floor, ceiling, joined }: Omit<Props, "data" | "label"> & { height: number },
+  host: HTMLElement, { lines, format, height, past, floor, ceiling, tick, whole }: Omit<Props, "data" | "label"> & { height: number },
   pointed: Signal<number | null>,
 ): uPlot {
   const style = getComputedStyle(host);
@@ -119,12 +124,12 @@ function draw(
       },
       padding: [10, 16, 0, 0],
       scales: {
-        x: { time: true, range: () => [Date.now() / 1_000 - past, Date.now() / 1_000] },
+        x: { time: true, range: () => [Date.now() / 1_000 - past.peek(), Date.now() / 1_000] },
         y: { range: (_, low, high) => [floor && low !== null ? floor(low) : 0, ceiling ?? (high > 0 ? high * 1.15 : 1)] },
       },
       axes: [
         { ...axis, size: 28, space: 80, values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-        { ...axis, size: 54, space: 32, values: (_, splits) => splits.map(format) },
+        { ...axis, size: 54, space: 32, incrs: whole ? STEPS.filter((step) => step >= 1) : STEPS, values: (_, splits) => splits.map(tick ?? format) },
       ],
       series: [
         { label: "at", value: "{HH}:{mm}:{ss}" },
@@ -133,7 +138,7 @@ function draw(
           stroke: color(line.color),
           width: 2,
           points: { show: false },
-          spanGaps: joined ?? false,
+          spanGaps: false,
           ...(line.dash ? { dash: line.dash } : {}),
           ...(line.fill ? { fill: `color-mix(in srgb, ${color(line.color)} 14%, transparent)` } : {}),
           value: (_, value) => (value === null || value === undefined ? "–" : format(value)),

@@ -1,8 +1,7 @@
-// What waits and runs over the last minutes. The scheduler tells only how it is now, so the page
-// notes it each second, and keeps its notes over a reload.
+// What waits and runs over the last minutes, as the bridge has sampled it each second.
 import { signal } from "@preact/signals";
-import type { GetQueueStatsResponseJson } from "../gen/podium/v1/task_scheduler_pb";
-import { milliseconds } from "../podium";
+import type { OverviewSampleJson } from "../gen/podium/v1/bridge_pb";
+import { milliseconds, time } from "../podium";
 
 /** How it was at one moment. */
 export interface Gauge {
@@ -14,41 +13,24 @@ export interface Gauge {
   oldest: number[];
 }
 
-const GAUGES_MAX = 900;
-const KEPT_MS = 600_000;
-const STORED = "podium.gauges";
+const GAUGES_MAX = 600;
 
-export const gauges = signal<Gauge[]>(stored());
+export const gauges = signal<Gauge[]>([]);
 
-export function note(queue: GetQueueStatsResponseJson): void {
+/** Takes in samples; a watch that begins again tells again what is known. */
+export function note(samples: OverviewSampleJson[]): void {
+  if (samples.length === 0) return;
+  const fresh = samples.map(gauge);
+  const known = gauges.value.filter(({ at }) => at < fresh[0]!.at);
+  gauges.value = [...known, ...fresh].slice(-GAUGES_MAX);
+}
+
+function gauge({ sampleTime, inFlightCount, priorities }: OverviewSampleJson): Gauge {
   const waiting = Array<number>(10).fill(0);
   const oldest = Array<number>(10).fill(0);
-  for (const { priority, count, oldestAge } of queue.priorities ?? []) {
+  for (const { priority, count, oldestAge } of priorities ?? []) {
     waiting[priority ?? 0] = Number(count ?? 0);
     oldest[priority ?? 0] = milliseconds(oldestAge);
   }
-  let inFlight = 0;
-  for (const { state, count } of queue.states ?? []) {
-    if (state === "STATE_RUNNING" || state === "STATE_ASSIGNED") inFlight += Number(count ?? 0);
-  }
-  const at = Date.now();
-  const fresh = gauges.value.filter((each) => each.at > at - KEPT_MS);
-  gauges.value = [...fresh.slice(-GAUGES_MAX), { at, inFlight, waiting, oldest }];
+  return { at: time(sampleTime), inFlight: Number(inFlightCount ?? 0), waiting, oldest };
 }
-
-function stored(): Gauge[] {
-  try {
-    const found: Gauge[] = JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
-    return found.filter(({ at }) => at > Date.now() - KEPT_MS);
-  } catch {
-    return [];
-  }
-}
-
-addEventListener("pagehide", () => {
-  try {
-    sessionStorage.setItem(STORED, JSON.stringify(gauges.value));
-  } catch {
-    // Storage may be forbidden or full: the plots begin anew.
-  }
-});

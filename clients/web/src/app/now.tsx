@@ -1,9 +1,7 @@
 // The fleet at a glance.
 import { computed, signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import uPlot from "uplot";
 import type { LatencySummaryJson, WindowJson } from "../gen/podium/v1/analytics_pb";
-import type { TaskJson } from "../gen/podium/v1/task_pb";
 import { milliseconds, time } from "../podium";
 import { Attention } from "./attention";
 import { Chart } from "./chart";
@@ -12,18 +10,15 @@ import { ago, count, duration, percent, rate, short } from "./format";
 import { gauges } from "./gauges";
 import { Badge, Empty, Panel, Segments } from "./parts";
 import { to } from "./route";
-import { agents, agentsKnown, counts, longWindows, podium, queue, recent, samples, windows } from "./store";
+import { agents, agentsKnown, counts, latest, longWindows, queue, recent, samples, span, windows } from "./store";
 import { Waiting } from "./waiting";
 
 type Leg = "totalLatency" | "assignmentLatency" | "runLatency";
 const leg = signal<Leg>("totalLatency");
-const latest = signal<TaskJson[] | undefined>();
 
 const LEGS: [Leg, string][] = [
   ["totalLatency", "End to end"], ["assignmentLatency", "Assignment"], ["runLatency", "Run"],
 ];
-
-const PAST_S = 600;
 
 const throughput = computed((): uPlot.AlignedData => {
   const all = samples.value;
@@ -43,19 +38,9 @@ function calm(values: number[]): number[] {
   });
 }
 
-/** Noted here each second; and out of the windows, which know the time before this page was opened. */
-const flight = computed((): uPlot.AlignedData => uPlot.join([
-  [gauges.value.map(({ at }) => at / 1_000), gauges.value.map(({ inFlight }) => inFlight)],
-  [closed.value.map(middle), closed.value.map(busy)],
-], [[1], [2]]));
-
-const closed = computed(() => windows.value.filter((window) => window.closed));
-
-/** How many were at work on average: what ended, times how long it ran (Little's law). */
-function busy({ total }: WindowJson): number {
-  const { count: many, mean } = total?.runLatency ?? {};
-  return (Number(many ?? 0) * milliseconds(mean)) / 10_000;
-}
+const flight = computed((): uPlot.AlignedData => [
+  gauges.value.map(({ at }) => at / 1_000), gauges.value.map(({ inFlight }) => inFlight),
+]);
 
 /** Shares that went well: of the tasks that ended, and of all attempts. */
 const success = computed((): uPlot.AlignedData => {
@@ -95,25 +80,6 @@ const tail = computed((): LatencySummaryJson | undefined => {
 });
 
 export function Now() {
-  useEffect(() => {
-    let live = true;
-    const poll = async () => {
-      while (live) {
-        if (!document.hidden) {
-          try {
-            latest.value = (await podium.list({ pageSize: 8 })).tasks;
-          } catch {
-            // The connection's own state tells; the list stays as it was.
-          }
-        }
-        await new Promise((resolve) => setTimeout(resolve, 1_000));
-      }
-    };
-    void poll();
-    return () => {
-      live = false;
-    };
-  }, []);
   return (
     <div class="page">
       <h1 class="sr">Now</h1>
@@ -123,7 +89,7 @@ export function Now() {
       <div class="columns">
         <Panel title="Throughput" hint="tasks a second">
           <Chart
-            data={throughput} past={PAST_S} height={190} format={rate} label="Tasks a second over time"
+            data={throughput} past={span} height={190} format={rate} label="Tasks a second over time"
             lines={[
               { label: "completed", color: "good", fill: true },
               { label: "submitted", color: "accent", dash: [4, 4] },
@@ -133,7 +99,7 @@ export function Now() {
         </Panel>
         <Panel title="Latency" hint="of 10 s windows" action={<Segments label="Which latency" of={LEGS} chosen={leg} />}>
           <Chart
-            data={latency} past={PAST_S} height={190} format={duration} label="Latency over time"
+            data={latency} past={span} height={190} format={duration} label="Latency over time"
             lines={[
               { label: "p50", color: "accent", fill: true },
               { label: "p95", color: "warn" },
@@ -145,13 +111,13 @@ export function Now() {
       <div class="columns thirds">
         <Panel title="In flight" hint={agentsKnown.value ? `of ${count(capacity.value.slots)} slots` : ""}>
           <Chart
-            data={flight} joined past={PAST_S} height={190} format={few} label="Tasks with agents over time"
-            lines={[{ label: "with agents", color: "live", fill: true }, { label: "mean, by run times", color: "mute", dash: [4, 4] }]}
+            data={flight} past={span} height={190} format={count} whole label="Tasks with agents over time"
+            lines={[{ label: "with agents", color: "live", fill: true }]}
           />
         </Panel>
         <Panel title="Success" hint="of what ended, 10 s windows">
           <Chart
-            data={success} past={PAST_S} height={190} format={(value) => percent(value / 100)} label="Success over time"
+            data={success} past={span} height={190} format={(value) => percent(value / 100)} tick={(value) => `${Math.round(value)}%`} label="Success over time"
             floor={floor} ceiling={100}
             lines={[{ label: "tasks", color: "good" }, { label: "attempts", color: "accent", dash: [4, 4] }]}
           />
@@ -159,17 +125,13 @@ export function Now() {
         <Waiting />
       </div>
       <div class="columns thirds">
-        <Panel class="fills" title="Fleet" hint="a cell an agent, filled by load" action={<a href={to("agents")}>All agents</a>}><FleetMap /></Panel>
+        <Panel class="fills" title="Fleet" hint="a cell an agent, filled by load" action={<a href={to("agents")}>All agents</a>}>{agentsKnown.value && agents.value.size === 0 ? <Empty title="No agent yet"><p>Each agent is a cell here, filled by its load, as soon as it connects.</p></Empty> : <FleetMap />}</Panel>
         <Panel title="By type" hint="last 5 to 10 minutes"><Types /></Panel>
         <Panel title="Tasks by state" action={<a href={to("tasks")}>All tasks</a>}><States /></Panel>
       </div>
       <Panel title="Latest tasks" action={<a href={to("tasks")}>All tasks</a>}><Latest /></Panel>
     </div>
   );
-}
-
-function few(value: number): string {
-  return Number.isInteger(value) ? count(value) : rate(value);
 }
 
 /** A scale that shows a few failures, and does not make a drama of them. */

@@ -2,9 +2,11 @@
 import { batch, computed, signal } from "@preact/signals";
 import type { AgentJson } from "../gen/podium/v1/agent_pb";
 import type { WindowJson } from "../gen/podium/v1/analytics_pb";
+import type { OverviewJson } from "../gen/podium/v1/bridge_pb";
+import type { TaskJson } from "../gen/podium/v1/task_pb";
 import type { GetQueueStatsResponseJson } from "../gen/podium/v1/task_scheduler_pb";
 import { connect, PodiumError, type State, time } from "../podium";
-import { note } from "./gauges";
+import { gauges, note } from "./gauges";
 import { seed, step } from "./trails";
 
 const TOKEN = "podium.token";
@@ -32,6 +34,8 @@ export const everConnected = signal(false);
 export const failures = signal(0);
 export const queue = signal<GetQueueStatsResponseJson | undefined>();
 export const queueError = signal("");
+/** The newest tasks, newest first. */
+export const latest = signal<TaskJson[] | undefined>();
 export const agents = signal<ReadonlyMap<string, AgentJson>>(new Map());
 export const agentsKnown = signal(false);
 /** Windows of 10 s, oldest first. */
@@ -86,7 +90,9 @@ export function follow(): void {
   podium.watchWindows({ window: "300s", count: 2, updateInterval: "5s", omitAgents: true }, (batch) => {
     longWindows.value = merged(longWindows.value, batch).slice(-2);
   });
-  void pollQueue();
+  podium.watchOverview(takeOverview, (error) => {
+    queueError.value = error.message;
+  });
   seed();
   setInterval(() => step(agents.value), TRAIL_MS);
   setInterval(() => {
@@ -98,21 +104,13 @@ export function follow(): void {
   });
 }
 
-async function pollQueue(): Promise<void> {
-  for (;;) {
-    try {
-      const { queueStats } = await podium.ask({ queueStats: {} });
-      batch(() => {
-        queue.value = queueStats ?? {};
-        queueError.value = "";
-        note(queue.value);
-      });
-    } catch (error) {
-      queueError.value = told(error);
-    }
-    // Seldom while nobody looks, so that the plots have no hole for who comes back.
-    await new Promise((resolve) => setTimeout(resolve, document.hidden ? 10_000 : 1_000));
-  }
+function takeOverview({ queueStats, latestTasks, samples: told, unreachable }: OverviewJson): void {
+  batch(() => {
+    queueError.value = unreachable ?? "";
+    if (queueStats) queue.value = queueStats;
+    if (!unreachable && queueStats) latest.value = latestTasks ?? [];
+    note(told ?? []);
+  });
 }
 
 function takeWindows(batch: WindowJson[]): void {
@@ -221,3 +219,12 @@ export const agentIds = computed((): string[] => {
 let sorted: string[] = [];
 // Made once: comparing names by a locale is slow, and there may be a thousand of them.
 export const order = new Intl.Collator("en", { numeric: true });
+
+const SPANS_S = [120, 300, 600];
+
+/** Seconds of the past that plots show: no more of them than there is something to show of. */
+export const span = computed((): number => {
+  const first = Math.min(time(windows.value[0]?.startTime) || now.value, gauges.value[0]?.at ?? now.value);
+  const known = (now.value - first) / 1_000;
+  return SPANS_S.find((each) => known <= each) ?? SPANS_S[SPANS_S.length - 1]!;
+});

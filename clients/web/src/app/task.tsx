@@ -130,7 +130,7 @@ export function TaskPage({ id }: { id: string }) {
       </Panel>
       <div class="columns">
         <Panel title="Payload"><Content of={task.spec?.payload} missing="It has no payload." /></Panel>
-        <Panel title="Result"><Content of={task.result} missing={task.state === "STATE_COMPLETED" ? "It is empty." : "There is none yet."} /></Panel>
+        <Panel title="Result"><Content of={task.result} missing={task.state === "STATE_COMPLETED" ? "It is empty." : ended(task.state) ? "It ended without one." : "There is none yet."} /></Panel>
       </div>
     </div>
   );

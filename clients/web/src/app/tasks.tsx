@@ -186,8 +186,8 @@ function NoTasks({ dead, filtered }: { dead: boolean; filtered: boolean }) {
 }
 
 export function TaskTable(
-  { tasks, chosen, choose }: {
-    tasks: TaskJson[]; chosen?: ReadonlySet<string> | undefined;
+  { tasks, chosen, choose, agents = true }: {
+    tasks: TaskJson[]; /** Whether to tell who had them. */ agents?: boolean; chosen?: ReadonlySet<string> | undefined;
     choose?: (chosen: ReadonlySet<string>) => void;
   },
 ) {
@@ -204,7 +204,7 @@ export function TaskTable(
           <tr>
             {chosen && <th class="w30"><input type="checkbox" aria-label="Choose all" checked={all} onChange={() => choose?.(new Set(all ? [] : tasks.map(({ taskId }) => taskId!)))} /></th>}
             <th class={chosen ? "" : "w-task"}>Task</th><th class="wide">Type</th>{!chosen && <th class="w150">State</th>}<th class="number wide w90">Priority</th>
-            <th class="number wide w90">Attempts</th><th class="wide w-agent">Agent</th><th class="number wide w100">Took</th><th class="number w100">Created</th>
+            <th class="number wide w90">Attempts</th>{agents && <th class="wide w-agent">Agent</th>}<th class="number wide w100">Took</th><th class="number w100">Created</th>
           </tr>
         </thead>
         <tbody>
@@ -226,7 +226,7 @@ export function TaskTable(
               </td>}
               <td class="number wide">{task.spec?.priority ?? 5}</td>
               <td class="number wide">{task.attemptCount ?? 0}</td>
-              <td class="clip wide">{task.agentId ? <a href={to("agents", task.agentId)}>{task.agentId}</a> : "–"}</td>
+              {agents && <td class="clip wide">{task.agentId ? <a href={to("agents", task.agentId)}>{task.agentId}</a> : "–"}</td>}
               <td class="number wide">{task.endTime ? duration(time(task.endTime) - time(task.createTime)) : "–"}</td>
               <td class="number mute" title={moment(task.createTime, true)}>{ago(task.createTime)}</td>
             </tr>

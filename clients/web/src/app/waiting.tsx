@@ -4,10 +4,9 @@ import { milliseconds } from "../podium";
 import { count, duration } from "./format";
 import { gauges } from "./gauges";
 import { Panel, Segments } from "./parts";
-import { queue } from "./store";
+import { queue, span } from "./store";
 
 const PRIORITIES = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
-const PAST_S = 600;
 /** Steps of the past: each shows the worst of its seconds. */
 const STEPS = 120;
 
@@ -20,7 +19,7 @@ const past = computed((): number[][] => {
   const noted = gauges.value;
   const end = noted[noted.length - 1]?.at ?? 0;
   for (const gauge of noted) {
-    const step = STEPS - 1 - Math.floor(((end - gauge.at) / 1_000 / PAST_S) * STEPS);
+    const step = STEPS - 1 - Math.floor(((end - gauge.at) / 1_000 / span.value) * STEPS);
     if (step < 0) continue;
     PRIORITIES.forEach((priority, at) => {
       const row = rows[at]!;
@@ -36,7 +35,7 @@ export function Waiting() {
   // One scale for all: what towers in the picture towers in the queue.
   const most = Math.max(1, ...rows.flat());
   return (
-    <Panel title="Waiting" hint="by priority, 10 minutes" action={<Segments label="What of the queue" of={KINDS} chosen={shown} />}>
+    <Panel title="Waiting" hint={`by priority, ${span.value / 60} minutes`} action={<Segments label="What of the queue" of={KINDS} chosen={shown} />}>
       <table class="bars">
         <thead><tr><th scope="col" title="Priority"><span class="sr">Priority</span></th><th scope="col"><span class="sr">Past</span></th><th scope="col" class="number">tasks</th><th scope="col" class="number">oldest</th></tr></thead>
         <tbody>

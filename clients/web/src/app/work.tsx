@@ -7,7 +7,7 @@ import { milliseconds, time } from "../podium";
 import { Chart } from "./chart";
 import { duration, rate } from "./format";
 import { Panel } from "./parts";
-import { merged, podium } from "./store";
+import { merged, podium, span } from "./store";
 
 const COUNT = 60;
 const LENGTH_S = 10;
@@ -28,13 +28,13 @@ export function Work({ id }: { id: string }) {
     <div class="columns">
       <Panel title="Throughput" hint="tasks a second, windows of 10 s">
         <Chart
-          data={done} past={COUNT * LENGTH_S} height={160} format={rate} label="Tasks a second of this agent"
+          data={done} past={span} height={160} format={rate} label="Tasks a second of this agent"
           lines={[{ label: "completed", color: "good", fill: true }, { label: "failed attempts", color: "bad" }]}
         />
       </Panel>
       <Panel title="Run time" hint="from start to result">
         <Chart
-          data={run} past={COUNT * LENGTH_S} height={160} format={duration} label="Run times of this agent"
+          data={run} past={span} height={160} format={duration} label="Run times of this agent"
           lines={[{ label: "p50", color: "accent", fill: true }, { label: "p95", color: "warn" }]}
         />
       </Panel>
