@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from podium.sdk.calls import Calls, Stubs
 from podium.sdk.errors import Unimplemented
@@ -49,14 +49,19 @@ class Log:
             with contextlib.suppress(RuntimeError):  # the loop itself is closing
                 await watch.close()
 
+    async def partitions(self) -> Sequence[task_scheduler_pb2.Partition]:
+        """Returns the partitions of the log: who owns each, and its positions."""
+        answer = await self._calls.unary(
+            "task_scheduler",
+            lambda stubs: stubs.scheduler.ListPartitions,
+            task_scheduler_pb2.ListPartitionsRequest(positions=True),
+        )
+        return answer.partitions
+
     async def _ends(self) -> dict[int, int]:
         """Returns the last event of each partition that is not empty."""
         try:
-            answer = await self._calls.unary(
-                "task_scheduler",
-                lambda stubs: stubs.scheduler.ListPartitions,
-                task_scheduler_pb2.ListPartitionsRequest(positions=True),
-            )
+            partitions = await self.partitions()
         except Unimplemented:
             # An older scheduler, which has but one.
             stats = await self._calls.unary(
@@ -65,7 +70,7 @@ class Log:
                 task_scheduler_pb2.GetQueueStatsRequest(),
             )
             return {0: stats.durable_seq} if stats.durable_seq else {}
-        return {one.partition: one.durable_seq for one in answer.partitions if one.durable_seq}
+        return {one.partition: one.durable_seq for one in partitions if one.durable_seq}
 
     async def verify(self) -> AsyncIterator[task_scheduler_pb2.VerifyLogResponse]:
         """Lets the scheduler follow the log's chain of hashes; yields how far it has come.
