@@ -117,7 +117,7 @@ async def alone(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
         )
     finally:
         await ended(loops)
-        await journal.close()
+        await unit.close()
 
 
 @asynccontextmanager
@@ -253,6 +253,8 @@ def limits_of(settings: Settings, count: int = 1) -> Limits:
         lineage_depth_max=settings.lineage_depth_max,
         lineage_tasks_max=settings.lineage_tasks_max,
         schedules_len_max=settings.schedules_max,
+        log_watches_max=settings.log_watches_max,
+        task_watches_max=settings.task_watches_max,
     )
 
 

@@ -164,6 +164,18 @@ class Settings(Common):
     schedules_max: int = setting(
         "PODIUM_SCHEDULES_MAX", 10_000, "schedules there may be", parse=as_count
     )
+    log_watches_max: int = setting(
+        "PODIUM_LOG_WATCHES_MAX",
+        256,
+        "readers that may follow the whole log at once; the last tenth is for other services",
+        parse=as_count,
+    )
+    task_watches_max: int = setting(
+        "PODIUM_TASK_WATCHES_MAX",
+        10_000,
+        "readers that may follow tasks at once; a client needs one for all of its tasks",
+        parse=as_count,
+    )
     open_tasks_max: int = setting(
         "PODIUM_OPEN_TASKS_MAX",
         2_000_000,

@@ -33,6 +33,10 @@ class StorageFailed(Exception):
     """The journal cannot promise anything any more: stop, restart and read again."""
 
 
+class LogLost(StorageFailed):
+    """Another process may write the log now: it goes on there."""
+
+
 class Group(NamedTuple):
     """Events that were committed together, as stored."""
 
@@ -143,8 +147,8 @@ class Places(Protocol):
     def own_address(self) -> str:
         """Return where this process answers others."""
 
-    async def known(self, partition: int) -> None:
-        """Return when somebody answers for a partition, or after a moment."""
+    async def known(self, partition: int, but: str = "") -> None:
+        """Return when somebody answers for a partition who is not at `but`, or after a moment."""
 
 
 class Snapshots(Protocol):

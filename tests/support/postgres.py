@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import asyncpg
 import pytest
@@ -59,7 +60,9 @@ class Server:
         self._data = directory / "pg"
         self._log = directory / "postgres.log"
         self.port = free_port()
-        self._directory = directory
+        self.directory = directory
+        self.environ: dict[str, str] = {}
+        """What the server is told beside its options, from the next start on."""
         self.process: subprocess.Popen[bytes] | None = None
         # PostgreSQL refuses to run as root.
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -78,11 +81,13 @@ class Server:
         """Starts it and returns when it answers."""
         arguments = [
             *(str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1"),
-            *("-p", str(self.port), "-k", str(self._directory), "-c", "shared_buffers=64MB"),
+            *("-p", str(self.port), "-k", str(self.directory), "-c", "shared_buffers=64MB"),
             *options,
         ]
+        own = self._as_user()
+        own["env"] |= self.environ
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, **self._as_user())
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, **own)
         deadline = time.monotonic() + 30
         while self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), check=False):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -96,6 +101,10 @@ class Server:
             self.process.wait(30)
             self.process = None
 
+    def said(self) -> str:
+        """Returns all that the server has logged."""
+        return self._log.read_text(errors="replace")
+
     def _run(self, name: str, *arguments: str, check: bool = True) -> int:
         done = subprocess.run(
             [str(self._binaries / name), *arguments],
@@ -107,9 +116,9 @@ class Server:
             raise AssertionError(f"{name} failed:\n{done.stderr.decode(errors='replace')}")
         return done.returncode
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self) -> dict[str, Any]:
         # The directory under test may be closed to others: work elsewhere.
-        options: dict[str, object] = {"cwd": "/", "env": {"PATH": os.environ.get("PATH", "")}}
+        options: dict[str, Any] = {"cwd": "/", "env": {"PATH": os.environ.get("PATH", "")}}
         if self._user is not None:
             options |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return options

@@ -69,7 +69,14 @@ async def even(replica: Replica, count: int, within_s: float = 20.0) -> None:
 
     async def is_even() -> bool:
         found = await shares(replica)
-        return "" not in found and sorted(found.values()) == [COUNT // count] * count
+        if "" in found or sorted(found.values()) != [COUNT // count] * count:
+            return False
+        try:
+            await replica.stub.GetQueueStats(pb.GetQueueStatsRequest())
+        except grpc.aio.AioRpcError as error:
+            assert from_rpc_error(error).code == "UNAVAILABLE", error
+            return False
+        return True
 
     await eventually(is_even, within_s=within_s)
 

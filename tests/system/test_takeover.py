@@ -195,8 +195,8 @@ async def test_an_owner_that_was_held_up_finds_itself_shut_out(start: Start) -> 
             await owner.submit(spec(request_id="q3"))
     assert from_rpc_error(refused.value).code == "UNAVAILABLE"
     # It lives on without the log, and passes on what it is asked.
-    assert (await owner.get(taken)).task_id == taken
     assert await submitted(owner, "q2") == taken
+    assert (await owner.get(taken)).task_id == taken
     assert owner.process.popen.poll() is None
     events = await whole_log(owner)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))

@@ -19,8 +19,10 @@ from pathlib import Path
 from services.task_scheduler.ports import FAILPOINTS
 from tests.support.postgres import postgres
 from tests.support.processes import Process, Processes
+from tests.support.sync_faults import faulty
+from tests.system.test_database_faults import scheduler, survived
 from tests.task_scheduler.serving import Served
-from tests.task_scheduler.test_recovery import COMPACTION, Load, Machine, all_ids
+from tests.task_scheduler.test_recovery import COMPACTION, Load, Machine, all_ids, shared
 
 RATE_MIN = 50
 """Acknowledged submits a second below which a run proves nothing."""
@@ -100,24 +102,33 @@ async def run(machine: Machine, cycles: int, seed: int) -> Campaign:
     return campaign
 
 
+async def _with_sync_faults(cycles: int) -> int:
+    with tempfile.TemporaryDirectory() as place, Processes(Path(place) / "logs") as processes:
+        with faulty() as disk:
+            async with scheduler(processes, disk, Path(place) / "data") as (_, served):
+                acked = await survived(served, disk, cycles)
+            print(f"{disk.panics} times the database died of a sync that failed;")
+    print(f"{len(acked)} submits were acknowledged, none was lost.")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign and print what it saw."""
     parser = argparse.ArgumentParser(prog="python -m tests.system.torture", description=__doc__)
     parser.add_argument("--cycles", type=int, default=40)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--postgres", action="store_true", help="with the journal in PostgreSQL")
+    parser.add_argument(
+        "--sync-faults", action="store_true", help="a PostgreSQL whose syncs fail, once a cycle"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.sync_faults:
+        return asyncio.run(_with_sync_faults(chosen.cycles))
     print(f"{chosen.cycles} cycles, seed {chosen.seed}")
     with tempfile.TemporaryDirectory() as place, Processes(Path(place) / "logs") as processes:
         if chosen.postgres:
             with postgres() as server, server.database() as url:
-                environ = {
-                    "PODIUM_JOURNAL": "postgres",
-                    "PODIUM_POSTGRES_URL": url,
-                    "PODIUM_OWNER_LEASE_S": "0.5",
-                    "PODIUM_PARTITIONS": "1",
-                }
-                machine = Machine(processes, Path(place) / "data", **environ)
+                machine = Machine(processes, Path(place) / "data", **shared(url))
                 campaign = asyncio.run(run(machine, chosen.cycles, chosen.seed))
         else:
             machine = Machine(processes, Path(place) / "data")

@@ -15,6 +15,7 @@ from services.kernel.errors import InvalidArgument, ResourceExhausted, Unavailab
 from services.kernel.rpc import from_rpc_error
 from services.task_scheduler import __main__ as scheduler_process
 from services.task_scheduler.servicer import feed
+from tests.support.waiting import eventually
 from tests.task_scheduler.serving import Served, refusal, spec, wire
 
 ENDS = [event_pb2.Event.TYPE_COMPLETED, event_pb2.Event.TYPE_FAILED]
@@ -307,3 +308,30 @@ async def test_a_watch_that_comes_after_the_drain_is_told_nothing_but_that(
     ):
         error = await refusal(asyncio.wait_for(call.read(), 10))
         assert (type(error), error.reason) == (Unavailable, "DRAINING")
+
+
+@pytest.mark.parametrize("kind", ["log", "task"])
+async def test_watches_have_a_limit_and_one_that_ends_makes_room(tmp_path: Path, kind: str) -> None:
+    async with wire(tmp_path, **{f"{kind}_watches_max": 3}) as served:
+        await served.submit(spec(), submitter_id="me")
+
+        def watch() -> Any:
+            if kind == "log":
+                return served.stub.WatchEvents(EventsRequest())
+            return served.stub.WatchTasks(TasksRequest(submitter_id="me"))
+
+        calls = [watch() for _ in range(3)]
+        for call in calls:
+            assert (await call.read()).events
+        error = await refusal(watch().read())
+        assert (type(error), error.reason) == (ResourceExhausted, "TOO_MANY_WATCHES")
+        assert error.retry_after_s
+        calls[0].cancel()
+
+        async def taken() -> bool:
+            try:
+                return bool((await watch().read()).events)
+            except grpc.aio.AioRpcError:
+                return False
+
+        await eventually(taken)

@@ -6,6 +6,7 @@ it happens (default 1), and for a delay its milliseconds. Without the variable t
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from services.task_scheduler.ports import FAILPOINTS, StorageFailed
+
+log = logging.getLogger("podium.task_scheduler.failpoints")
 
 
 class StorageFull(OSError):
@@ -34,6 +37,10 @@ class Failpoints:
         self._passed = dict.fromkeys(FAILPOINTS, 0)
         self._lock = threading.Lock()
 
+    def __contains__(self, name: object) -> bool:
+        """Tell whether something happens at the point `name`."""
+        return name in self._armed
+
     def __call__(self, name: str) -> None:
         """Pass the point `name`."""
         armed = self._armed.get(name)
@@ -43,6 +50,7 @@ class Failpoints:
             self._passed[name] += 1
             if self._passed[name] != armed.passes:
                 return
+        log.warning("failpoint %s: %s", name, armed.action)
         _ACT[armed.action](armed)
 
 

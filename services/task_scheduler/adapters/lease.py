@@ -27,6 +27,7 @@ CUT_OFF = (
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,  # connections, memory, its disk
+    asyncpg.PostgresSystemError,  # its disk: it ends itself and restarts from what is there
 )
 """What a lost connection raises, whichever side noticed, and a database that cannot for now."""
 

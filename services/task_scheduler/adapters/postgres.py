@@ -20,11 +20,11 @@ from services.kernel.clock import Clock
 from services.kernel.errors import Unavailable
 from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged
 from services.task_scheduler.adapters.database import CONNECTIONS_MAX, SQL, Database
-from services.task_scheduler.adapters.failpoints import Failpoints
+from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
 from services.task_scheduler.adapters.lease import CUT_OFF, Lease
 from services.task_scheduler.adapters.snapshots import KEPT, Facts
 from services.task_scheduler.adapters.verify import verify
-from services.task_scheduler.ports import Group, Snapshot, StorageFailed
+from services.task_scheduler.ports import Group, LogLost, Snapshot, StorageFailed
 
 log = logging.getLogger("podium.task_scheduler.postgres")
 
@@ -166,21 +166,23 @@ class PostgresJournal:
         """
         if self._failed:
             raise StorageFailed(self._failed)
-        self._failpoint("before_append")
         following = chained(self._hash, group.frames)
         try:
+            self._failpoint("before_append")
             written = await self._insert(group, following)
         except CUT_OFF as error:
             log.warning("a commit is in doubt: %s", error)
-            self._full = isinstance(error, asyncpg.DiskFullError)
+            self._full = isinstance(error, asyncpg.DiskFullError | StorageFull)
             written = await self._resolve(group, following)
             self._full = False
         except asyncpg.PostgresError as error:
             written = False
             self._failed = f"the commit was refused: {error}"
         if not written:
-            self._failed = self._failed or "another scheduler owns the log now"
-            raise StorageFailed(self._failed)
+            if self._failed:
+                raise StorageFailed(self._failed)
+            self._failed = "another scheduler owns the log now"
+            raise LogLost(self._failed)
         self._hash = following
         self._failpoint("after_sync")
 
@@ -237,9 +239,13 @@ class PostgresJournal:
     async def _insert(self, group: Group, following: bytes) -> bool:
         assert self._lease is not None
         row = (group.first_seq, group.last_seq, group.wall_ms, following, group.frames)
-        found = await self._connected.fetchval(
-            SQL["append"], self._partition, self._lease.epoch, *row
-        )
+        values = (SQL["append"], self._partition, self._lease.epoch, *row)
+        if "after_append" not in self._failpoint:
+            return await self._connected.fetchval(*values) is not None
+        # What is one statement, and so one way to the database, has no such moment of its own.
+        async with self._connected.acquire() as connection, connection.transaction():
+            found = await connection.fetchval(*values)
+            self._failpoint("after_append")
         return found is not None
 
     async def _resolve(self, group: Group, following: bytes) -> bool:

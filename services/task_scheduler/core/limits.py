@@ -40,6 +40,9 @@ class Limits:
     lineage_tasks_max: int = 4_096
     """Tasks that may descend from one, over all generations, while any of them is open."""
     schedules_len_max: int = 10_000
+    log_watches_max: int = 256
+    """Followers of the whole log."""
+    task_watches_max: int = 10_000
 
     def of_tenant(self, values: Mapping[str, float], tenant: str) -> float | None:
         """Return what a mapping says of a tenant."""

@@ -25,6 +25,7 @@ from services.task_scheduler.ports import (
     Failpoint,
     Group,
     Listener,
+    LogLost,
     StorageFailed,
     Store,
 )
@@ -241,7 +242,7 @@ class Committer:
 
     async def _lose(self) -> None:
         await self._journal.lost()
-        raise StorageFailed("another scheduler has taken over")
+        raise LogLost("another scheduler has taken over")
 
     async def _tick(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from services.kernel.errors import PodiumError
 from services.task_scheduler.core.ownership import Owner, Sight, plan
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.loops.unit import Unit
-from services.task_scheduler.ports import Replicas, StorageFailed
+from services.task_scheduler.ports import LogLost, Replicas, StorageFailed
 
 log = logging.getLogger("podium.task_scheduler.ownership")
 
@@ -98,11 +98,11 @@ class Ownership:
             return ""
         return faults[0]
 
-    async def known(self, partition: int) -> None:
-        """Return when somebody answers for a partition, or after a moment."""
+    async def known(self, partition: int, but: str = "") -> None:
+        """Return when somebody answers for a partition who is not at `but`, or after a moment."""
         try:
             async with asyncio.timeout(KNOWN_S):
-                while partition not in self._units and not self.address(partition):
+                while partition not in self._units and self.address(partition) in ("", but):
                     waiter = asyncio.get_running_loop().create_future()
                     self._waiters.append(waiter)
                     await waiter
@@ -163,8 +163,13 @@ class Ownership:
     async def _serve(self, partition: int, unit: Unit) -> None:
         try:
             await unit.run()
+        except LogLost as lost:
+            log.warning("partition %d is let go: %s", partition, lost)
         except StorageFailed as failed:
-            log.warning("partition %d is let go: %s", partition, failed)
+            # It is read again: here, by another replica, or by this process's next life.
+            log.critical("partition %d failed: %s", partition, failed)
+            if self.count == 1:
+                self._failure = failed
         except Exception as failed:
             why = failed.message if isinstance(failed, PodiumError) else str(failed)
             log.critical("partition %d cannot be served: %s", partition, why, exc_info=failed)
@@ -172,8 +177,10 @@ class Ownership:
             if self.count == 1:
                 self._failure = failed
         finally:
+            # First of all, so that calls go elsewhere at once.
             if self._units.get(partition) is unit:
                 del self._units[partition]
+            await unit.close()
             del self._running[partition]
 
     def _release(self, partition: int) -> None:

@@ -34,22 +34,24 @@ class Unit:
         self._journal = journal
         self._beside = beside
         self._ends = ends
+        self._loops: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Work until cancelled; raise when the log is lost or fails. At the end the log is free."""
+        """Work until cancelled; raise when the log is lost or fails."""
         work = [self.committer.run(), *(run() for run in self._beside)]
-        loops = [asyncio.create_task(each) for each in work]
-        try:
-            done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
-            for loop in done:
-                loop.result()
-        finally:
-            self.committer.retire()
-            self.end_streams()
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
-            await self._journal.close()
+        self._loops = [asyncio.create_task(each) for each in work]
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        for loop in done:
+            loop.result()
+
+    async def close(self) -> None:
+        """End what is left of the work, and let go of the log."""
+        self.committer.retire()
+        self.end_streams()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._journal.close()
 
     async def drain(self) -> None:
         """Take nothing more in, and return when what was taken in is durable."""

@@ -140,7 +140,13 @@ class Feed:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._news.append(waiter)
-        await waiter
+        try:
+            await waiter
+        except BaseException:
+            if waiter in self._news:
+                # A log that stands still must not gather those who have gone.
+                self._news.remove(waiter)
+            raise
 
     def subscribe(self, subscription: Subscription) -> None:
         """Push the events of some tasks from here on."""

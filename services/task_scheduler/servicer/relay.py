@@ -16,7 +16,7 @@ import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
 from podium.v1 import task_scheduler_pb2
-from services.kernel.errors import Unavailable
+from services.kernel.errors import PodiumError, Unavailable
 from services.kernel.options import Dial
 from services.kernel.rpc import Context, from_rpc_error
 from services.task_scheduler.ports import Places
@@ -25,6 +25,8 @@ _SERVICE = task_scheduler_pb2.DESCRIPTOR.services_by_name["TaskSchedulerService"
 _PASSED_ON = ("authorization", "traceparent")
 PARTITION_KEY = "podium-partition"
 RETRY_AFTER_S = 0.5
+MOVES_MAX = 3
+"""How often a call follows a partition that moves."""
 
 
 class Relay:
@@ -61,16 +63,22 @@ class Relay:
         Raises:
             Unavailable: STARTING, nobody does at the moment.
         """
-        servicer = self.places.servicer(partition)
-        if servicer is None:
+        for _ in range(MOVES_MAX):
+            servicer = self.places.servicer(partition)
+            if servicer is not None:
+                return await getattr(servicer, name)(request, context)
             address = await self._address(partition, context)
-            if address:
-                try:
-                    return await self._call(name, partition, address, request, context)
-                except grpc.aio.AioRpcError as error:
-                    raise from_rpc_error(error) from None
-            servicer = self._here(partition)
-        return await getattr(servicer, name)(request, context)
+            if not address:
+                break
+            try:
+                return await self._call(name, partition, address, request, context)
+            except grpc.aio.AioRpcError as error:
+                refused = from_rpc_error(error)
+            if not _is_elsewhere(refused):
+                raise refused
+            # Who owned it has given it up, and has done nothing: it is told soon who has it now.
+            await self.places.known(partition, but=address)
+        return await getattr(self._here(partition), name)(request, context)
 
     async def stream(
         self, name: str, partition: int, request: Any, context: Context
@@ -156,6 +164,10 @@ class Relay:
         )
         self._methods[name] = found
         return found
+
+
+def _is_elsewhere(refused: PodiumError) -> bool:
+    return refused.reason == "STARTING" and "partition" in refused.metadata
 
 
 async def chained(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

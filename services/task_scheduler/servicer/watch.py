@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 from podium.v1 import event_pb2, task_scheduler_pb2
@@ -18,6 +19,7 @@ from services.task_scheduler.core.event import ScheduleChange
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.ports import Desk, Group, Sealed
 from services.task_scheduler.servicer.feed import Feed, Subscription
+from services.task_scheduler.servicer.places import Places
 
 MESSAGE_BYTES_MAX = 1 << 20
 """Events of one message: far below the transport's limit, with room for one large event more."""
@@ -109,18 +111,33 @@ class Watches:
         self._feed = feed
         self._cursors = cursors
         self._clock = clock
+        limits = desk.core.book.limits
+        self._followers = Places("the whole log", limits.log_watches_max)
+        self._watchers = Places("some tasks", limits.task_watches_max)
 
     async def events(
         self, request: task_scheduler_pb2.WatchEventsRequest, tenant: str | None
     ) -> AsyncGenerator[bytes, None]:
-        """Follow the whole log, or what one tenant may see of it."""
+        """Follow the whole log, or what one tenant may see of it.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_WATCHES.
+        """
         kinds = _kinds(request.types)
         self._accept()
         seq = self._begin(request.cursor)
-        lean = request.omit_payloads
         wanted: Wanted | None = None if kinds is None else _Kinds(kinds)
         if tenant is not None:
             wanted = _passing(kinds, tenant)
+        following = self._followed(seq, wanted, lean=request.omit_payloads)
+        with self._followers.place():
+            async with aclosing(following) as messages:
+                async for message in messages:
+                    yield message
+
+    async def _followed(
+        self, seq: int, wanted: Wanted | None, *, lean: bool
+    ) -> AsyncGenerator[bytes, None]:
         told_s = float("-inf")
         while True:
             found = await self._next(seq, wanted, lean=lean)
@@ -146,13 +163,25 @@ class Watches:
     async def tasks(
         self, request: task_scheduler_pb2.WatchTasksRequest, tenant: str | None
     ) -> AsyncGenerator[bytes, None]:
-        """Follow some tasks."""
+        """Follow some tasks.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_WATCHES or WATCHER_TOO_SLOW.
+        """
         _check_watch(request)
         kinds = _kinds(request.types)
         self._accept()
         subscription = Subscription(request.submitter_id, request.task_ids, kinds, tenant)
         seq = self._begin(request.cursor)
         wanted = _Chosen(subscription, _passing(kinds, tenant))
+        with self._watchers.place():
+            async with aclosing(self._watched(seq, wanted, subscription)) as messages:
+                async for message in messages:
+                    yield message
+
+    async def _watched(
+        self, seq: int, wanted: _Chosen, subscription: Subscription
+    ) -> AsyncGenerator[bytes, None]:
         # What has passed already is looked for in the log; from its end on, events are pushed.
         first = True
         while seq < self._feed.last_seq or first:

@@ -105,7 +105,7 @@ class Watch:
     async def _recover(self, failure: PodiumError, *, transient: bool) -> None:
         if isinstance(failure, ResourceExhausted) and "cursor" in failure.metadata:
             self.cursor = failure.metadata["cursor"]
-        elif transient:
+        elif transient or failure.reason == "TOO_MANY_WATCHES":
             await self._patience.wait(failure)
         else:
             raise failure
