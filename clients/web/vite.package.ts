@@ -8,6 +8,11 @@ export default defineConfig({
     emptyOutDir: false,
     target: "es2022",
     minify: false,
-    lib: { entry: "src/podium.ts", formats: ["es"], fileName: () => "podium.js" },
+    lib: {
+      entry: { podium: "src/podium.ts", binary: "src/binary.ts" },
+      formats: ["es"],
+      fileName: (_, name) => `${name}.js`,
+    },
+    rolldownOptions: { external: /^@bufbuild\/protobuf/ },
   },
 });

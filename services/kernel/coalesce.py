@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from services.kernel import limits
@@ -77,7 +77,11 @@ class Rhythm:
 
 
 class Outbox(Generic[T]):
-    """An ordered, bounded queue with one reader, who takes batches."""
+    """An ordered, bounded queue with one reader, who takes batches.
+
+    Urgent items leave before all others and keep their order among themselves; who marks an item so
+    knows that it may overtake what is queued.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Outbox(Generic[T]):
         """
         self._patience_s = patience_s
         self._queue: deque[T] = deque()
+        self._urgent: deque[T] = deque()
         self._queue_len_max = queue_len_max
         self._batch_len_max = batch_len_max
         self._rhythm = Rhythm(linger_s=linger_s)
@@ -106,22 +111,31 @@ class Outbox(Generic[T]):
         self._patience: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._urgent)
+
+    @property
+    def in_order(self) -> Collection[T]:
+        """What is queued and not urgent."""
+        return self._queue
 
     @property
     def closed(self) -> bool:
         """True once `close` was called: nothing is accepted any more."""
         return self._closed
 
-    def offer(self, item: T, *, patient: bool = False) -> bool:
+    def offer(self, item: T, *, patient: bool = False, urgent: bool = False) -> bool:
         """Queue `item`; return False, and drop it, when the queue is full or closed.
 
         A patient item leaves with the next one that is not, in order, and after `patience_s` at
         the latest: nobody waits for it, and a message of its own costs 150 us a side.
         """
         queue = self._queue
-        if self._closed or len(queue) >= self._queue_len_max:
+        if self._closed or len(queue) + len(self._urgent) >= self._queue_len_max:
             return False
+        if urgent:
+            self._urgent.append(item)
+            self._wake()
+            return True
         queue.append(item)
         if self._waiter is not None and len(queue) >= self._wake_len:
             if not patient:
@@ -151,7 +165,7 @@ class Outbox(Generic[T]):
         if self._closed or not added:
             return
         queue = self._queue
-        if len(queue) + len(added) > self._queue_len_max:
+        if len(self) + len(added) > self._queue_len_max:
             raise self._full()
         queue.extend(added)
         if self._waiter is not None and len(queue) >= self._wake_len:
@@ -171,25 +185,30 @@ class Outbox(Generic[T]):
         loop = asyncio.get_running_loop()
         queue, rhythm = self._queue, self._rhythm
         while True:
-            if not queue:
+            if not queue and not self._urgent:
                 if self._closed:
                     return
                 await self._wait(1, None)
                 continue
             wait_s = rhythm.wait_s(loop.time())
-            if wait_s > 0 and len(queue) < self._batch_len_max and not self._closed:
+            gathers = wait_s > 0 and len(queue) < self._batch_len_max and not self._urgent
+            if gathers and not self._closed:
                 await self._wait(self._batch_len_max, wait_s)
             batch = self._take()
             rhythm.sent(loop.time(), len(batch))
             yield batch
 
     def _take(self) -> list[T]:
-        queue = self._queue
-        if len(queue) <= self._batch_len_max:
+        queue, urgent = self._queue, self._urgent
+        if len(queue) <= self._batch_len_max and not urgent:
             batch = list(queue)
             queue.clear()
             return batch
-        return [queue.popleft() for _ in range(self._batch_len_max)]
+        batch = []
+        for lane in (urgent, queue):
+            room_len = self._batch_len_max - len(batch)
+            batch += [lane.popleft() for _ in range(min(room_len, len(lane)))]
+        return batch
 
     async def _wait(self, queue_len: int, timeout_s: float | None) -> None:
         loop = asyncio.get_running_loop()

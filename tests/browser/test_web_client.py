@@ -39,11 +39,11 @@ def node(package: Path, tmp_path: Path) -> Iterator[Run]:
     """Runs one of the programs."""
     started: list[Process] = []
 
-    def run(program: str, *arguments: str) -> Process:
+    def run(program: str, *arguments: str, spelling: str = "json") -> Process:
         # Node before 22 has a WebSocket behind this flag.
         command = ["node", "--experimental-websocket", "--no-warnings", str(PROGRAMS / program)]
         log = tmp_path / f"{program}-{len(started)}.log"
-        started.append(Process([*command, *arguments], os.environ, log))
+        started.append(Process([*command, *arguments], {**os.environ, "SPELLING": spelling}, log))
         return started[-1]
 
     yield run
@@ -88,7 +88,8 @@ def test_the_package_holds_the_module_and_types_that_a_strict_program_accepts(
     program = tmp_path / "program.mts"
     program.write_text(
         'import { connect, type Agent } from "podium-web";\n'
-        'const podium = connect({ url: "ws://127.0.0.1:7700/ws" });\n'
+        'import { binary } from "podium-web/binary";\n'
+        'const podium = connect({ url: "ws://127.0.0.1:7700/ws", spelling: binary });\n'
         'const task = await podium.submit({ type: "text.count", payload: "one two" });\n'
         "for await (const { name, event } of task.events()) console.log(name, event.agentId);\n"
         'const agent: Agent = podium.agent({ agentId: "a", capabilities: [], handle: () => 1 });\n'
@@ -106,6 +107,7 @@ def test_the_package_holds_the_module_and_types_that_a_strict_program_accepts(
     )
 
     assert {"dist/podium.js", "dist/podium.d.ts", "package.json"} <= files
+    assert {"dist/binary.js", "dist/binary.d.ts"} <= files
     assert not [each for each in files if each.startswith(("src/", "test/"))]
 
 
@@ -152,6 +154,29 @@ def test_an_agent_keeps_its_task_while_the_bridge_restarts(
     assert client.result(handle) == "one by keeper-1"
     assert agent.output().count("began") == 1
     assert client.attempts(handle) == 1
+
+
+@pytest.mark.timeout(120)
+def test_client_and_agent_speak_binary_as_they_speak_json(
+    suite: Suite, node: Run, client: Submitter
+) -> None:
+    followers = [node("follow.mjs", suite.ws, spelling=each) for each in ("json", "binary")]
+    for follower in followers:
+        follower.wait_for("^# open", within_s=30)
+    agent = node("work.mjs", suite.ws, "binary-1", "node.binary", spelling="binary")
+    agent.wait_for("^state ready", within_s=30)
+    handle = client.submit("node.binary", "three")
+    agent.wait_for("^began three attempt 1", within_s=30)
+    agent.signal(signal.SIGUSR2)
+
+    assert client.result(handle) == "three by binary-1"
+    for follower in followers:
+        follower.wait_for(rf"task:completed {handle.task_id}$", within_s=30)
+    told = [
+        re.findall(rf"^\d+ task:\w+ {handle.task_id}$", follower.output(), re.MULTILINE)
+        for follower in followers
+    ]
+    assert told[0] == told[1] != []
 
 
 @pytest.mark.timeout(120)

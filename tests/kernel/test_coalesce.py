@@ -227,3 +227,37 @@ async def test_a_patient_item_does_not_wait_for_ever() -> None:
         await asyncio.sleep(0)
         outbox.offer(number, patient=True)
         assert await asyncio.wait_for(reading, 5) == [number]
+
+
+async def test_urgent_items_leave_first_and_both_kinds_keep_their_order() -> None:
+    outbox: Outbox[str] = Outbox(batch_len_max=3)
+    for item in ("a", "b", "c"):
+        outbox.offer(item)
+    for item in ("X", "Y"):
+        outbox.offer(item, urgent=True)
+    outbox.close()
+
+    assert len(outbox) == 5 and list(outbox.in_order) == ["a", "b", "c"]
+    assert [batch async for batch in outbox.batches()] == [["X", "Y", "a"], ["b", "c"]]
+
+
+async def test_an_urgent_item_waits_for_nothing() -> None:
+    outbox: Outbox[int] = Outbox(linger_s=60.0, batch_len_max=64, patience_s=60.0)
+    batches = outbox.batches()
+    await load(outbox, batches)
+    outbox.put(1)
+    reading = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    assert not reading.done(), "under load one item gathers"
+
+    outbox.offer(2, urgent=True)
+
+    assert await asyncio.wait_for(reading, 5) == [2, 1]
+
+
+async def test_urgent_items_count_against_the_bound() -> None:
+    outbox: Outbox[int] = Outbox(queue_len_max=2)
+    assert outbox.offer(1, urgent=True) and outbox.offer(2)
+
+    assert not outbox.offer(3, urgent=True)
+    assert not outbox.offer(3)

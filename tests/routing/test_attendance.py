@@ -18,7 +18,6 @@ def test_hello_opens_a_session_and_work_begins_after_ready() -> None:
     kinds = [type(effect) for effect in floor.done]
     assert kinds.index(effects.Opened) < kinds.index(effects.SendReady)
     assert kinds.index(effects.SendReady) < kinds.index(effects.SendAssign)
-    assert floor.last(effects.SendReady).seq == 1
     assert not session.resumed
 
 
@@ -86,16 +85,18 @@ def test_live_task_stolen_a_reconnect_within_the_grace_keeps_the_task() -> None:
     assert lease.stage is Stage.RUNNING and lease.session is floor.board.sessions["a1"]
 
 
-def test_frames_are_numbered_on_through_a_resumed_session() -> None:
+def test_frames_are_numbered_on_through_a_resumed_session_and_anew_in_another() -> None:
     floor = Floor()
     session = floor.agent("a1", slots=3)
-    floor.granted("t1")
+    assert session.next_seq() == 1
     floor.attendance.close_stream(1, floor.time)
     floor.attendance.open_stream(2)
 
     floor.agent("a1", stream=2, slots=3, token=session.resume_token)
-
-    assert floor.last(effects.SendReady).seq == 3
+    assert session.next_seq() == 2
+    floor.attendance.open_stream(3)
+    floor.agent("a1", stream=3, slots=3)
+    assert session.next_seq() == 1
 
 
 def test_an_agent_that_does_not_come_back_loses_its_tasks_after_the_grace() -> None:

@@ -10,6 +10,7 @@ from services.kernel.coalesce import Outbox
 from services.kernel.errors import ResourceExhausted
 from services.kernel.spans import parse_traceparent
 from services.routing.adapters import desk as desk_module
+from services.routing.adapters import line as line_module
 from services.routing.adapters.dispatch import Dispatch
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
@@ -78,7 +79,7 @@ async def test_route_and_assign_are_spans_of_the_tasks_trace() -> None:
 async def test_a_line_whose_reader_is_far_behind_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(desk_module, "line_len_max", 10)
+    monkeypatch.setattr(line_module, "line_len_max", 10)
     room, _, _ = desk()
     line = room.open_line()
     listener = Listener(room, line.number, ANONYMOUS)
@@ -102,7 +103,7 @@ async def test_a_reader_that_is_behind_is_noticed_and_forgiven_within_a_moment(
     line = room.open_line()
     stream = room.router.board.streams[line.number]
     room.tick()
-    line.outbox.extend([SendProbe(None, 1, 1)] * 2)  # type: ignore[arg-type]  # nobody builds it
+    line.outbox.extend([SendProbe(None, 1)] * 2)  # type: ignore[arg-type]  # nobody builds it
 
     await clock.advance(desk_module.stall_look_s)
     room.tick()
@@ -127,3 +128,50 @@ def test_facts_that_must_stay_in_order_are_in_different_messages() -> None:
     assert listed == [(1, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 0)]
     assert {request.router_id for request in requests} == {"router-1"}
     assert requests[0].outcomes[0].run_duration.ToMilliseconds() == 1_500
+
+
+async def test_bytes_that_the_transport_took_make_room_for_more() -> None:
+    room, clock, _ = desk()
+    room.dispatch = Outbox[ToScheduler]()
+    room.router.orders.welcome((), (), clock.now())
+    line = room.open_line()
+    listener = Listener(room, line.number, ANONYMOUS)
+    frame = hello("a1")
+    frame.hello.max_concurrency = 100
+    listener.take([frame])
+    kind = room.router.board.fleet.class_of(["echo"])
+    link = DispatchLink("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    stream = room.router.board.streams[line.number]
+
+    for number in range(8):
+        order = grant(f"t{number}", kind.class_id)
+        order.grant.lease_epoch = number + 1
+        order.grant.spec.payload.data = bytes(256 * 1024)
+        link._follow(order, ())
+    room.touch()
+    await asyncio.sleep(0)
+    assert stream.full and stream.queued_bytes == 4 * 256 * 1024
+    assigned = 0
+    async for response in line.responses():
+        assigned += sum(frame.WhichOneof("frame") == "assign" for frame in response.frames)
+        if assigned == 8:
+            break
+        await asyncio.sleep(0)
+
+    assert len(room.router.board.waiting) == 0, "all went through, four at a time"
+
+
+async def test_a_reader_that_leaves_bytes_unread_for_long_is_given_up() -> None:
+    room, clock, _ = desk()
+    line = room.open_line()
+    line.stream.queued_bytes, line.stream.full = 2 << 20, True
+
+    for _ in range(30):
+        await clock.advance(desk_module.stall_look_s)
+        room.tick()
+        await asyncio.sleep(0)
+
+    with pytest.raises(ResourceExhausted) as refused:
+        async for _ in line.responses():
+            pass
+    assert refused.value.reason == "STREAM_STALLED"

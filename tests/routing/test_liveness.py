@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from services.routing.core import effects
+from services.routing.core.session import session_bytes_max
 from tests.routing.floor import Floor
 
 
@@ -105,3 +106,55 @@ def test_an_agent_that_leaves_a_probe_unanswered_gets_no_work_before_it_is_given
     floor.granted("t2")
 
     assert floor.assigned()[-1] == ("t2", "a1")
+
+
+def test_an_agent_whose_reader_is_a_mebibyte_behind_gets_nothing_more() -> None:
+    floor = Floor()
+    slow = floor.agent("slow", slots=100)
+    for number in range(9):
+        floor.grant(f"t{number}", size_bytes=session_bytes_max // 4)
+    floor.turn()
+
+    # The matcher stops in the middle of a turn, at the bound and at most one payload.
+    assert (slow.load, slow.free_slots()) == (4, 0)
+    assert [lease.task_id for lease in floor.board.waiting] == [f"t{n}" for n in range(4, 9)]
+
+
+def test_it_gets_work_again_when_half_of_that_was_read() -> None:
+    floor = Floor()
+    slow = floor.agent("slow", slots=100)
+    floor.grant("t0", size_bytes=session_bytes_max)
+    floor.turn()
+    stream = slow.stream
+    assert stream is not None and stream.full
+
+    assert not floor.router.liveness.sent(stream, session_bytes_max // 2 + 1)
+    assert slow.free_slots() == 0
+    assert floor.router.liveness.sent(stream, session_bytes_max // 2)
+    assert slow.free_slots() == 99
+    assert floor.granted("t1").session is slow
+
+
+def test_agents_on_one_stream_have_room_for_each_and_wait_together() -> None:
+    floor = Floor()
+    agents = [floor.agent(f"a{number}", slots=100) for number in range(3)]
+    for number in range(3):
+        floor.grant(f"t{number}", size_bytes=session_bytes_max)
+    floor.turn()
+    late = floor.granted("late")
+
+    assert [agent.free_slots() for agent in agents] == [0] * 3
+    assert late.session is None, "they are free, and the way to them is not"
+    assert len(floor.board.waiting) == 1, "it is worth a moment's wait"
+
+
+def test_a_flood_of_renewals_that_nobody_reads_the_answers_to_ends_the_stream() -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    keys = [(f"t{number}", number) for number in range(1_000)]
+
+    while not floor.of(effects.CloseStream):
+        floor.work.renew(session, keys, floor.time)
+        floor.turn()
+
+    assert len(floor.of(effects.SendRenewAck)) * 1_000 * effects.LEASE_BYTES < 3 * session_bytes_max

@@ -14,11 +14,11 @@ import type {
 import type { WatchWindowsRequestJson, WindowJson } from "./gen/podium/v1/analytics_pb.js";
 import { Agent, type AgentOptions } from "./agent.js";
 import { payload, value } from "./data.js";
-import { type Ask, PodiumError, type SocketMaker, type State, Wire } from "./wire.js";
+import { type Ask, PodiumError, type SocketMaker, type Spelling, type State, Wire } from "./wire.js";
 
 export { Agent, FinalFailure, type AgentOptions, type Work } from "./agent.js";
 export { decode, encode, milliseconds, number, payload, span, time, value } from "./data.js";
-export { PodiumError, type SocketMaker, type State } from "./wire.js";
+export { PodiumError, type SocketMaker, type Spelling, type State } from "./wire.js";
 
 /** What a task is asked with; a payload of any shape is encoded. */
 export type TaskOptions = Omit<TaskSpecJson, "payload"> & { type: string; payload?: unknown };
@@ -34,6 +34,8 @@ export interface Options {
   token?: string;
   /** What opens connections where there is no global WebSocket: Node before 22. */
   WebSocket?: SocketMaker;
+  /** How messages are spelled: JSON by default, `binary` of `podium-web/binary` otherwise. */
+  spelling?: Spelling;
 }
 
 /** The task ended without a result. */
@@ -51,7 +53,7 @@ const TERMINAL = /^STATE_(COMPLETED|FAILED|CANCELED|EXPIRED|REJECTED)$/;
 
 /** Opens a connection that keeps itself open. */
 export function connect(options: Options = {}): Podium {
-  return new Podium(new Wire(options.url ?? here(), options.token, options.WebSocket));
+  return new Podium(new Wire(options.url ?? here(), options.token, options.WebSocket, options.spelling));
 }
 
 function here(): string {

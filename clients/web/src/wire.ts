@@ -7,7 +7,18 @@ import type {
   BridgeErrorJson, BridgeRequestJson, BridgeResponseJson, NoticeJson,
 } from "./gen/podium/v1/bridge_pb.js";
 
-export const SUBPROTOCOL = "podium.v1.json";
+/** How messages are spelled on the wire; `podium-web/binary` holds the other one. */
+export interface Spelling {
+  readonly subprotocol: string;
+  write(message: BridgeRequestJson): string | Uint8Array<ArrayBuffer>;
+  read(data: unknown): BridgeResponseJson;
+}
+
+const JSON_TEXT: Spelling = {
+  subprotocol: "podium.v1.json",
+  write: (message) => JSON.stringify(message),
+  read: (data) => JSON.parse(data as string) as BridgeResponseJson,
+};
 export type Ask = Omit<BridgeRequestJson, "ref" | "agent">;
 export type State = "connecting" | "open" | "closed";
 /** What opens a connection: the WebSocket of browsers, or anything that behaves like it. */
@@ -75,8 +86,10 @@ export class Wire {
   #pinger: ReturnType<typeof setInterval>;
 
   #maker: SocketMaker;
+  #spelling: Spelling;
 
-  constructor(readonly url: string, readonly token = "", maker?: SocketMaker) {
+  constructor(readonly url: string, readonly token = "", maker?: SocketMaker, spelling = JSON_TEXT) {
+    this.#spelling = spelling;
     const found = maker ?? globalThis.WebSocket;
     if (!found) throw new TypeError("There is no WebSocket here: give one as the option WebSocket.");
     this.#maker = found;
@@ -150,13 +163,15 @@ export class Wire {
 
   #send(message: BridgeRequestJson): boolean {
     if (this.#socket?.readyState !== OPEN) return false;
-    this.#socket.send(JSON.stringify(message));
+    this.#socket.send(this.#spelling.write(message));
     return true;
   }
 
   #open(): void {
-    const offered = this.token ? [SUBPROTOCOL, `podium.bearer.${this.token}`] : [SUBPROTOCOL];
+    const { subprotocol } = this.#spelling;
+    const offered = this.token ? [subprotocol, `podium.bearer.${this.token}`] : [subprotocol];
     const socket = new this.#maker(this.url, offered);
+    socket.binaryType = "arraybuffer";
     this.#socket = socket;
     socket.onopen = () => {
       this.#heardAt = Date.now();
@@ -168,7 +183,7 @@ export class Wire {
     socket.onmessage = (event) => {
       this.#heardAt = Date.now();
       this.failures = 0;
-      this.#take(JSON.parse(event.data as string) as BridgeResponseJson);
+      this.#take(this.#spelling.read(event.data));
     };
     // An error ends a connection. Some only say that when it never opened, and no close after it.
     socket.onclose = socket.onerror = () => {

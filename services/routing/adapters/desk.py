@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from podium.v1 import routing_pb2
 from services.kernel.clock import Clock
-from services.kernel.coalesce import Outbox, messages
-from services.kernel.errors import PodiumError, ResourceExhausted, Unavailable
+from services.kernel.coalesce import Outbox
+from services.kernel.errors import ResourceExhausted, Unavailable
 from services.kernel.instant import Instant
 from services.routing.adapters.facts import Fact
 from services.routing.adapters.frames import Frames
+from services.routing.adapters.line import StreamLine
 from services.routing.adapters.traces import Traces
 from services.routing.core import effects
-from services.routing.core.effects import LeaseKey, ToAgent, ToScheduler
+from services.routing.core.effects import LeaseKey, ToAgent, ToScheduler, bytes_of
 from services.routing.core.router import Router
 
 stalled_len = 2_048
 """Frames that wait for a reader before its agents get nothing more."""
-line_len_max = 16_384
 stall_look_s = 0.5
 """How often lines are looked through for readers that are behind: of 5,000 idle ones a look costs
 a millisecond."""
 settlement_s = 10.0
-settle_patience_s = 0.2
-"""How long the news that a result is kept may wait for other frames to its agent: to an agent on a
-stream of its own it would be one message in three. Its slot is free already, and a router that
-forgets is asked again on the next stream."""
-
-
-class StreamLine:
-    """One stream of agents: the frames that wait for it."""
-
-    def __init__(self, number: int, frames: Frames) -> None:
-        self.number = number
-        self.outbox: Outbox[ToAgent] = Outbox(
-            queue_len_max=line_len_max, patience_s=settle_patience_s
-        )
-        self.error: PodiumError | None = None
-        self.stalled = False
-        self._frames = frames
-
-    async def responses(self) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
-        """Yield what is to be sent; raise why the core has closed the line, if it has."""
-        async for batch in self.outbox.batches():
-            for response in messages(batch, self._frames.response):
-                yield response
-        if self.error is not None:
-            raise self.error
-
-    def close(self) -> None:
-        """Send what is queued and end."""
-        self.outbox.close()
-
-    def fail(self, error: PodiumError) -> None:
-        """Send what is queued and end with an error."""
-        self.error = self.error or error
-        self.outbox.close()
 
 
 class RouterDesk:
@@ -140,8 +105,8 @@ class RouterDesk:
     def open_line(self) -> StreamLine:
         """Take a new stream in."""
         self._numbers += 1
-        line = self._lines[self._numbers] = StreamLine(self._numbers, self._frames)
-        self.router.attendance.open_stream(line.number)
+        stream = self.router.attendance.open_stream(self._numbers)
+        line = self._lines[stream.number] = StreamLine(stream, self._frames, self._sent)
         return line
 
     def drop_line(self, number: int) -> None:
@@ -179,9 +144,20 @@ class RouterDesk:
         self.router.tick(now)
         self.touch()
 
+    def _sent(self, line: StreamLine, batch: Sequence[ToAgent]) -> None:
+        """Count the bytes that wait no more."""
+        stream = line.stream
+        if not stream.queued_bytes:
+            return
+        left_bytes = 0
+        if len(line.outbox):
+            left_bytes = max(0, stream.queued_bytes - sum(map(bytes_of, batch)))
+        if self.router.liveness.sent(stream, left_bytes):
+            self.touch()
+
     def _look_for_stalls(self, now: Instant) -> None:
         for line in self._lines.values():
-            stalled = len(line.outbox) >= stalled_len
+            stalled = line.stream.full or len(line.outbox) >= stalled_len
             if stalled or line.stalled:
                 line.stalled = stalled
                 self.router.liveness.stall_stream(line.number, now, stalled=stalled)
@@ -246,7 +222,7 @@ class RouterDesk:
         line = self._lines.get(number)
         if line is None:
             return
-        if not line.outbox.offer(effect, patient=patient) and not line.outbox.closed:
+        if not line.put(effect, patient=patient) and not line.outbox.closed:
             line.fail(_stalled("The stream is not read; open another and resume."))
 
     def _started(self, effect: effects.Started) -> None:

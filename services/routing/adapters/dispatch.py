@@ -178,6 +178,7 @@ class DispatchLink:
             sticky_agent_id=grant.sticky_agent_id,
             timeout_ms=timeout_ms,
             queued_ms=_milliseconds(grant.queue_time),
+            size_bytes=_size_bytes(grant),
             body=grant,
             partition=self._partition,
         )
@@ -189,6 +190,11 @@ class DispatchLink:
             spec.preferred_capabilities,
             self._desk.now(),
         )
+
+
+def _size_bytes(grant: task_scheduler_pb2.Grant) -> int:
+    size_bytes = len(grant.spec.payload.data) + len(grant.checkpoint)
+    return size_bytes + len(grant.input.data) if grant.HasField("input") else size_bytes
 
 
 def _milliseconds(time: Any) -> int:

@@ -1,4 +1,7 @@
-"""Effects into frames to agents, written straight into the message that carries them."""
+"""Effects into frames to agents, written straight into the message that carries them.
+
+Frames are numbered here, in the order in which they leave: one may overtake another until then.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class Frames:
         }
 
     def response(self, batch: Iterable[effects.ToAgent]) -> routing_pb2.OpenSessionResponse:
-        """Return the message with the frames of a batch, in order."""
+        """Return the message with the frames of a batch, in order; each is numbered by it once."""
         response = routing_pb2.OpenSessionResponse()
         add = response.frames.add
         fill = self._fill
@@ -52,7 +55,7 @@ class Frames:
     def _ready(self, frame: session_pb2.RouterFrame, effect: effects.SendReady) -> None:
         session, times = effect.session, self._times
         frame.agent_id = session.agent_id
-        frame.seq = effect.seq
+        frame.seq = session.next_seq()
         ready = frame.ready
         ready.session_id = session.session_id
         ready.resume_token = session.resume_token
@@ -71,7 +74,7 @@ class Frames:
 
     def _cancel(self, frame: session_pb2.RouterFrame, effect: effects.SendCancel) -> None:
         frame.agent_id = effect.session.agent_id
-        frame.seq = effect.seq
+        frame.seq = effect.session.next_seq()
         cancel = frame.cancel
         cancel.lease.task_id = effect.task_id
         cancel.lease.lease_epoch = effect.epoch
@@ -83,7 +86,7 @@ def _assign(frame: session_pb2.RouterFrame, effect: effects.SendAssign) -> None:
     lease = effect.lease
     grant: Any = effect.body
     frame.agent_id = effect.session.agent_id
-    frame.seq = effect.seq
+    frame.seq = effect.session.next_seq()
     assign = frame.assign
     assign.task_id = lease.task_id
     assign.lease_epoch = lease.epoch
@@ -101,7 +104,7 @@ def _assign(frame: session_pb2.RouterFrame, effect: effects.SendAssign) -> None:
 
 def _renew_ack(frame: session_pb2.RouterFrame, effect: effects.SendRenewAck) -> None:
     frame.agent_id = effect.session.agent_id
-    frame.seq = effect.seq
+    frame.seq = effect.session.next_seq()
     ack = frame.renew_ack
     ack.SetInParent()
     add_leases(ack.held, effect.held)
@@ -110,7 +113,7 @@ def _renew_ack(frame: session_pb2.RouterFrame, effect: effects.SendRenewAck) -> 
 
 def _result_ack(frame: session_pb2.RouterFrame, effect: effects.SendResultAck) -> None:
     frame.agent_id = effect.session.agent_id
-    frame.seq = effect.seq
+    frame.seq = effect.session.next_seq()
     ack = frame.result_ack
     ack.lease.task_id = effect.task_id
     ack.lease.lease_epoch = effect.epoch
@@ -119,19 +122,19 @@ def _result_ack(frame: session_pb2.RouterFrame, effect: effects.SendResultAck) -
 
 def _recall(frame: session_pb2.RouterFrame, effect: effects.SendRecall) -> None:
     frame.agent_id = effect.session.agent_id
-    frame.seq = effect.seq
+    frame.seq = effect.session.next_seq()
     add_leases(frame.recall.leases, effect.leases)
 
 
 def _probe(frame: session_pb2.RouterFrame, effect: effects.SendProbe) -> None:
     frame.agent_id = effect.session.agent_id
-    frame.seq = effect.seq
+    frame.seq = effect.session.next_seq()
     frame.probe.nonce = effect.nonce
 
 
 def _superseded(frame: session_pb2.RouterFrame, effect: effects.SendSuperseded) -> None:
-    frame.agent_id = effect.agent_id
-    frame.seq = effect.seq
+    frame.agent_id = effect.session.agent_id
+    frame.seq = effect.session.next_seq()
     frame.superseded.instance_id = effect.instance_id
 
 

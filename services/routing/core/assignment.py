@@ -51,6 +51,8 @@ class Lease:
     """Longest time the attempt may run; 0 without a limit."""
     queued_ms: int = 0
     """When the task was queued, on the wall clock; 0 when it is not known."""
+    size_bytes: int = 0
+    """What it carries to the agent: payload, checkpoint and answer."""
     body: object = None
     """The grant as it came; passed on untouched, and let go once the agent has it."""
     key: LeaseKey = field(init=False)

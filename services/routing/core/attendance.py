@@ -41,9 +41,10 @@ class Attendance:
 
     # Streams.
 
-    def open_stream(self, number: int) -> None:
+    def open_stream(self, number: int) -> Stream:
         """Take a stream in."""
-        self._board.streams[number] = Stream(number)
+        stream = self._board.streams[number] = Stream(number)
+        return stream
 
     def close_stream(self, number: int, now: Instant) -> None:
         """Let a stream go; its agents may come back within the grace."""
@@ -258,11 +259,7 @@ class Attendance:
         board = self._board
         if old.stream is not None:
             del old.stream.agents[old.agent_id]
-            board.effects.append(
-                SendSuperseded(
-                    old.stream.number, old.agent_id, old.next_seq(), greeting.instance_id
-                )
-            )
+            board.effects.append(SendSuperseded(old.stream.number, old, greeting.instance_id))
             old.stream = None
             old.detached_s = now.mono_s
             self._departed.append((now.mono_s + board.limits.detach_grace_s, old))
@@ -301,9 +298,7 @@ class Attendance:
         verdicts = tuple(session.verdicts)
         session.verdicts = []
         lease_s = self._board.lease_s
-        self._board.effects.append(
-            SendReady(session, session.next_seq(), verdicts, session.resumed, lease_s)
-        )
+        self._board.effects.append(SendReady(session, verdicts, session.resumed, lease_s))
         self._claiming.discard(session)
         self._board.fleet.refresh(session)
         offers, session.offers = session.offers, []

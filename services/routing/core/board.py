@@ -12,7 +12,7 @@ from services.routing.core.demand import Demands
 from services.routing.core.effects import Effect, HandedBack, partition_in
 from services.routing.core.fleet import Fleet
 from services.routing.core.model import Mode, Model
-from services.routing.core.session import Limits, Session, Stream
+from services.routing.core.session import Limits, Session, Stream, session_bytes_max
 from services.routing.core.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -99,6 +99,20 @@ class Board:
         lease.agent_id = session.agent_id
         session.leases[lease.key] = lease
         self.fleet.take(session)
+
+    def queued(self, stream: Stream, size_bytes: int) -> list[Session]:
+        """Count bytes that go to a stream; return the agents that get nothing more for it."""
+        stream.queued_bytes += size_bytes
+        if stream.queued_bytes < session_bytes_max or stream.full:
+            return []
+        if stream.queued_bytes < stream.room_bytes:
+            return []
+        stream.full = True
+        agents = list(stream.agents.values())
+        stopped = [session for session in agents if session.counted_free]
+        for session in agents:
+            self.fleet.refresh(session)
+        return stopped
 
     def placed(self, lease: Lease) -> None:
         """Note that a waiting lease goes to an agent."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 KEEP, CANCEL, LOST = 1, 2, 3
 ACCEPTED, DUPLICATE, FENCED, REFUSED = 1, 2, 3, 4
 
+LEASE_BYTES = 64
+"""What a lease takes in a frame that lists several."""
+
 LeaseKey = tuple[str, int]
 """Task id and lease epoch."""
 Verdict = tuple[str, int, int]
@@ -35,7 +38,6 @@ class SendReady(NamedTuple):
     """Accepts an agent."""
 
     session: Session
-    seq: int
     verdicts: tuple[Verdict, ...]
     resumed: bool
     lease_s: float
@@ -45,7 +47,6 @@ class SendAssign(NamedTuple):
     """Offers a task."""
 
     session: Session
-    seq: int
     lease: Lease
     body: object
     """The grant; kept here since the lease lets it go."""
@@ -55,7 +56,6 @@ class SendRenewAck(NamedTuple):
     """Tells which leases are held."""
 
     session: Session
-    seq: int
     held: tuple[LeaseKey, ...]
     lost: tuple[LeaseKey, ...]
 
@@ -64,7 +64,6 @@ class SendResultAck(NamedTuple):
     """Settles a result."""
 
     session: Session
-    seq: int
     task_id: str
     epoch: int
     verdict: int
@@ -74,7 +73,6 @@ class SendCancel(NamedTuple):
     """Stops a task."""
 
     session: Session
-    seq: int
     task_id: str
     epoch: int
     reason: str
@@ -84,7 +82,6 @@ class SendRecall(NamedTuple):
     """Takes offers back that were not acked."""
 
     session: Session
-    seq: int
     leases: tuple[LeaseKey, ...]
 
 
@@ -92,7 +89,6 @@ class SendProbe(NamedTuple):
     """Asks for a sign of life."""
 
     session: Session
-    seq: int
     nonce: int
 
 
@@ -100,8 +96,7 @@ class SendSuperseded(NamedTuple):
     """Ends the session of an older instance on the stream it had."""
 
     stream: int
-    agent_id: str
-    seq: int
+    session: Session
     instance_id: str
 
 
@@ -261,3 +256,12 @@ ToAgent = (
 ToScheduler = Started | Progressed | Asked | HandedBack | Ended | Renewed | Claimed | Credited
 ToRegistry = Opened | Closed | Outcome
 Effect = ToAgent | ToScheduler | ToRegistry | CloseStream | Settled
+
+
+def bytes_of(effect: ToAgent) -> int:
+    """Return about how many bytes a frame has, where that depends on what it carries; else 0."""
+    if isinstance(effect, SendAssign):
+        return effect.lease.size_bytes
+    if isinstance(effect, SendRenewAck):
+        return LEASE_BYTES * (len(effect.held) + len(effect.lost))
+    return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from services.routing.core.attendance import Attendance
 from services.routing.core.board import Board
 from services.routing.core.effects import CloseStream, SendProbe, SendRefusal
-from services.routing.core.session import Session
+from services.routing.core.session import Session, Stream
 
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
@@ -53,7 +53,7 @@ class Liveness:
         elif sent_s is None:
             session.probe_nonce += 1
             session.probe_sent_s = now.mono_s
-            board.effects.append(SendProbe(session, session.next_seq(), session.probe_nonce))
+            board.effects.append(SendProbe(session, session.probe_nonce))
         elif now.mono_s - sent_s > limits.probe_s:
             self._cut_off(session, now)
         elif not session.unproved and now.mono_s - sent_s > limits.ack_s:
@@ -87,6 +87,16 @@ class Liveness:
                 stream.closing = True
                 message = "The stream was not read for too long; open another and resume."
                 self._board.effects.append(CloseStream(number, "STREAM_STALLED", message))
+
+    def sent(self, stream: Stream, left_bytes: int) -> bool:
+        """Note what still waits for a stream; return whether its agents get work again."""
+        stream.queued_bytes = left_bytes
+        if not stream.full or left_bytes * 2 > stream.room_bytes:
+            return False
+        stream.full = False
+        for session in stream.agents.values():
+            self._board.fleet.refresh(session)
+        return True
 
     def _cut_off(self, session: Session, now: Instant) -> None:
         """Treat an agent as gone whose way down is dead, though it may still speak."""

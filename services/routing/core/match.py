@@ -69,8 +69,8 @@ class Matcher:
             for earlier, _ in leases[:at]:
                 earlier.bypassed += 1
             decision, row = self._decide(lease, candidates, barred, now.mono_s)
-            self._offer(lease, decision, row, now)
             self._taken.append(row)
+            self._offer(lease, decision, row, now)
 
     def _of(self, lease: Lease) -> Candidates:
         """Return the candidates for a task as they are now."""
@@ -219,7 +219,12 @@ class Matcher:
         session.assigned_total += 1
         board.bind(lease, session)
         board.leases.offered.append((now.mono_s, lease.key))
-        board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
+        board.effects.append(SendAssign(session, lease, lease.body))
+        stream = session.stream
+        assert stream is not None
+        stopped = board.queued(stream, lease.size_bytes)
+        # Their reader is behind: the rest of this turn goes to others.
+        self._taken.extend(other.row for other in stopped if other.row != row)
 
 
 def _first_pick(leases: list[tuple[Lease, Candidates]]) -> int:

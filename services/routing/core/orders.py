@@ -173,7 +173,7 @@ class Orders:
             verdict = REFUSED
         session = board.sessions.get(lease.agent_id)
         if session is not None and session.stream is not None:
-            board.effects.append(SendResultAck(session, session.next_seq(), *key, verdict))
+            board.effects.append(SendResultAck(session, *key, verdict))
 
     def revoke(self, key: LeaseKey, reason: str, now: Instant) -> None:
         """End a lease that the scheduler has ended."""

@@ -93,8 +93,9 @@ class Candidates:
             return
         load_points = float(self._fleet.points[row])
         if load_points == -np.inf:
+            # It may be told of twice, with two tasks at once or as one whose reader is behind.
+            self.free_count -= bool(self.points[place] > -np.inf)
             self.points[place] = -np.inf
-            self.free_count -= 1
         else:
             self.points[place] = load_points + self.demand.match_list[place] * MATCH_WEIGHT
         if self.vectors is not None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 strikes_max = 16
 strikes_s = 60.0
+session_bytes_max = 1 << 20
+"""Bytes that may wait for an agent before it gets nothing more: a slow reader costs no more."""
+stream_bytes_max = 16 << 20
+"""The same for all agents of a stream."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,16 @@ class Greeting(NamedTuple):
 class Stream:
     """One stream of frames, of one agent or of many."""
 
-    __slots__ = ("agents", "closing", "greeted", "number", "stalled_s", "strikes")
+    __slots__ = (
+        "agents",
+        "closing",
+        "full",
+        "greeted",
+        "number",
+        "queued_bytes",
+        "stalled_s",
+        "strikes",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -71,6 +84,15 @@ class Stream:
         self.stalled_s: float | None = None
         """Since when its reader is behind."""
         self.closing = False
+        self.queued_bytes = 0
+        """Bytes of frames that wait for the reader; short frames are not counted."""
+        self.full = False
+        """Whether they were too many and are still more than half as many."""
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that may wait for its agents before they get nothing more."""
+        return min(stream_bytes_max, session_bytes_max * max(1, len(self.agents)))
 
     def strike(self, now_s: float) -> None:
         """Count a refused frame.
@@ -164,7 +186,10 @@ class Session:
         return Block.OPEN
 
     def free_slots(self) -> int:
-        """Return how many more tasks it accepts."""
+        """Return how many more tasks it accepts, and its stream has room for."""
+        if self.stream is not None and self.stream.full:
+            # A moment, as a rule: what waits for it stays here, and its router takes less.
+            return 0
         # A breaker that is half open lets one probe through at a time.
         free = (1 if self.half_open else self.max_concurrency) - self.load
         if self.credit_total is not None:

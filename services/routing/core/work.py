@@ -10,6 +10,7 @@ from services.routing.core.assignment import Lease, Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
     FENCED,
+    CloseStream,
     Ended,
     LeaseKey,
     Outcome,
@@ -22,6 +23,7 @@ from services.routing.core.effects import (
     SendRenewAck,
     SendResultAck,
     Started,
+    bytes_of,
     ending,
 )
 
@@ -56,7 +58,7 @@ class Work:
         lease.stop_due_s = now.mono_s + board.limits.stop_s
         lease.body = None
         if session.stream is not None:
-            board.effects.append(SendCancel(session, session.next_seq(), *lease.key, reason))
+            board.effects.append(SendCancel(session, *lease.key, reason))
 
     def keep(self, lease: Lease, now: Instant) -> None:
         """Go on with a lease an agent came with: the scheduler says that it holds."""
@@ -103,8 +105,14 @@ class Work:
                 held.append(key)
             else:
                 lost.append(key)
-        ack = SendRenewAck(session, session.next_seq(), tuple(held), tuple(lost))
+        ack = SendRenewAck(session, tuple(held), tuple(lost))
         board.effects.append(ack)
+        assert session.stream is not None
+        board.queued(session.stream, bytes_of(ack))
+        if session.stream.queued_bytes > 2 * session.stream.room_bytes:
+            # Whoever asks and does not read the answers is not owed more of them.
+            message = "The answers to renewals are not read; open another stream and resume."
+            board.effects.append(CloseStream(session.stream.number, "STREAM_STALLED", message))
         if held:
             board.effects.append(Renewed(tuple(held)))
 
@@ -150,8 +158,7 @@ class Work:
             known = board.leases.unsettled.get(key)
             if known is not None and known.agent_id == session.agent_id:
                 if known.lost:
-                    seq = session.next_seq()
-                    board.effects.append(SendResultAck(session, seq, *key, FENCED))
+                    board.effects.append(SendResultAck(session, *key, FENCED))
                 return
             self.pass_on(session.agent_id, key, outcome, refused=refused)
             return
@@ -232,7 +239,9 @@ class Work:
         session = lease.session
         assert session is not None
         # Its time runs from the first offer: who comes and goes must not hold it for ever.
-        self._board.effects.append(SendAssign(session, session.next_seq(), lease, lease.body))
+        self._board.effects.append(SendAssign(session, lease, lease.body))
+        if session.stream is not None:
+            self._board.queued(session.stream, lease.size_bytes)
 
     def pause(self, session: Session, seconds: float, now: Instant) -> None:
         """Give an agent nothing for a while."""
@@ -252,7 +261,7 @@ class Work:
             session = lease.session
             assert session is not None
             if session.stream is not None:
-                board.effects.append(SendRecall(session, session.next_seq(), (key,)))
+                board.effects.append(SendRecall(session, (key,)))
             self._tell_outcome(lease, "NOT_ACKED", now)
             self.pause(session, board.limits.ack_pause_s, now)
             self.hand_back(lease, "ACK_TIMEOUT", session.agent_id, now)
@@ -284,8 +293,7 @@ class Work:
         lease = board.leases.get(key)
         if lease is None:
             if key not in board.leases.unsettled:
-                seq = session.next_seq()
-                board.effects.append(SendCancel(session, seq, *key, "LEASE_LOST"))
+                board.effects.append(SendCancel(session, *key, "LEASE_LOST"))
             return None
         if lease.session is not session:
             self._not_yours(session, key, now)

@@ -122,7 +122,7 @@ function draw(
           pointed.value = plot.cursor.idx ?? null;
         }],
       },
-      padding: [10, 16, 0, 0],
+      padding: [10, 26, 0, 0],
       scales: {
         x: { time: true, range: () => [Date.now() / 1_000 - past.peek(), Date.now() / 1_000] },
         y: { range: (_, low, high) => [floor && low !== null ? floor(low) : 0, ceiling ?? (high > 0 ? high * 1.15 : 1)] },

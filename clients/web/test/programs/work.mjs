@@ -1,10 +1,12 @@
 // An agent that finishes its task on SIGUSR2: node work.mjs <url> <agent id> <type>
 import { connect } from "../../dist/podium.js";
 
+const spelling = process.env.SPELLING === "binary" ? (await import("../../dist/binary.js")).binary : undefined;
+
 const [url, agentId, type] = process.argv.slice(2);
 const waiting = [];
 
-connect({ url }).agent({
+connect({ url, spelling }).agent({
   agentId,
   capabilities: [type],
   onstate: (state) => console.log(`state ${state}`),
