@@ -140,7 +140,8 @@ async def test_bytes_that_the_transport_took_make_room_for_more() -> None:
     frame.hello.max_concurrency = 100
     listener.take([frame])
     kind = room.router.board.fleet.class_of(["echo"])
-    link = DispatchLink("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    link = await anext(dispatch.links())
     stream = room.router.board.streams[line.number]
 
     for number in range(8):
