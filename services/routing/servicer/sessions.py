@@ -97,7 +97,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         if not own and not request.agent_id.startswith(f"{principal.subject}-"):
             raise PermissionDenied("AGENT_NOT_YOURS", "The caller may not speak for this agent.")
         desk = self._desk
-        if not desk.router.board.dispatch_up:
+        if not desk.router.board.is_up(result.lease.task_id):
             raise Unavailable(
                 "SCHEDULER_UNREACHABLE",
                 "The scheduler is not reached; repeat the result.",
