@@ -52,6 +52,7 @@ class Fleet:
             "PODIUM_JOURNAL": "postgres",
             "PODIUM_POSTGRES_URL": url,
             "PODIUM_OWNER_LEASE_S": "2",
+            "PODIUM_PARTITIONS": "1",
             "PODIUM_DATA_DIR": str(place / "data"),
             "PODIUM_TASK_SCHEDULER_PORT": "0",
             "PODIUM_METRICS_PORT_OFFSET": "0",
