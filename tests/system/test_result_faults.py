@@ -53,7 +53,7 @@ async def test_f9_a_result_that_comes_twice_is_settled_once(stage: Stage) -> Non
     task = await stage.ended(assign.task_id)
 
     verdicts = [ack.verdict for ack in wire.of("f9", "result_ack")[:3]]
-    assert verdicts == [ACCEPTED, DUPLICATE, FENCED]
+    assert verdicts == [ACCEPTED, DUPLICATE, session_pb2.ResultAck.VERDICT_CONFLICT]
     assert unary.verdict == DUPLICATE
     assert task.result.data == b"same"
     assert (await stage.story(assign.task_id)).count("COMPLETED") == 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Numbers of the wire (LeaseVerdict.Verdict, ResultAck.Verdict), passed through as they come.
 KEEP, CANCEL, LOST = 1, 2, 3
-ACCEPTED, DUPLICATE, FENCED, REFUSED = 1, 2, 3, 4
+ACCEPTED, DUPLICATE, FENCED, REFUSED, CONFLICT, UNKNOWN = 1, 2, 3, 4, 5, 6
 
 LEASE_BYTES = 64
 """What a lease takes in a frame that lists several."""
