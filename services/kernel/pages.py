@@ -11,7 +11,7 @@ from services.kernel import limits
 from services.kernel.errors import InvalidArgument, Violation
 
 _MAC_LEN = 16
-_TOKEN_LEN_MAX = 1_024
+_TOKEN_LEN_MAX = 4_096
 
 
 def encode_token(position: str, arguments: bytes, key: bytes) -> str:

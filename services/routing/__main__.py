@@ -21,7 +21,7 @@ from services.kernel.metrics import Metrics
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
 from services.routing.adapters.desk import RouterDesk
-from services.routing.adapters.dispatch import DispatchLink
+from services.routing.adapters.dispatch import Dispatch
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.frames import Frames
 from services.routing.adapters.models import ModelLink
@@ -30,7 +30,7 @@ from services.routing.adapters.reports import Reports
 from services.routing.adapters.traces import Traces
 from services.routing.config import Settings
 from services.routing.core.router import Router
-from services.routing.loops import hand_over, keep_link, keep_time, tell_alive
+from services.routing.loops import hand_over, keep_link, keep_links, keep_time, tell_alive
 from services.routing.servicer.sessions import POLICY, SERVICE_NAME, RoutingServicer
 
 
@@ -51,10 +51,8 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             latency.observe,
         )
         measure(observed.metrics, desk)
-        links: dict[str, DispatchLink | RegistryLink | ModelLink] = {
-            "task_scheduler_address": DispatchLink(
-                settings.task_scheduler_address, dial, desk, Reports(router_id)
-            ),
+        dispatch = Dispatch(settings.task_scheduler_address, dial, desk, Reports(router_id))
+        links: dict[str, RegistryLink | ModelLink] = {
             "agent_registry_address": RegistryLink(
                 settings.agent_registry_address, dial, desk, Facts(router_id)
             ),
@@ -64,6 +62,12 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         endless: list[Coroutine[Any, Any, None]] = [
             keep_time(desk, clock),
             tell_alive(desk.tell_alive, clock),
+            keep_links(
+                dispatch.links(),
+                f"TaskScheduler at {where(settings, 'task_scheduler_address')}",
+                clock,
+                draw,
+            ),
             *(
                 keep_link(link, f"{link.peer} at {where(settings, field)}", clock, draw)
                 for field, link in links.items()
@@ -75,7 +79,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         def ready() -> str:
             return (
                 ""
-                if router.board.dispatch_up
+                if router.board.up
                 else "TaskScheduler is not reached: see PODIUM_TASK_SCHEDULER_ADDRESS"
             )
 
@@ -98,6 +102,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+            await dispatch.close()
             for link in links.values():
                 await link.close()
 

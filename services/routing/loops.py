@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
 
@@ -63,6 +64,15 @@ async def keep_link(link: Link, peer: str, clock: Clock, draw: Callable[[], floa
             down = True
         await clock.sleep(max(0.02, backoff_s * draw()))
         backoff_s = min(backoff_s_max, backoff_s * 2)
+
+
+async def keep_links(
+    links: AsyncIterator[Link], peer: str, clock: Clock, draw: Callable[[], float]
+) -> None:
+    """Hold streams as they become known; arguments as for `keep_link`."""
+    async with asyncio.TaskGroup() as group:
+        async for link in links:
+            group.create_task(keep_link(link, peer, clock, draw))
 
 
 async def hand_over(desk: Desk, clock: Clock, drain_s: float) -> None:

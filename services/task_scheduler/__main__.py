@@ -26,13 +26,16 @@ from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.loops.audit import Audit
 from services.task_scheduler.loops.commit import Committer
+from services.task_scheduler.loops.ownership import Ownership
 from services.task_scheduler.loops.snapshots import Keeper, Retention
+from services.task_scheduler.loops.unit import Unit
 from services.task_scheduler.ports import Store
 from services.task_scheduler.servicer.drafts import Defaults
 from services.task_scheduler.servicer.encoded import add_to_server
 from services.task_scheduler.servicer.feed import Feed
-from services.task_scheduler.servicer.forward import Forwarding
+from services.task_scheduler.servicer.front import Front
 from services.task_scheduler.servicer.links import Links
+from services.task_scheduler.servicer.relay import Relay
 from services.task_scheduler.servicer.service import POLICY, SERVICE_NAME, TaskScheduler
 
 
@@ -42,64 +45,170 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     # A task lives in memory until long after it ended, and none is part of a cycle: looking for
     # cycles after every 700 new objects took a fifth of the time per task.
     gc.set_threshold(50_000, 20, 100)
-    failpoint = Failpoints(settings.failpoints)
-    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    journal = journal_of(settings, failpoint, clock, address)
+    together = shared if settings.journal == "postgres" else alone
+    async with (
+        telemetry.started("task_scheduler", settings) as observed,
+        together(Parts(settings, clock, observed), dial) as assembled,
+    ):
+        yield assembled
+
+
+class Parts:
+    """What the units of all partitions are made of."""
+
+    def __init__(self, settings: Settings, clock: Clock, observed: telemetry.Telemetry) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.observed = observed
+        self.failpoint = Failpoints(settings.failpoints)
+        self._calendar = Calendar()
+        self._observer = Observer(observed, clock)
+
+    def unit(
+        self, journal: Store, *, partition: int = 0, count: int = 1, page_key: bytes = b""
+    ) -> Unit:
+        """Return what serves a partition on its journal."""
+        settings, clock, calendar = self.settings, self.clock, self._calendar
+        limits = limits_of(settings, count)
+        core = Scheduler(limits, random.Random().random, partition, calendar=calendar)
+        codec = ProtoCodec(partition)
+        committer = Committer(core, journal, codec, clock, self.failpoint)
+        feed = Feed(settings.tail_bytes_max // count)
+        links = Links(committer)
+        committer.listen(links.deliver)
+        committer.listen(feed.publish, begin=feed.begin)
+        committer.listen(self._observer)
+        servicer = TaskScheduler(
+            committer,
+            codec,
+            feed,
+            links,
+            clock,
+            self.observed.tracer,
+            Defaults(settings.max_retries),
+            calendar,
+            partition=partition,
+            page_key=page_key,
+        )
+        keeper = Keeper(committer, journal, codec, clock, retention_of(settings, count))
+        audit = Audit(committer, clock, settings.log_check_s)
+        ends = (feed.close, links.close)
+        return Unit(servicer, committer, journal, (keeper.run, audit.run), ends)
+
+
+@asynccontextmanager
+async def alone(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
+    """Put the only scheduler of a log together: it has one partition, and for all of its life."""
+    journal = journal_of(parts.settings, parts.failpoint)
     await journal.open()
+    unit = parts.unit(journal)
+    committer = unit.committer
+    expose(parts.observed.metrics, lambda: [committer.core], lambda: committer.damage)
+    loops = [asyncio.create_task(unit.run())]
     try:
-        async with telemetry.started("task_scheduler", settings) as observed:
-            calendar = Calendar()
-            core = Scheduler(limits_of(settings), random.Random().random, calendar=calendar)
-            codec = ProtoCodec()
-            committer = Committer(core, journal, codec, clock, failpoint)
-            feed = Feed(settings.tail_bytes_max)
-            links = Links(committer)
-            committer.listen(links.deliver)
-            committer.listen(feed.publish, begin=feed.begin)
-            committer.listen(Observer(observed, clock))
-            expose(observed.metrics, core, lambda: committer.damage)
-            servicer = TaskScheduler(
-                committer,
-                codec,
-                feed,
-                links,
-                clock,
-                observed.tracer,
-                Defaults(settings.max_retries),
-                calendar,
-            )
-
-            forwarding = Forwarding(lambda: committer.owner_address, dial)
-            keeper = Keeper(committer, journal, codec, clock, retention_of(settings))
-            audit = Audit(committer, clock, settings.log_check_s)
-            work = (committer.run(), keeper.run(), audit.run())
-            loops = [asyncio.create_task(each) for each in work]
-
-            async def drain() -> None:
-                await committer.drain()
-                feed.close()
-                links.close()
-                if settings.journal == "postgres":
-                    # Another replica takes over while open calls here still end.
-                    await ended(loops)
-                    await journal.close()
-
-            try:
-                yield Assembled(
-                    register=lambda server: add_to_server(servicer, server, forwarding),
-                    bound=lambda port: address.set_result(settings.advertised(port)),
-                    service_names=(SERVICE_NAME,),
-                    ready=lambda: committer.waits_for,
-                    drain=drain,
-                    telemetry=observed,
-                    policy=POLICY,
-                    loops=loops,
-                )
-            finally:
-                await ended(loops)
-                await forwarding.close()
+        yield Assembled(
+            register=lambda server: add_to_server(unit.servicer, server),
+            service_names=(SERVICE_NAME,),
+            ready=lambda: committer.waits_for,
+            drain=unit.drain,
+            telemetry=parts.observed,
+            policy=POLICY,
+            loops=loops,
+        )
     finally:
+        await ended(loops)
+        await unit.close()
+
+
+@asynccontextmanager
+async def shared(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
+    """Put one of the replicas together that share the partitions of a database.
+
+    Raises:
+        FailedPrecondition: EXTRA_MISSING or SHARED_KEYS_SPLIT, and what `Database.open` raises.
+    """
+    try:
+        from services.task_scheduler.adapters.database import Database  # noqa: PLC0415  # an extra
+        from services.task_scheduler.adapters.postgres import (  # noqa: PLC0415  # an extra
+            PostgresJournal,
+        )
+        from services.task_scheduler.adapters.replicas import (  # noqa: PLC0415  # an extra
+            PostgresReplicas,
+        )
+    except ModuleNotFoundError as missing:
+        raise FailedPrecondition(
+            "EXTRA_MISSING",
+            f"PODIUM_JOURNAL=postgres needs the package {missing.name}: "
+            "install Podium with the extra `scale`",
+        ) from None
+    settings, clock = parts.settings, parts.clock
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    database = Database(
+        settings.postgres_url,
+        password_file=settings.postgres_password_file,
+        partitions=settings.partitions,
+    )
+    await database.open()
+    count, ttl_s = database.partitions, settings.owner_lease_s
+
+    async def take(partition: int) -> Unit | None:
+        journal = PostgresJournal(
+            database,
+            clock=clock,
+            address=address,
+            lease_ttl_s=ttl_s,
+            partition=partition,
+            failpoint=parts.failpoint,
+        )
+        await journal.open()
+        if await journal.take():
+            key = database.page_key
+            return parts.unit(journal, partition=partition, count=count, page_key=key)
         await journal.close()
+        return None
+
+    try:
+        check_shared_keys(settings, count)
+        replicas = PostgresReplicas(database, address, ttl_s, clock)
+        ownership = Ownership(count, replicas, take, address.result, clock)
+        relay = Relay(ownership, dial)
+        front = Front(relay, database.page_key)
+        expose(parts.observed.metrics, ownership.cores, lambda: ownership.damage)
+        loops = [asyncio.create_task(ownership.run())]
+        try:
+            yield Assembled(
+                register=lambda server: add_to_server(front, server),
+                bound=lambda port: address.set_result(settings.advertised(port)),
+                service_names=(SERVICE_NAME,),
+                ready=lambda: ownership.waits_for,
+                # Other replicas take over while open calls here still end.
+                drain=ownership.drain,
+                telemetry=parts.observed,
+                policy=POLICY,
+                loops=loops,
+            )
+        finally:
+            await ended(loops)
+            await replicas.leave()
+            await relay.close()
+    finally:
+        await database.close()
+
+
+def check_shared_keys(settings: Settings, count: int) -> None:
+    """Refuse a limit that no partition can keep alone.
+
+    Raises:
+        FailedPrecondition: SHARED_KEYS_SPLIT.
+    """
+    if count > 1 and settings.shared_concurrency_limits:
+        raise FailedPrecondition(
+            "SHARED_KEYS_SPLIT",
+            "PODIUM_SHARED_CONCURRENCY_LIMITS counts the tasks of all tenants together, and the "
+            f"database has them in {count} partitions that each count their own: give limits for "
+            "each tenant (PODIUM_CONCURRENCY_LIMITS), or use a database with PODIUM_PARTITIONS=1",
+            metadata={"partitions": str(count)},
+        )
 
 
 async def ended(loops: Sequence[asyncio.Task[None]]) -> None:
@@ -109,61 +218,30 @@ async def ended(loops: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*loops, return_exceptions=True)
 
 
-def journal_of(
-    settings: Settings, failpoint: Failpoints, clock: Clock, address: asyncio.Future[str]
-) -> Store:
-    """Return the journal that the settings name."""
+def journal_of(settings: Settings, failpoint: Failpoints) -> Store:
+    """Return the journal that the settings name, when it is one that a scheduler has alone."""
     if settings.journal == "memory":
         return MemoryJournal()
-    if settings.journal == "postgres":
-        return postgres_of(settings, failpoint, clock, address)
     return SqliteJournal(
         settings.data_dir, reserve_bytes=settings.reserve_bytes, failpoint=failpoint
     )
 
 
-def postgres_of(
-    settings: Settings, failpoint: Failpoints, clock: Clock, address: asyncio.Future[str]
-) -> Store:
-    """Return the journal in PostgreSQL.
-
-    Raises:
-        FailedPrecondition: EXTRA_MISSING.
-    """
-    try:
-        from services.task_scheduler.adapters.postgres import (  # noqa: PLC0415  # an extra
-            PostgresJournal,
-        )
-    except ModuleNotFoundError as missing:
-        raise FailedPrecondition(
-            "EXTRA_MISSING",
-            f"PODIUM_JOURNAL=postgres needs the package {missing.name}: "
-            "install Podium with the extra `scale`",
-        ) from None
-    return PostgresJournal(
-        settings.postgres_url,
-        clock=clock,
-        address=address,
-        password_file=settings.postgres_password_file,
-        lease_ttl_s=settings.owner_lease_s,
-        failpoint=failpoint,
-    )
+def retention_of(settings: Settings, count: int) -> Retention:
+    """Return what is kept of the log of one of several partitions."""
+    log_bytes_max = settings.log_bytes_max // count
+    return Retention(settings.snapshot_events, settings.log_retention_s, log_bytes_max)
 
 
-def retention_of(settings: Settings) -> Retention:
-    """Return what is kept of the log."""
-    return Retention(settings.snapshot_events, settings.log_retention_s, settings.log_bytes_max)
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the core's limits."""
+def limits_of(settings: Settings, count: int = 1) -> Limits:
+    """Return the limits of one of several partitions: one process may come to own them all."""
     return Limits(
-        open_tasks_max=settings.open_tasks_max,
-        open_bytes_max=settings.open_bytes_max,
-        ended_len_max=settings.ended_tasks_max,
-        ended_bytes_max=settings.ended_bytes_max,
-        dead_len_max=settings.ended_tasks_max,
-        request_ids_len_max=settings.request_ids_max,
+        open_tasks_max=max(1, settings.open_tasks_max // count),
+        open_bytes_max=max(1, settings.open_bytes_max // count),
+        ended_len_max=max(1, settings.ended_tasks_max // count),
+        ended_bytes_max=max(1, settings.ended_bytes_max // count),
+        dead_len_max=max(1, settings.ended_tasks_max // count),
+        request_ids_len_max=max(1, settings.request_ids_max // count),
         lease_ttl_s=settings.lease_ttl_s,
         router_grace_s=settings.router_grace_s,
         ageing_s=settings.ageing_s,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.kernel.config import Common, setting
 from services.kernel.parsers import as_choice, as_count, as_integer, as_port, as_seconds, as_size
+from services.task_scheduler.core.ownership import PARTITIONS_MAX
 from services.task_scheduler.ports import FAILPOINT_ACTIONS, FAILPOINTS
 
 _FAILPOINT = re.compile(
@@ -81,10 +82,17 @@ class Settings(Common):
         "",
         "file with the password for it, read again for each connection; unset: the URL has it",
     )
+    partitions: int = setting(
+        "PODIUM_PARTITIONS",
+        0,
+        "parts a new database is cut into, each owned by one replica at a time; 0: 4, or what "
+        "an existing one has; without PODIUM_JOURNAL=postgres there is one",
+        parse=as_integer(0, PARTITIONS_MAX),
+    )
     owner_lease_s: float = setting(
         "PODIUM_OWNER_LEASE_S",
         6.0,
-        "how long a replica that says nothing owns the log before another takes over",
+        "how long a replica that says nothing owns its partitions before others take over",
         parse=as_seconds,
     )
     advertised_address: str = setting(

@@ -11,6 +11,7 @@ from podium.v1.task_pb2 import TaskSpec
 from services.kernel.instant import Instant
 from services.task_scheduler.core.event import Created, Event, Plan
 from services.task_scheduler.core.orders import Order
+from services.task_scheduler.core.ownership import Sight
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.task import Task
 
@@ -30,6 +31,10 @@ Failpoint = Callable[[str], None]
 
 class StorageFailed(Exception):
     """The journal cannot promise anything any more: stop, restart and read again."""
+
+
+class LogLost(StorageFailed):
+    """Another process may write the log now: it goes on there."""
 
 
 class Group(NamedTuple):
@@ -105,6 +110,45 @@ class Journal(Protocol):
 
     async def close(self) -> None:
         """Finish and let go of the log."""
+
+
+class Replicas(Protocol):
+    """The replicas that share the partitions of a database."""
+
+    @property
+    def me(self) -> str:
+        """The name of this one."""
+
+    async def sight(self) -> Sight | None:
+        """Say that this one lives and return what it sees; None when nothing can be seen."""
+
+    async def tell(self, partition: int) -> None:
+        """Tell the others that a partition has an owner again."""
+
+    async def news(self, within_s: float) -> None:
+        """Return when something has changed, or after some time."""
+
+    async def leave(self) -> None:
+        """Say that this one takes no partition any more."""
+
+
+class Places(Protocol):
+    """Where partitions are served."""
+
+    count: int
+    """How many there are."""
+
+    def servicer(self, partition: int) -> Any:
+        """Return what answers in this process; None when it is elsewhere or nowhere."""
+
+    def address(self, partition: int) -> str:
+        """Return where another replica answers; empty when none is known."""
+
+    def own_address(self) -> str:
+        """Return where this process answers others."""
+
+    async def known(self, partition: int, but: str = "") -> None:
+        """Return when somebody answers for a partition who is not at `but`, or after a moment."""
 
 
 class Snapshots(Protocol):

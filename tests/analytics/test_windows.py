@@ -125,6 +125,7 @@ def test_an_event_that_comes_again_is_known_by_its_number() -> None:
     windows = Windows()
 
     assert [windows.advance(seq) for seq in (1, 2, 2, 1, 5)] == [True, True, False, False, True]
+    assert [windows.advance(seq, 1) for seq in (4, 4)] == [True, False], "another partition"
 
 
 @given(st.lists(st.tuples(st.floats(0, 120), st.sampled_from(Kind)), max_size=80))

@@ -206,7 +206,11 @@ def in_sqlite(place: Path) -> dict[str, str]:
 
 def in_postgres(url: str) -> dict[str, str]:
     """Return the settings of a journal in a database."""
-    return {"PODIUM_JOURNAL": "postgres", "PODIUM_POSTGRES_URL": url}
+    return {
+        "PODIUM_JOURNAL": "postgres",
+        "PODIUM_POSTGRES_URL": url,
+        "PODIUM_PARTITIONS": "1",
+    }
 
 
 @contextmanager

@@ -285,7 +285,8 @@ async def test_a_thousand_tasks_at_once_are_two_commits_and_a_few_messages(
 async def test_a_hundred_results_that_come_together_leave_together() -> None:
     at, _, tracer = desk()
     at.router.orders.welcome((), (), at.now())
-    at.dispatch = Outbox[ToScheduler]()
+    outbox = Outbox[ToScheduler]()
+    at.connect(0, outbox)
     line = at.open_line()
     listener = Listener(at, line.number, ANONYMOUS)
     hello = session_pb2.Hello(instance_id="i1", max_concurrency=1)
@@ -317,7 +318,7 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
     listener.take(frames)
     await asyncio.sleep(0)
 
-    batches = at.dispatch.batches()
+    batches = outbox.batches()
     request = Reports("router-1").request(await anext(batches))
     kinds = Counter(report.WhichOneof("report") for report in request.reports)
     assert (kinds["started"], kinds["ended"]) == (100, 100), "all in one message"

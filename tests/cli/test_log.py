@@ -35,3 +35,11 @@ async def test_a_log_is_checked_and_a_changed_event_is_found(
     damaged = await shell("log", "verify")
     assert damaged.code == 1
     assert "damaged at event 2" in damaged.err
+
+
+async def test_partitions_are_listed_with_their_owners(served: Served, shell: Shell) -> None:
+    await served.submit(spec())
+
+    ran = await shell("partitions", "--json")
+    assert (ran.code, ran.lines) == (0, [{"durableSeq": "3"}])
+    assert "owner" in (await shell("partitions")).out

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.kernel.clock import SystemClock
+from services.task_scheduler.adapters.database import Database
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
 from services.task_scheduler.adapters.postgres import PostgresJournal
@@ -46,10 +47,9 @@ def in_postgres(
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     address.set_result(at or f"127.0.0.1:{next(_ports)}")
     return PostgresJournal(
-        url,
+        Database(url, password_file=password_file),
         clock=SystemClock(),
         address=address,
-        password_file=password_file,
         lease_ttl_s=lease_ttl_s,
         failpoint=Failpoints(failpoints),
     )

@@ -130,7 +130,7 @@ class Floor:
     def credit(self, *capabilities: str) -> tuple[int, int]:
         """Credit and agents of a class, as told last."""
         kind = self.board.fleet.class_of(capabilities or ("echo",))
-        return kind.announced[:2]
+        return kind.parts[0].announced[:2]
 
 
 def raw_model(

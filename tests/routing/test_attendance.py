@@ -235,7 +235,7 @@ def test_a_router_that_drains_gives_back_what_no_agent_has_and_asks_agents_to_mo
     assert effects.HandedBack("t3", late.epoch, "ROUTER_DRAINING", "") in floor.done
     assert running.stage is Stage.RUNNING
     total, _ = floor.credit()
-    assert total == floor.board.fleet.class_of(["echo"]).granted
+    assert total == floor.board.fleet.class_of(["echo"]).parts[0].granted
 
 
 def test_a_router_that_drains_takes_no_more_agents() -> None:

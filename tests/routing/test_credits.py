@@ -96,7 +96,7 @@ def test_nothing_is_told_while_nobody_listens() -> None:
     floor = Floor(up=False)
 
     floor.agent("a1")
-    assert floor.board.fleet.class_of(["echo"]).announced == (-1, -1, -1)
+    assert floor.board.fleet.class_of(["echo"]).parts[0].announced == (-1, -1, -1)
     floor.orders.welcome((), (), floor.time)
     floor.turn()
 
@@ -114,7 +114,7 @@ def test_a_fast_class_looks_as_far_ahead_as_it_works_in_the_time_of_a_grant() ->
         floor.sleep(0.1)
 
     assert kind.look_ahead == pytest.approx(look_ahead_len_min + 1_000 * grant_s, abs=10)
-    assert floor.credit()[0] == kind.granted + 4 + kind.look_ahead
+    assert floor.credit()[0] == kind.parts[0].granted + 4 + kind.look_ahead
 
 
 def test_the_look_ahead_is_bounded_and_shrinks_when_the_class_rests() -> None:

@@ -11,7 +11,7 @@ from services.kernel.errors import ResourceExhausted
 from services.kernel.spans import parse_traceparent
 from services.routing.adapters import desk as desk_module
 from services.routing.adapters import line as line_module
-from services.routing.adapters.dispatch import DispatchLink
+from services.routing.adapters.dispatch import Dispatch
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
 from services.routing.core.effects import Closed, Opened, Outcome, SendProbe, ToScheduler
@@ -48,10 +48,11 @@ async def test_what_comes_in_one_turn_of_the_loop_is_decided_once() -> None:
 
 async def test_route_and_assign_are_spans_of_the_tasks_trace() -> None:
     room, clock, tracer = desk()
-    room.dispatch = Outbox[ToScheduler]()
+    room.connect(0, Outbox[ToScheduler]())
     room.router.orders.welcome((), (), clock.now())
     listener = Listener(room, room.open_line().number, ANONYMOUS)
-    link = DispatchLink("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    link = await anext(dispatch.links())
     listener.take([hello("a1")])
     kind = room.router.board.fleet.class_of(["echo"])
 
@@ -139,7 +140,8 @@ async def test_bytes_that_the_transport_took_make_room_for_more() -> None:
     frame.hello.max_concurrency = 100
     listener.take([frame])
     kind = room.router.board.fleet.class_of(["echo"])
-    link = DispatchLink("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1"))  # type: ignore[arg-type,return-value]  # never dialled
+    link = await anext(dispatch.links())
     stream = room.router.board.streams[line.number]
 
     for number in range(8):

@@ -12,9 +12,13 @@ def test_verdicts_have_the_numbers_of_the_wire() -> None:
         lease.VERDICT_CANCEL,
         lease.VERDICT_LOST,
     )
-    assert (effects.ACCEPTED, effects.DUPLICATE, effects.FENCED, effects.REFUSED) == (
+    assert (effects.ACCEPTED, effects.DUPLICATE, effects.FENCED) == (
         result.VERDICT_ACCEPTED,
         result.VERDICT_DUPLICATE,
         result.VERDICT_FENCED,
+    )
+    assert (effects.REFUSED, effects.CONFLICT, effects.UNKNOWN) == (
         result.VERDICT_REFUSED,
+        result.VERDICT_CONFLICT,
+        result.VERDICT_UNKNOWN,
     )

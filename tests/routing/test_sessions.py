@@ -18,7 +18,7 @@ from services.kernel.clock import ManualClock
 from services.kernel.instant import Instant
 from services.kernel.rpc import from_rpc_error
 from services.routing.servicer.sessions import RoutingServicer
-from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST, room
+from tests.routing.peers import ACCEPTED, KEEP, LOST, room
 from tests.support.waiting import eventually
 
 Frame = session_pb2.AgentFrame
@@ -239,13 +239,24 @@ async def report_error(here: Any, **result: Any) -> Any:
     return from_rpc_error(raised.value)
 
 
-async def test_a_report_of_a_lease_that_is_over_is_stale() -> None:
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        ("FENCED", ("FAILED_PRECONDITION", "STALE_LEASE")),
+        ("CONFLICT", ("ALREADY_EXISTS", "RESULT_CONFLICT")),
+        ("UNKNOWN", ("NOT_FOUND", "LEASE_NOT_FOUND")),
+    ],
+)
+async def test_a_report_that_changes_nothing_is_refused(
+    verdict: str, told: tuple[str, str]
+) -> None:
     async with room() as here:
-        here.scheduler.verdict = FENCED
+        here.scheduler.verdict = session_pb2.ResultAck.Verdict.Value(f"VERDICT_{verdict}")
 
         error = await report_error(here, success=task_pb2.Payload())
 
-        assert (error.code, error.reason) == ("FAILED_PRECONDITION", "STALE_LEASE")
+        assert (error.code, error.reason) == told
+        assert error.metadata == {"task_id": "t9", "lease_epoch": "1"}
 
 
 async def test_a_report_without_an_outcome_is_invalid() -> None:

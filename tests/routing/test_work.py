@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.kernel.errors import FailedPrecondition
+from services.kernel.errors import AlreadyExists, FailedPrecondition
 from services.routing.core import effects
 from services.routing.core.assignment import Stage
 from services.routing.core.effects import ACCEPTED, DUPLICATE, FENCED, REFUSED
@@ -283,6 +283,20 @@ def test_a_report_of_a_task_that_another_agent_has_is_stale() -> None:
         floor.work.report("a2", lease.key, ANSWER, "SUCCEEDED", "", floor.time)
 
     assert refused.value.reason == "STALE_LEASE"
+
+
+def test_a_report_that_differs_from_the_one_before_is_refused_and_a_repeat_waits_with_it() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    lease = floor.running("t1")
+    floor.work.report("a1", lease.key, "one", "SUCCEEDED", "", floor.time)
+
+    floor.work.report("a1", lease.key, "one", "SUCCEEDED", "", floor.time)
+    with pytest.raises(AlreadyExists) as refused:
+        floor.work.report("a1", lease.key, "two", "SUCCEEDED", "", floor.time)
+
+    assert refused.value.reason == "RESULT_CONFLICT"
+    assert floor.board.leases.unsettled[lease.key].outcome == "one"
 
 
 def test_a_task_has_run_since_it_was_sent_also_when_ack_and_result_come_together() -> None:

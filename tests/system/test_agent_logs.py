@@ -16,8 +16,8 @@ from tests.contracts.session_agents import (
     Conforming,
     sdk_agent,
     stubs_agent,
-    web_agent,
 )
+from tests.contracts.session_script import BRIDGED
 from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 from tests.system.stage import SERVICES, Stage, staged
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAKES: dict[str, tuple[Begin, str]] = {
     "sdk": (sdk_agent, "routing"),
     "stubs": (stubs_agent, "routing"),
-    "web": (web_agent, "edge"),
+    **{name: (begin, "edge") for name, begin in BRIDGED.items()},
 }
 TAKEN = ["CREATED", "QUEUED", "ASSIGNED", "STARTED"]
 AGAIN = ["ATTEMPT_FAILED", "RETRYING", "QUEUED", "ASSIGNED", "STARTED"]

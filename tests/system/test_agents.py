@@ -15,8 +15,9 @@ from podium.sdk import session as session_module
 from podium.sdk.agent import Agent
 from podium.sdk.backoff import Backoff
 from podium.sdk.host import AgentHost
-from podium.v1 import session_pb2, task_scheduler_pb2
+from podium.v1 import routing_pb2, session_pb2, task_scheduler_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef
+from services.kernel.rpc import from_rpc_error
 from tests.routing.peers import FENCED, KEEP
 from tests.support.proxy import proxied
 from tests.support.waiting import eventually
@@ -221,6 +222,32 @@ async def test_late_ack(stage: Stage) -> None:
     assert (await stage.story(task_id)).count("COMPLETED") == 1
 
 
+async def test_results_by_call_are_refused_for_what_they_are(stage: Stage) -> None:
+    """F9 and B36: another result of the same lease, and one of a task that never was."""
+    wire = stage.wire()
+    await wire.hello("caller", "called")
+    task_id = await stage.submit_one("called")
+    assign = (await wire.until("caller", "assign"))[0]
+    await wire.result("caller", assign, b"first")
+    task = await stage.ended(task_id)
+    report = routing_pb2.ReportResultRequest(agent_id="caller")
+    report.result.lease.CopyFrom(ref(assign))
+    report.result.success.data = b"second"
+    refused = []
+    for named in (task_id, "00-never-was"):
+        report.result.lease.task_id = named
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stage.routing.ReportResult(report)
+        refused.append(from_rpc_error(raised.value))
+
+    assert [(error.code, error.reason) for error in refused] == [
+        ("ALREADY_EXISTS", "RESULT_CONFLICT"),
+        ("NOT_FOUND", "LEASE_NOT_FOUND"),
+    ]
+    assert task.result.data == b"first"
+    assert (await stage.story(task_id)).count("COMPLETED") == 1
+
+
 async def test_size_trap(stage: Stage) -> None:
     """What is too large fails the task with a reason, in both directions; the session stays."""
     await stage.worked("sized", "sized")
@@ -304,7 +331,7 @@ async def test_unknown_capability(stage: Stage) -> None:
 
 async def test_reconnect_herd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a router is killed all agents are back, and each has waited a time of its own."""
-    count = 200
+    count = 1_000
     first_waits_s: list[float] = []
 
     class Noted(Backoff):
@@ -332,7 +359,7 @@ async def test_reconnect_herd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> 
         await stage.kill("routing")
         await eventually(lambda: len(first_waits_s) >= count)
         await stage.start("routing")
-        await eventually(lambda: all(host.connected for host in hosts), within_s=20.0)
+        await eventually(lambda: all(host.connected for host in hosts), within_s=30.0)
     finally:
         for host in hosts:
             host.stop()

@@ -18,7 +18,7 @@ from podium.v1 import session_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef
 from podium.v1.task_pb2 import RetryPolicy
 from tests.support.waiting import eventually
-from tests.system.stage import Stage, staged
+from tests.system.stage import Stage, short, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,10 +36,15 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 class Crew:
-    """Agents of the SDK, each on a stream of its own, whose work goes on until it is let go."""
+    """Agents of the SDK, so many on each stream, whose work goes on until it is let go."""
 
     def __init__(
-        self, stage: Stage, count: int, addresses: Sequence[str] = (), name: str = "crew"
+        self,
+        stage: Stage,
+        count: int,
+        addresses: Sequence[str] = (),
+        name: str = "crew",
+        on_a_stream: int = 1,
     ) -> None:
         self.go_on = asyncio.Event()
         self.working = 0
@@ -53,7 +58,10 @@ class Crew:
                 await self.go_on.wait()
 
         settings = stage.settings(",".join(addresses))
-        self.hosts = [AgentHost([agent], settings=settings, inline=True) for agent in agents]
+        self.hosts = [
+            AgentHost(agents[first : first + on_a_stream], settings=settings, inline=True)
+            for first in range(0, count, on_a_stream)
+        ]
 
     @property
     def connected(self) -> bool:
@@ -62,9 +70,13 @@ class Crew:
 
 @asynccontextmanager
 async def crewed(
-    stage: Stage, count: int, addresses: Sequence[str] = (), name: str = "crew"
+    stage: Stage,
+    count: int,
+    addresses: Sequence[str] = (),
+    name: str = "crew",
+    on_a_stream: int = 1,
 ) -> AsyncIterator[Crew]:
-    crew = Crew(stage, count, addresses, name)
+    crew = Crew(stage, count, addresses, name, on_a_stream)
     async with AsyncExitStack() as stack:
         for host in crew.hosts:
             await stack.enter_async_context(host)
@@ -117,6 +129,27 @@ async def test_f24_a_router_that_is_killed_costs_no_lease_and_no_submit(stage: S
 
         for task_id in (*held, *meanwhile):
             assert await stage.story(task_id) == WHOLE
+
+
+async def test_f24_a_thousand_agents_at_work_come_back_to_a_killed_router_with_all_their_leases(
+    stage: Stage,
+) -> None:
+    async with crewed(stage, 1_000, on_a_stream=50) as crew:
+        held = await stage.submit("crewed", count=1_000)
+        await eventually(lambda: crew.working == 1_000, within_s=40.0, every_s=0.1)
+        await stage.restart("routing", signal.SIGKILL)
+        await eventually(lambda: crew.connected, within_s=30.0, every_s=0.1)
+        crew.go_on.set()
+
+        def stories() -> Counter[tuple[str, ...]]:
+            told: dict[str, tuple[str, ...]] = dict.fromkeys(held, ())
+            for event in stage.events:
+                if event.task_id in told:
+                    told[event.task_id] += (short(event),)
+            return Counter(told.values())
+
+        # None was requeued, where one in a thousand might be.
+        await eventually(lambda: stories() == {tuple(WHOLE): 1_000}, within_s=40.0, every_s=0.5)
 
 
 async def test_f25_routers_are_restarted_in_turn_and_nothing_is_lost_repeated_or_refused(

@@ -27,7 +27,7 @@ UNKNOWN = "00-000000000000-0000000000"
 CENTURY_S = 100 * 365 * 86_400
 SUBMIT = "/podium.v1.TaskSchedulerService/SubmitTasks"
 VARINT_2_TO_31 = b"\x80\x80\x80\x80\x08"
-ACCEPTED, DUPLICATE, FENCED, REFUSED = 1, 2, 3, 4
+ACCEPTED, DUPLICATE, FENCED, REFUSED, CONFLICT, UNKNOWN_LEASE = 1, 2, 3, 4, 5, 6
 
 
 class Case:
@@ -287,12 +287,12 @@ ROWS = [
     bad("B35", "negative", "attempt_timeout", attempt_timeout=Duration(seconds=-1)),
     bad("B35", "nanos", "not_before", not_before=Timestamp(seconds=1, nanos=1_000_000_000)),
     bad("B35", "nanos", "attempt_timeout", attempt_timeout=Duration(nanos=1_000_000_000)),
-    Row("B36", "unknown lease", ends("start", "unknown"), "OK", field=str(FENCED)),
+    Row("B36", "unknown lease", ends("start", "unknown"), "OK", field=str(UNKNOWN_LEASE)),
     Row("B36", "stale lease", ends("start", "stale"), "OK", field=str(FENCED)),
     # The lease is live and the work is done: that the start was not reported costs nothing.
     Row("B36", "before start", ends("end"), "OK", field=str(ACCEPTED)),
     Row("B36", "twice", ends("start", "end", "end"), "OK", field=str(DUPLICATE)),
-    Row("B36", "twice, another result", ends("start", "end", "other"), "OK", field=str(FENCED)),
+    Row("B36", "twice, another result", ends("start", "end", "other"), "OK", field=str(CONFLICT)),
     Row("B36", "after cancel", ends("start", "cancel", "end"), "OK", field=str(FENCED)),
     Row("B37", "result too large", ends("start", "too large"), "OK", field=str(REFUSED)),
     Row(

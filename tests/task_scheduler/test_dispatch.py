@@ -6,10 +6,11 @@ from services.kernel.instant import Instant
 from services.task_scheduler.core.dispatch import MASS_EXPIRY_LEN_MIN
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
-from services.task_scheduler.core.orders import Revoke, Verdict, Verdicts, Welcome
+from services.task_scheduler.core.orders import Revoke, Settlement, Verdict, Verdicts, Welcome
+from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease
-from tests.task_scheduler.rig import Rig, created
+from tests.task_scheduler.rig import START, Rig, created
 
 
 def test_grants_follow_credits() -> None:
@@ -100,6 +101,30 @@ def test_a_lease_runs_out_after_its_time_and_within_a_second_of_it() -> None:
     assert task.state is State.RUNNING
     rig.advance(1.0)
     assert task.state is not State.RUNNING
+
+
+@pytest.mark.parametrize("first", ["the result", "the clock"])
+@pytest.mark.parametrize("off_ms", [-1, 0, 1])
+def test_f11_of_completion_and_expiry_the_first_in_the_log_wins(off_ms: int, first: str) -> None:
+    rig = Rig()
+    task = rig.running(terms=Terms(policy=RetryPolicy(0)))
+    lease = rig.lease(task)
+    for _ in range(30):
+        rig.advance(1.0, step_s=1.0)
+    rig.now = Instant(START.mono_s + 30.0 + off_ms / 1e3, START.wall_ms + 30_000 + off_ms)
+
+    if first == "the clock":
+        rig.core.tick(rig.now)
+    rig.complete(lease)
+    rig.core.tick(rig.now)
+    rig.take()
+    rig.advance(5.0)
+
+    # A lease has its whole time: it is over after it, not at it.
+    lost = first == "the clock" and off_ms > 0
+    ends = [kind for kind in rig.kinds(task) if kind in (Kind.COMPLETED, Kind.FAILED)]
+    assert ends == [Kind.FAILED if lost else Kind.COMPLETED]
+    assert rig.settlements() == [Settlement.FENCED if lost else Settlement.ACCEPTED]
 
 
 def test_a_grant_that_no_agent_took_runs_out_without_an_attempt() -> None:

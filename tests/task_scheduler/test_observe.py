@@ -17,7 +17,7 @@ class Observed:
         self.rig = Rig()
         self.telemetry = Telemetry()
         self._observer = Observer(self.telemetry, ManualClock(START.mono_s, START.wall_ms))
-        expose(self.telemetry.metrics, self.rig.core)
+        expose(self.telemetry.metrics, lambda: [self.rig.core])
         self._codec = ProtoCodec()
         self.rig.take = self.commit
 

@@ -63,7 +63,7 @@ def test_a_start_under_a_dead_lease_is_told_so() -> None:
     assert len(rig.said(Verdicts)) == 1
 
 
-def test_a_repeated_result_is_a_duplicate_and_another_one_is_fenced() -> None:
+def test_a_repeated_result_is_a_duplicate_and_another_one_a_conflict() -> None:
     rig = Rig()
     task = rig.running()
     lease = rig.lease(task)
@@ -76,7 +76,7 @@ def test_a_repeated_result_is_a_duplicate_and_another_one_is_fenced() -> None:
     assert rig.settlements() == [
         Settlement.ACCEPTED,
         Settlement.DUPLICATE,
-        Settlement.FENCED,
+        Settlement.CONFLICT,
     ]
     assert (rig.book.seq, task.result, rig.core.outcomes.fenced) == (seq, b"one", 1)
 
@@ -137,11 +137,14 @@ def test_an_outcome_of_another_agent_is_fenced() -> None:
     assert task.state is State.RUNNING
 
 
-def test_an_outcome_for_an_unknown_task_is_fenced() -> None:
+def test_an_outcome_of_a_task_or_a_lease_that_never_was_is_unknown() -> None:
     rig = Rig()
-    rig.complete(Lease("00-none", 3))
+    task = rig.running()
+    rig.complete(Lease("00-none", task.lease_epoch))
+    rig.complete(Lease(task.task_id, task.lease_epoch + 1))
 
-    assert rig.settlements() == [Settlement.FENCED]
+    assert rig.settlements() == [Settlement.UNKNOWN, Settlement.UNKNOWN]
+    assert task.state is State.RUNNING
 
 
 def test_a_failed_attempt_waits_and_avoids_the_agent() -> None:

@@ -275,7 +275,7 @@ async def test_replicas_that_start_together_make_the_tables_once(postgres_url: s
     journals = [in_postgres(postgres_url) for _ in range(4)]
     await asyncio.gather(*(journal.open() for journal in journals))
 
-    assert await journals[0]._connected.fetchval("SELECT count(*) FROM podium_partitions") == 1
+    assert await journals[0]._connected.fetchval("SELECT count(*) FROM podium_partitions") == 4
     for journal in journals:
         await journal.close()
 

@@ -88,6 +88,7 @@ def shared(url: str) -> dict[str, str]:
         "PODIUM_JOURNAL": "postgres",
         "PODIUM_POSTGRES_URL": url,
         "PODIUM_OWNER_LEASE_S": "0.5",
+        "PODIUM_PARTITIONS": "1",
     }
 
 

@@ -48,7 +48,7 @@ class Reader:
         windows = self.windows
         for event in batch.events:
             kind = _KINDS.get(event.type)
-            if kind is not None and windows.advance(event.seq):
+            if kind is not None and windows.advance(event.seq, event.partition):
                 windows.count(_fact(kind, event))
 
     def begin_anew(self) -> None:

@@ -288,18 +288,19 @@ class Windows:
 
     def __init__(self) -> None:
         self.series = {length_ms: Series(length_ms) for length_ms in lengths_ms}
-        self.event_seq = 0
+        self.positions: dict[int, int] = {}
+        """Last event of each partition that was taken in."""
         self.watermark_ms = 0
         self.late_count = 0
         self.closed_count = 0
         self.revision = 0
         """Rises whenever a window changes."""
 
-    def advance(self, seq: int) -> bool:
-        """Note that the event `seq` is taken in now; False if it already was."""
-        if seq <= self.event_seq:
+    def advance(self, seq: int, partition: int = 0) -> bool:
+        """Note that the event `seq` of a partition is taken in now; False if it already was."""
+        if seq <= self.positions.get(partition, 0):
             return False
-        self.event_seq = seq
+        self.positions[partition] = seq
         return True
 
     def count(self, fact: Fact) -> None:

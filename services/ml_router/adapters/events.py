@@ -48,7 +48,7 @@ class Reader:
         """Learn from a batch; events that were taken before are skipped."""
         advance = self._learner.advance
         for event in batch.events:
-            if advance(event.seq):
+            if advance(event.seq, event.partition):
                 self._take(event)
 
     def _take(self, event: Event) -> None:

@@ -142,6 +142,7 @@ def _header(checkpoint: Checkpoint) -> dict[str, Any]:
         "task_types": sums.task_types,
         "columns": sums.columns,
         "open_tasks": list(sums.sizes),
+        "positions": list(sums.positions.items()),
     }
 
 
@@ -189,4 +190,6 @@ def _sums(header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Su
         sizes=dict(zip(open_tasks, floats("sizes", len(open_tasks)), strict=True)),
         event_seq=header["event_seq"],
         outcome_count=header["outcome_count"],
+        # Earlier versions knew one partition.
+        positions=dict(header.get("positions", [(0, header["event_seq"])])),
     )

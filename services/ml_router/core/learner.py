@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 agents_len_max = 2_048
@@ -81,7 +81,10 @@ class Sums:
     sizes: dict[str, float]
     """Sizes of open tasks that have one, oldest first."""
     event_seq: int = 0
+    """Events that were passed: the position in the log, of several partitions the sum."""
     outcome_count: int = 0
+    positions: dict[int, int] = field(default_factory=dict)
+    """Position in the log of each partition."""
 
     def copy(self) -> Sums:
         """Return the state as it is now, to be written elsewhere while learning goes on."""
@@ -104,7 +107,7 @@ def empty() -> Sums:
 
 
 class Learner:
-    """Folds events into sums. Events must come in the order of the log; repeats are skipped."""
+    """Folds events into sums. Those of a partition must come in order; repeats are skipped."""
 
     def __init__(self) -> None:
         self.reset(empty())
@@ -117,14 +120,17 @@ class Learner:
 
     @property
     def event_seq(self) -> int:
-        """Sequence number of the last event that was taken in."""
+        """Sequence number of the last event that was taken in; of several partitions the sum."""
         return self.sums.event_seq
 
-    def advance(self, seq: int) -> bool:
-        """Note that the event `seq` is taken in now; False if it already was."""
-        if seq <= self.sums.event_seq:
+    def advance(self, seq: int, partition: int = 0) -> bool:
+        """Note that the event `seq` of a partition is taken in now; False if it already was."""
+        positions = self.sums.positions
+        before = positions.get(partition, 0)
+        if seq <= before:
             return False
-        self.sums.event_seq = seq
+        self.sums.event_seq += seq - before
+        positions[partition] = seq
         return True
 
     def open(self, task_id: str, size: float) -> None:

@@ -39,8 +39,8 @@ class RouterDesk:
     ) -> None:
         self.router = router
         self.traces = traces
-        self.dispatch: Outbox[ToScheduler] | None = None
-        """Reports to the scheduler, while it is reached."""
+        self._reports: dict[int, Outbox[ToScheduler]] = {}
+        """Reports to the scheduler of each partition that is reached."""
         self.registry: Outbox[Fact] | None = None
         """Facts for the registry, while it is reached."""
         self.facts_dropped = 0
@@ -121,6 +121,13 @@ class RouterDesk:
         """End all streams."""
         for line in tuple(self._lines.values()):
             line.close()
+
+    def connect(self, partition: int, reports: Outbox[ToScheduler] | None) -> None:
+        """Send reports about a partition there from now on; None = nowhere."""
+        if reports is None:
+            self._reports.pop(partition, None)
+        else:
+            self._reports[partition] = reports
 
     def touch(self) -> None:
         """Let the core decide at the end of this turn of the loop."""
@@ -223,8 +230,13 @@ class RouterDesk:
         self._to_scheduler(effect)
 
     def _to_scheduler(self, effect: Any) -> None:
-        if self.dispatch is not None:
-            self.dispatch.put(effect)
+        if self.router.board.fleet.partitions > 1:
+            for partition, part in effects.parted(effect):
+                outbox = self._reports.get(partition)
+                if outbox is not None:
+                    outbox.put(part)
+        elif self._reports:
+            self._reports[0].put(effect)
 
     def _to_registry(self, fact: Fact) -> None:
         patient = type(fact) is effects.Outcome

@@ -1,8 +1,9 @@
-"""The stream to the scheduler: grants and verdicts in, reports and credits out."""
+"""The streams to the scheduler, one a partition: grants, verdicts in; reports, credits out."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
@@ -17,43 +18,116 @@ from services.routing.core.effects import LeaseKey, ToScheduler
 
 # Beyond this the scheduler does not read: the stream is broken off and begun anew.
 outbox_len_max = 200_000
+ask_s = 5.0
+"""How long an answer about the partitions is waited for."""
+
+
+class Dispatch:
+    """The scheduler's partitions: how many there are, and who owns them.
+
+    Args:
+        address: A scheduler, or several; any of them answers for all partitions.
+        dial: Gives channels.
+        desk: Takes orders and gives reports.
+        reports: Builds what is sent.
+    """
+
+    def __init__(self, address: str, dial: Dial, desk: RouterDesk, reports: Reports) -> None:
+        self._dial = dial
+        self._desk = desk
+        self._reports = reports
+        self._count = 1
+        self._news: asyncio.Queue[int] = asyncio.Queue()
+        self._news.put_nowait(0)
+        self._any = dial(address)
+        self._owners: dict[str, grpc.aio.Channel] = {}
+
+    async def close(self) -> None:
+        """Give the channels back."""
+        for channel in (self._any, *self._owners.values()):
+            await channel.close()
+
+    async def links(self) -> AsyncIterator[DispatchLink]:
+        """Yield a link for each partition as it becomes known; there is always the first."""
+        while True:
+            partition = await self._news.get()
+            yield DispatchLink(self, partition, self._desk, self._reports)
+
+    async def addresses(self) -> list[str]:
+        """Return where each partition's owner is; empty where that is not known or is no matter."""
+        stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(self._any)
+        try:
+            response = await stub.ListPartitions(
+                task_scheduler_pb2.ListPartitionsRequest(), timeout=ask_s
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                # An older scheduler, which has but one.
+                return [""]
+            raise
+        count = len(response.partitions)
+        for partition in range(self._count, count):
+            self._news.put_nowait(partition)
+        self._count = max(self._count, count)
+        if count != self._desk.router.board.fleet.partitions:
+            self._desk.router.orders.divide(count)
+        return [one.owner_address for one in response.partitions]
+
+    def channel(self, address: str) -> grpc.aio.Channel:
+        """Return the way to an owner, or to any scheduler when the address is empty."""
+        if not address or address.endswith(":0"):
+            return self._any
+        channel = self._owners.get(address)
+        if channel is None:
+            channel = self._owners[address] = self._dial(address)
+        return channel
 
 
 class DispatchLink:
-    """Holds the stream to the scheduler."""
+    """Holds the stream to the scheduler of one partition."""
 
     peer = "TaskScheduler"
 
-    def __init__(self, address: str, dial: Dial, desk: RouterDesk, reports: Reports) -> None:
-        self._channel = dial(address)
+    def __init__(
+        self, dispatch: Dispatch, partition: int, desk: RouterDesk, reports: Reports
+    ) -> None:
+        self._dispatch = dispatch
+        self._partition = partition
         self._desk = desk
         self._reports = reports
-
-    async def close(self) -> None:
-        """Give the channel back."""
-        await self._channel.close()
+        self._direct = True
 
     async def serve(self) -> None:
         """Hold the stream until it ends."""
-        desk = self._desk
+        addresses = await self._dispatch.addresses()
+        if self._partition >= len(addresses):
+            return
+        # Where the owner cannot be reached from here, any other scheduler passes the stream on.
+        address = addresses[self._partition] if self._direct and len(addresses) > 1 else ""
+        self._direct = not address
+        await self._hold(self._dispatch.channel(address))
+
+    async def _hold(self, channel: grpc.aio.Channel) -> None:
+        desk, partition = self._desk, self._partition
         orders = desk.router.orders
-        stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(self._channel)
+        stub = task_scheduler_pb2_grpc.TaskSchedulerServiceStub(channel)
         outbox: Outbox[ToScheduler] = Outbox(queue_len_max=outbox_len_max)
         call: Any = stub.OpenDispatch()
-        held = orders.hello()
+        held = orders.hello(partition)
         writer: asyncio.Task[None] | None = None
         try:
-            await call.write(self._reports.hello(held))
+            await call.write(self._reports.hello(held, partition))
             async for response in call:
                 for order in response.orders:
                     if order.WhichOneof("order") == "welcome":
-                        desk.dispatch = outbox
+                        self._direct = True
+                        desk.connect(partition, outbox)
                         writer = asyncio.create_task(self._write(call, outbox))
                     self._follow(order, held)
                 desk.touch()
         finally:
-            desk.dispatch = None
-            orders.disconnected()
+            desk.connect(partition, None)
+            orders.disconnected(partition)
             outbox.close()
             if writer is not None:
                 writer.cancel()
@@ -85,7 +159,8 @@ class DispatchLink:
             router.orders.reclaim(order.reclaim.capabilities, order.reclaim.count, now)
         elif kind == "welcome":
             lease_s = order.welcome.lease_ttl.ToMilliseconds() / 1e3
-            router.orders.welcome(held, _verdicts(order.welcome.verdicts), now, lease_s)
+            verdicts = _verdicts(order.welcome.verdicts)
+            router.orders.welcome(held, verdicts, now, lease_s, self._partition)
 
     def _grant(self, grant: task_scheduler_pb2.Grant) -> None:
         spec = grant.spec
@@ -105,6 +180,7 @@ class DispatchLink:
             queued_ms=_milliseconds(grant.queue_time),
             size_bytes=_size_bytes(grant),
             body=grant,
+            partition=self._partition,
         )
         self._desk.traces.granted(lease, spec.traceparent)
         self._desk.router.orders.grant(

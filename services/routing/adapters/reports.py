@@ -48,11 +48,14 @@ class Reports:
             fill[type(effect)](add(), effect)
         return request
 
-    def hello(self, held: Iterable[effects.LeaseKey]) -> task_scheduler_pb2.OpenDispatchRequest:
+    def hello(
+        self, held: Iterable[effects.LeaseKey], partition: int = 0
+    ) -> task_scheduler_pb2.OpenDispatchRequest:
         """Return the first message of a stream."""
         request = task_scheduler_pb2.OpenDispatchRequest()
         hello = request.reports.add().hello
         hello.router_id = self._router_id
+        hello.partition = partition
         add_leases(hello.held, held)
         return request
 

@@ -58,6 +58,8 @@ class Lease:
     key: LeaseKey = field(init=False)
     stage: Stage = Stage.WAITING
     demand: Demand | None = None
+    partition: int = 0
+    """The partition of the scheduler that granted it."""
     kind: CapabilityClass | None = None
     """The class on whose credit it was granted; None once an agent has it."""
     order: tuple[int, int] = (0, 0)

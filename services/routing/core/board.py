@@ -9,7 +9,7 @@ import numpy as np
 
 from services.routing.core.assignment import Lease, Leases, Stage
 from services.routing.core.demand import Demands
-from services.routing.core.effects import Effect, HandedBack
+from services.routing.core.effects import Effect, HandedBack, partition_in
 from services.routing.core.fleet import Fleet
 from services.routing.core.model import Mode, Model
 from services.routing.core.session import Limits, Session, Stream, session_bytes_max
@@ -38,8 +38,8 @@ class Board:
         self.effects: list[Effect] = []
         self.on_probation: dict[Session, float] = {}
         """Agents with a half-open breaker, and when each is due to be tried."""
-        self.dispatch_up = False
-        """Whether the scheduler has welcomed this router."""
+        self.up: list[int] = []
+        """Partitions whose scheduler has welcomed this router, in order."""
         self.lease_s = limits.lease_s
         """How long a lease lives without renewal, as the scheduler last said."""
         self.draining = False
@@ -48,6 +48,15 @@ class Board:
         """When the model was last sent."""
         self.model_down_s: float | None = None
         """Since when there is no stream that would bring a newer one."""
+
+    @property
+    def dispatch_up(self) -> bool:
+        """Whether the scheduler has welcomed this router, for all partitions."""
+        return len(self.up) >= self.fleet.partitions
+
+    def is_up(self, task_id: str) -> bool:
+        """Tell whether the scheduler of a task can be asked."""
+        return self.dispatch_up or partition_in(task_id) in self.up
 
     def take_effects(self) -> list[Effect]:
         """Return what is to be done, and forget it."""
@@ -116,6 +125,7 @@ class Board:
         """Note that a granted lease waits."""
         assert lease.kind is not None
         lease.kind.waiting += 1
+        lease.kind.parts[lease.partition].waiting += 1
         self.waiting.add(lease)
 
     def hand_back(self, lease: Lease, reason: str, agent_id: str, now: Instant) -> None:
@@ -129,5 +139,6 @@ class Board:
         kind = lease.kind
         if kind is not None:
             kind.waiting -= 1
+            kind.parts[lease.partition].waiting -= 1
             self.fleet.changed.add(kind)
             lease.kind = None

@@ -5,6 +5,7 @@ A stream is known by its number alone; the payloads of others (`body`) are passe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 # Numbers of the wire (LeaseVerdict.Verdict, ResultAck.Verdict), passed through as they come.
 KEEP, CANCEL, LOST = 1, 2, 3
-ACCEPTED, DUPLICATE, FENCED, REFUSED = 1, 2, 3, 4
+ACCEPTED, DUPLICATE, FENCED, REFUSED, CONFLICT, UNKNOWN = 1, 2, 3, 4, 5, 6
 
 LEASE_BYTES = 64
 """What a lease takes in a frame that lists several."""
@@ -23,6 +24,14 @@ LeaseKey = tuple[str, int]
 """Task id and lease epoch."""
 Verdict = tuple[str, int, int]
 """Task id, lease epoch and one of KEEP, CANCEL, LOST."""
+
+
+def partition_in(task_id: str) -> int:
+    """Return the partition that an id tells; 0 for an id that is none."""
+    try:
+        return int(task_id[:2], 16)
+    except ValueError:
+        return 0
 
 
 class SendReady(NamedTuple):
@@ -177,12 +186,26 @@ class Claimed(NamedTuple):
 
 
 class Credited(NamedTuple):
-    """What a capability class accepts has changed."""
+    """What a capability class accepts of a partition has changed."""
 
     kind: CapabilityClass
     total: int
     look_ahead: int
     """How many of them may have to wait for an agent."""
+    partition: int = 0
+
+
+def parted(effect: ToScheduler) -> Iterable[tuple[int, ToScheduler]]:
+    """Return what of an effect concerns which partition."""
+    if isinstance(effect, Renewed | Claimed):
+        keys: dict[int, list[LeaseKey]] = {}
+        for key in effect.leases:
+            keys.setdefault(partition_in(key[0]), []).append(key)
+        return [(number, effect._replace(leases=tuple(part))) for number, part in keys.items()]
+    if isinstance(effect, Credited):
+        return ((effect.partition, effect),)
+    task_id = effect.task_id if isinstance(effect, HandedBack) else effect.lease.task_id
+    return ((partition_in(task_id), effect),)
 
 
 class Opened(NamedTuple):

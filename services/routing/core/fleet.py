@@ -6,6 +6,7 @@ never walks the agents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -35,26 +36,41 @@ class Block(IntEnum):
     SUSPECT = 5
 
 
+class Part:
+    """What one partition of the scheduler has of a class."""
+
+    __slots__ = ("announced", "granted", "heard_s", "waiting")
+
+    def __init__(self) -> None:
+        self.granted = 0
+        """Tasks granted on its credit since the dispatch stream began."""
+        self.waiting = 0
+        """Tasks granted on its credit that no agent has yet."""
+        self.announced = (-1, -1, -1)
+        """Credit, agent count and look-ahead as the scheduler knows them."""
+        self.heard_s = -math.inf
+        """When it granted something last, or its stream began."""
+
+
 class CapabilityClass:
     """All agents with one set of capabilities."""
 
     __slots__ = (
         "agent_count",
-        "announced",
         "bit",
         "capabilities",
         "class_id",
         "free_slots",
-        "granted",
         "look_ahead",
         "names",
         "pace",
+        "parts",
         "placed",
         "waiting",
         "working_count",
     )
 
-    def __init__(self, class_id: int, capabilities: frozenset[str]) -> None:
+    def __init__(self, class_id: int, capabilities: frozenset[str], partitions: int = 1) -> None:
         self.class_id = class_id
         self.bit = 1 << class_id
         self.capabilities = capabilities
@@ -62,18 +78,15 @@ class CapabilityClass:
         self.agent_count = 0
         self.working_count = 0
         self.free_slots = 0
-        self.granted = 0
-        """Tasks granted on its credit since the dispatch stream began."""
+        self.parts = [Part() for _ in range(partitions)]
         self.waiting = 0
-        """Tasks granted on its credit that no agent has yet."""
+        """Tasks granted on its credit that no agent has yet, of all partitions."""
         self.look_ahead = 16
         """Tasks it may hold beyond its free slots."""
         self.placed = 0
         """Tasks given to agents since the pace was last taken."""
         self.pace = 0.0
         """Tasks a second that its agents take."""
-        self.announced = (-1, -1, -1)
-        """Credit, agent count and look-ahead as the scheduler knows them."""
 
 
 class Fleet:
@@ -96,6 +109,8 @@ class Fleet:
         """Bits of the classes in which an agent works, free or not."""
         self.changed: set[CapabilityClass] = set()
         """Classes whose credit may have changed."""
+        self.partitions = 1
+        """Partitions of the scheduler, each of which grants for itself."""
         self.capacity_slots = 0
         self.busy_slots = 0
         self._vacant: list[int] = []
@@ -109,14 +124,20 @@ class Fleet:
         key = frozenset(capabilities)
         kind = self.classes.get(key)
         if kind is None:
-            kind = CapabilityClass(self._class_ids, key)
+            kind = CapabilityClass(self._class_ids, key, self.partitions)
             self._class_ids += 1
             self.classes[key] = kind
             self.class_by_id[kind.class_id] = kind
         return kind
 
+    def divide(self, partitions: int) -> None:
+        """Note into how many partitions the scheduler is divided."""
+        self.partitions = partitions
+        for kind in self.classes.values():
+            kind.parts.extend(Part() for _ in range(partitions - len(kind.parts)))
+
     def forget_empty_classes(self) -> None:
-        """Drop classes without agents and tasks; legal only between two dispatch streams."""
+        """Drop classes without agents and tasks; legal only while no dispatch stream runs."""
         for key, kind in list(self.classes.items()):
             if not kind.agent_count and not kind.waiting:
                 del self.classes[key]

@@ -26,6 +26,7 @@ from services.routing.core.effects import (
     Started,
     Verdict,
     ending,
+    partition_in,
 )
 from services.routing.core.work import Work
 
@@ -62,7 +63,9 @@ class Orders:
         self.granted += 1
         board.leases.add(lease)
         if kind is not None:
-            kind.granted += 1
+            part = kind.parts[lease.partition]
+            part.granted += 1
+            part.heard_s = now.mono_s
             board.fleet.changed.add(kind)
         lease.granted_s = now.mono_s
         if board.draining or kind is None:
@@ -75,10 +78,21 @@ class Orders:
         lease.demand = board.demands.of(required, preferred)
         board.queue(lease)
 
-    def hello(self) -> tuple[LeaseKey, ...]:
+    def divide(self, partitions: int) -> None:
+        """Note how many partitions the scheduler has, each with a stream of its own."""
+        board = self._board
+        board.fleet.divide(partitions)
+        board.up = [partition for partition in board.up if partition < partitions]
+
+    def hello(self, partition: int = 0) -> tuple[LeaseKey, ...]:
         """Return the leases to tell a scheduler of when a stream to it begins."""
-        self._board.fleet.forget_empty_classes()
-        return tuple(lease.key for lease in self._board.leases if lease.stage != Stage.STOPPING)
+        if set(self._board.up) <= {partition}:
+            self._board.fleet.forget_empty_classes()
+        return tuple(
+            lease.key
+            for lease in self._board.leases
+            if lease.stage != Stage.STOPPING and self._is_of(lease.task_id, partition)
+        )
 
     def welcome(
         self,
@@ -86,6 +100,7 @@ class Orders:
         verdicts: Iterable[Verdict],
         now: Instant,
         lease_s: float = 0.0,
+        partition: int = 0,
     ) -> None:
         """Go on under the scheduler's verdicts and repeat what it may have missed.
 
@@ -94,9 +109,10 @@ class Orders:
             verdicts: What it says to that.
             now: The time.
             lease_s: How long a lease lives; 0 = as before.
+            partition: Whose scheduler says it.
         """
         board = self._board
-        board.dispatch_up = True
+        board.up = sorted({*board.up, partition})
         if lease_s and lease_s != board.lease_s:
             board.lease_s = lease_s
             board.effects.extend(SendTune(number, lease_s) for number in board.streams)
@@ -112,27 +128,39 @@ class Orders:
                 self._work.keep(lease, now)
             elif lease.stage is Stage.RUNNING and lease.decision is not None:
                 board.effects.append(Started(lease))
-        self._claim_later(told)
-        since_s = now.mono_s - HAND_BACK_MEMORY_S
-        for key, reason, agent_id in board.leases.handed_back_since(since_s):
-            board.effects.append(HandedBack(*key, reason, agent_id))
-        board.effects.extend(map(ending, board.leases.unsettled.values()))
+        self._claim_later(told, partition)
+        self._repeat(partition, now)
         for kind in board.fleet.classes.values():
-            kind.granted = 0
-            kind.announced = (-1, -1, -1)
+            part = kind.parts[partition]
+            part.granted, part.announced, part.heard_s = 0, (-1, -1, -1), now.mono_s
             board.fleet.changed.add(kind)
 
-    def _claim_later(self, told: Container[LeaseKey]) -> None:
+    def _repeat(self, partition: int, now: Instant) -> None:
+        """Say again what a stream that broke may have lost."""
+        board = self._board
+        since_s = now.mono_s - HAND_BACK_MEMORY_S
+        for key, reason, agent_id in board.leases.handed_back_since(since_s):
+            if self._is_of(key[0], partition):
+                board.effects.append(HandedBack(*key, reason, agent_id))
+        for lease in board.leases.unsettled.values():
+            if self._is_of(lease.task_id, partition):
+                board.effects.append(ending(lease))
+
+    def _is_of(self, task_id: str, partition: int) -> bool:
+        return self._board.fleet.partitions == 1 or partition_in(task_id) == partition
+
+    def _claim_later(self, told: Container[LeaseKey], partition: int) -> None:
         """Ask about leases that agents came with while nobody could be asked."""
         claims: dict[str, list[LeaseKey]] = {}
         for lease in self._board.leases:
-            if lease.stage is Stage.CLAIMED and lease.key not in told:
+            mine = lease.stage is Stage.CLAIMED and self._is_of(lease.task_id, partition)
+            if mine and lease.key not in told:
                 claims.setdefault(lease.agent_id, []).append(lease.key)
         self._board.effects.extend(Claimed(agent, tuple(keys)) for agent, keys in claims.items())
 
-    def disconnected(self) -> None:
-        """Note that the scheduler cannot be reached; work goes on."""
-        self._board.dispatch_up = False
+    def disconnected(self, partition: int = 0) -> None:
+        """Note that a scheduler cannot be reached; work goes on."""
+        self._board.up = [other for other in self._board.up if other != partition]
 
     def settled(self, key: LeaseKey, verdict: int) -> None:
         """Pass on that an outcome is durable, or was refused."""

@@ -45,12 +45,13 @@ def reconcile(
     if kept:
         # Its renewals may have been lost with the stream; that it names them is as good.
         board.effects.append(Renewed(kept))
-    if session.claims and board.dispatch_up:
-        board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
-    elif session.claims:
+    if session.claims and not board.dispatch_up:
         # Nobody to ask for now: it goes on, and the scheduler hears of it when it is back.
-        session.verdicts.extend((*key, KEEP) for key in session.claims)
-        session.claims = set()
+        unheard = {key for key in session.claims if not board.is_up(key[0])}
+        session.verdicts.extend((*key, KEEP) for key in unheard)
+        session.claims -= unheard
+    if session.claims:
+        board.effects.append(Claimed(session.agent_id, tuple(session.claims)))
 
 
 def _verdict(board: Board, work: Work, session: Session, key: LeaseKey, now: Instant) -> int:

@@ -54,7 +54,7 @@ class Router:
             if not board.draining:
                 self.matcher.run(now)
             self.work.return_stranded(now)
-        credits.announce(board)
+        credits.announce(board, now.mono_s)
         return board.take_effects()
 
     def tick(self, now: Instant) -> None:

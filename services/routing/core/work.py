@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from services.kernel.errors import FailedPrecondition, ResourceExhausted
+from services.kernel.errors import ResourceExhausted
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
@@ -26,6 +26,7 @@ from services.routing.core.effects import (
     bytes_of,
     ending,
 )
+from services.routing.core.verdicts import conflict, stale
 
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
@@ -174,6 +175,7 @@ class Work:
 
         Raises:
             FailedPrecondition: STALE_LEASE, the task is another agent's.
+            AlreadyExists: RESULT_CONFLICT, it differs from the one that is on its way.
         """
         board = self._board
         lease = board.leases.get(key) or board.leases.unsettled.get(key)
@@ -181,12 +183,10 @@ class Work:
             self.pass_on(agent_id, key, outcome, refused=refused)
             return
         if lease.agent_id != agent_id or lease.lost:
-            raise FailedPrecondition(
-                "STALE_LEASE",
-                f"Lease {key[1]} of task {key[0]} is over for this agent; forget the result.",
-                metadata={"task_id": key[0], "lease_epoch": str(key[1])},
-            )
+            raise stale(key)
         if lease.stage is Stage.ENDED:
+            if lease.outcome != outcome:
+                raise conflict(key)
             return
         if lease.stage is Stage.OFFERED:
             self.begin(lease, now)

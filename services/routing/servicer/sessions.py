@@ -12,11 +12,11 @@ import grpc.aio
 from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
 from services.kernel.auth import current_principal
 from services.kernel.clock import Clock
-from services.kernel.errors import FailedPrecondition, PermissionDenied, Unavailable
+from services.kernel.errors import PermissionDenied, Unavailable
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rules import Checker
-from services.routing.core.effects import FENCED
 from services.routing.core.session import Session
+from services.routing.core.verdicts import check
 from services.routing.ports import Desk, Line
 from services.routing.servicer.checks import result_fault
 from services.routing.servicer.listener import Listener, blame
@@ -86,18 +86,18 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
     ) -> routing_pb2.ReportResultResponse:
         """Take one result outside a stream and answer when it is settled."""
         result = request.result
-        check = Checker()
-        check.identifier("agent_id", request.agent_id)
-        check.identifier("result.lease.task_id", result.lease.task_id)
+        checker = Checker()
+        checker.identifier("agent_id", request.agent_id)
+        checker.identifier("result.lease.task_id", result.lease.task_id)
         outcome = result.WhichOneof("outcome")
-        check.require("result.outcome", outcome is not None, "is required")
-        check.done()
+        checker.require("result.outcome", outcome is not None, "is required")
+        checker.done()
         principal = current_principal()
         own = principal.may("service") or request.agent_id == principal.subject
         if not own and not request.agent_id.startswith(f"{principal.subject}-"):
             raise PermissionDenied("AGENT_NOT_YOURS", "The caller may not speak for this agent.")
         desk = self._desk
-        if not desk.router.board.dispatch_up:
+        if not desk.router.board.is_up(result.lease.task_id):
             raise Unavailable(
                 "SCHEDULER_UNREACHABLE",
                 "The scheduler is not reached; repeat the result.",
@@ -108,8 +108,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         kind = blame(result, refused)
         desk.router.work.report(request.agent_id, key, result, kind, refused, desk.now())
         verdict = await desk.settlement(key)
-        if verdict == FENCED:
-            raise _stale(*key)
+        check(key, verdict)
         if refused:
             verdict = session_pb2.ResultAck.VERDICT_REFUSED
         return routing_pb2.ReportResultResponse(
@@ -139,13 +138,4 @@ def _session(session: Session) -> routing_pb2.Session:
         in_flight_count=session.load,
         max_concurrency=session.max_concurrency,
         draining=session.draining,
-    )
-
-
-def _stale(task_id: str, epoch: int) -> FailedPrecondition:
-    """Return the error for a result whose lease is over."""
-    return FailedPrecondition(
-        "STALE_LEASE",
-        f"Lease {epoch} of task {task_id} is over; forget the result.",
-        metadata={"task_id": task_id, "lease_epoch": str(epoch)},
     )

@@ -59,7 +59,8 @@ class _Shape(NamedTuple):
 class ProtoCodec:
     """Encodes each event once, for the log, for watchers and for replay."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: int = 0) -> None:
+        self._partition = tag(22, 0) + varint(partition) if partition else b""
         self._wall_ms = -1
         self._time = b""
         # Most tasks share their terms: one object for a million of them.
@@ -77,7 +78,7 @@ class ProtoCodec:
         seq, kind, task_id, wall_ms, epoch, attempt, agent_id, router_id, detail = event
         if wall_ms != self._wall_ms:
             self._wall_ms = wall_ms
-            self._time = field(b"\x2a", timestamp(wall_ms))
+            self._time = field(b"\x2a", timestamp(wall_ms)) + self._partition
         parts = [b"\x08", varint(seq), _KIND[kind], self._time]
         if task is not None:
             identity = self._identities.get(task_id)

@@ -74,11 +74,13 @@ class Lease:
 
     async def own(self, address: str) -> None:
         """Return when this process owns the partition; others are told `address`."""
+        if self._renewing is not None:
+            return
         listening = asyncio.create_task(self._listen())
         try:
             while True:
                 try:
-                    if await self._take(address):
+                    if await self.take(address):
                         break
                     left_s = await self._look()
                 except CUT_OFF as error:
@@ -88,9 +90,6 @@ class Lease:
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
-        self.owner_address = ""
-        self._renewing = asyncio.create_task(self._renew())
-        log.info("owns partition %d in epoch %d", self._partition, self.epoch)
 
     async def lost(self) -> None:
         """Return when another process has taken over."""
@@ -122,7 +121,8 @@ class Lease:
         self.epoch = epoch
         return True
 
-    async def _take(self, address: str) -> bool:
+    async def take(self, address: str) -> bool:
+        """Own the partition if nobody does; tell whether it worked."""
         began_s = self._clock.now().mono_s
         async with self._pool.acquire() as connection, connection.transaction():
             taken = await connection.fetchval(
@@ -132,6 +132,9 @@ class Lease:
                 return False
             self.epoch = await connection.fetchval(self._sql["raise_epoch"], self._partition)
         self._until_s = began_s + self._ttl_s
+        self.owner_address = ""
+        self._renewing = asyncio.create_task(self._renew())
+        log.info("owns partition %d in epoch %d", self._partition, self.epoch)
         return True
 
     async def _look(self) -> float:
@@ -178,7 +181,7 @@ class Lease:
                 log.warning("the lease could not be renewed: %s", _said(error))
                 continue
             if renewed is None:
-                log.critical("another scheduler has taken partition %d over", self._partition)
+                log.warning("another scheduler has taken partition %d over", self._partition)
                 self._until_s = 0.0
                 self._lost.set()
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.kernel import names
 from services.kernel.clock import Clock
@@ -112,28 +112,41 @@ class Observer:
         return round(mono_s * 1e9) + self._offset_ns
 
 
-def expose(metrics: Metrics, core: Scheduler, damage: Callable[[], str] = str) -> None:
-    """Let the plain numbers of the core be read as metrics.
+def expose(
+    metrics: Metrics, cores: Callable[[], Sequence[Scheduler]], damage: Callable[[], str] = str
+) -> None:
+    """Let the plain numbers of the cores of this process be read as metrics.
 
     Args:
         metrics: Where they are read.
-        core: Whose they are.
-        damage: Returns what is wrong with the log; empty = nothing.
+        cores: Returns whose they are: one for each partition that is owned here.
+        damage: Returns what is wrong with a log; empty = nothing.
     """
-    book = core.book
     metrics.read_gauges(
         names.metric_queue_tasks,
         "Tasks in memory by state.",
         "state",
-        lambda: [(state.name.lower(), book.counts[state]) for state in State if state],
+        lambda: [
+            (state.name.lower(), sum(core.book.counts[state] for core in cores()))
+            for state in State
+            if state
+        ],
     )
-    metrics.read_gauge(names.metric_leases, "Live leases.", lambda: len(book.leases))
+    metrics.read_gauge(
+        names.metric_leases, "Live leases.", lambda: sum(len(core.book.leases) for core in cores())
+    )
     metrics.read_gauge(
         names.metric_log_damaged,
         "1 when the event log is not what was written.",
         lambda: int(bool(damage())),
     )
-    metrics.read_counter(names.metric_grants, "Grants to routers.", lambda: core.dispatch.grants)
     metrics.read_counter(
-        names.metric_fenced, "Outcomes under leases that were over.", lambda: core.outcomes.fenced
+        names.metric_grants,
+        "Grants to routers.",
+        lambda: sum(core.dispatch.grants for core in cores()),
+    )
+    metrics.read_counter(
+        names.metric_fenced,
+        "Outcomes under leases that were over.",
+        lambda: sum(core.outcomes.fenced for core in cores()),
     )

@@ -1,4 +1,4 @@
-"""The journal in PostgreSQL, for several replicas: one owns the log, the others stand by.
+"""The journal in PostgreSQL, for several replicas: one owns the log of a partition at a time.
 
 A commit is one statement that compares the owner's epoch and inserts the group, so a process that
 no longer owns the log cannot write to it. When the connection breaks in the middle of a commit, its
@@ -10,50 +10,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import socket
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from services.kernel.clock import Clock
-from services.kernel.errors import FailedPrecondition, Unavailable
-from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged, too_new
+from services.kernel.errors import Unavailable
+from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged
+from services.task_scheduler.adapters.database import CONNECTIONS_MAX, SQL, Database
 from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
 from services.task_scheduler.adapters.lease import CUT_OFF, Lease
 from services.task_scheduler.adapters.snapshots import KEPT, Facts
-from services.task_scheduler.adapters.statements import migrations, statements
 from services.task_scheduler.adapters.verify import verify
-from services.task_scheduler.ports import Group, Snapshot, StorageFailed
+from services.task_scheduler.ports import Group, LogLost, Snapshot, StorageFailed
 
 log = logging.getLogger("podium.task_scheduler.postgres")
 
 REPLAY_LEN = 256
 COMPACT_LEN = 200
 PARTS_LEN = 64
-CONNECTIONS_MAX = 6
-CONNECT_S = 5.0
-COMMAND_S = 10.0
-CLOSE_S = 2.0
 RETRY_S = 0.2
 READ_TRIES = CONNECTIONS_MAX + 1
 """Each connection of the pool may be a broken one."""
 RETRY_AFTER_S = 0.5
-
-_MIGRATIONS = migrations("postgres")
-_SQL = statements("postgres")
-SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 class PostgresJournal:
     """The log of one partition.
 
     Args:
-        url: The database.
-        password_file: Where its password is, if not in the URL.
+        database: The database.
         clock: Its time.
         address: Where other replicas reach this one, once it listens: it owns nothing before.
         lease_ttl_s: Seconds without renewal after which another replica may take over.
@@ -63,19 +51,17 @@ class PostgresJournal:
 
     def __init__(
         self,
-        url: str,
+        database: Database,
         *,
         clock: Clock,
         address: asyncio.Future[str],
-        password_file: str = "",
         lease_ttl_s: float = 6.0,
         partition: int = 0,
         failpoint: Failpoints | None = None,
     ) -> None:
         self.compacted_seq = 0
         self._address = address
-        self._url = url
-        self._password = Path(password_file) if password_file else None
+        self._database = database
         self._clock = clock
         self._ttl_s = lease_ttl_s
         self._partition = partition
@@ -85,8 +71,8 @@ class PostgresJournal:
         self._from = Facts(0, NO_HASH)
         self._failed = "the journal is not open"
         self._full = False
-        self._pool: asyncpg.Pool | None = None
         self._lease: Lease | None = None
+        self._closed = True
 
     @property
     def owner_address(self) -> str:
@@ -100,40 +86,26 @@ class PostgresJournal:
 
     @property
     def _connected(self) -> asyncpg.Pool:
-        if self._pool is None:
+        if self._closed:
             raise StorageFailed("the journal is closed")
-        return self._pool
+        return self._database.connected
 
     async def open(self) -> None:
-        """Connect, check that commits will be durable, and bring the tables up to date.
+        """Connect; raises what `Database.open` does."""
+        await self._database.open()
+        self._closed = False
+        self._lease = Lease(
+            self._connected, SQL, self._partition, self._database.owner, self._ttl_s, self._clock
+        )
 
-        Raises:
-            FailedPrecondition: JOURNAL_UNREADABLE, JOURNAL_NOT_DURABLE or JOURNAL_TOO_NEW.
-        """
+    async def take(self) -> bool:
+        """Own the partition if nobody does; tell whether it worked."""
+        assert self._lease is not None
         try:
-            self._pool = await asyncpg.create_pool(
-                self._url,
-                password=self._read_password if self._password is not None else None,
-                min_size=1,
-                max_size=CONNECTIONS_MAX,
-                timeout=CONNECT_S,
-                command_timeout=COMMAND_S,
-                server_settings={"synchronous_commit": "on", "application_name": "podium"},
-            )
-            async with self._connected.acquire() as connection:
-                await _check_durable(connection)
-                await self._migrate(connection)
-        except (*CUT_OFF, asyncpg.PostgresError) as error:
-            raise FailedPrecondition(
-                "JOURNAL_UNREADABLE",
-                f"the journal in PostgreSQL cannot be opened: {error}; check PODIUM_POSTGRES_URL",
-            ) from None
-        owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
-        self._lease = Lease(self._connected, _SQL, self._partition, owner, self._ttl_s, self._clock)
-
-    def _read_password(self) -> str:
-        assert self._password is not None
-        return self._password.read_text("utf-8").rstrip("\r\n")
+            return await self._lease.take(await self._address)
+        except CUT_OFF as error:
+            log.warning("the database cannot be reached: %s", error)
+            return False
 
     async def own(self) -> None:
         """Return when this process owns the partition; until then another one answers."""
@@ -207,8 +179,10 @@ class PostgresJournal:
             written = False
             self._failed = f"the commit was refused: {error}"
         if not written:
-            self._failed = self._failed or "another scheduler owns the log now"
-            raise StorageFailed(self._failed)
+            if self._failed:
+                raise StorageFailed(self._failed)
+            self._failed = "another scheduler owns the log now"
+            raise LogLost(self._failed)
         self._hash = following
         self._failpoint("after_sync")
 
@@ -243,19 +217,15 @@ class PostgresJournal:
         if self._lease is not None:
             await self._lease.release()
             self._lease = None
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            try:
-                async with asyncio.timeout(CLOSE_S):
-                    await pool.close()
-            except CUT_OFF:
-                pool.terminate()
+        if not self._closed:
+            self._closed = True
+            await self._database.close()
 
     async def _fetch(self, name: str, *values: Any) -> list[Any]:
         """Return rows; a connection that broke while it was idle is no reason to fail."""
         for _ in range(READ_TRIES):
             try:
-                rows: list[Any] = await self._connected.fetch(_SQL[name], self._partition, *values)
+                rows: list[Any] = await self._connected.fetch(SQL[name], self._partition, *values)
                 return rows
             except CUT_OFF as error:
                 log.warning("a read from the database failed: %s", error)
@@ -269,7 +239,7 @@ class PostgresJournal:
     async def _insert(self, group: Group, following: bytes) -> bool:
         assert self._lease is not None
         row = (group.first_seq, group.last_seq, group.wall_ms, following, group.frames)
-        values = (_SQL["append"], self._partition, self._lease.epoch, *row)
+        values = (SQL["append"], self._partition, self._lease.epoch, *row)
         if "after_append" not in self._failpoint:
             return await self._connected.fetchval(*values) is not None
         # What is one statement, and so one way to the database, has no such moment of its own.
@@ -288,7 +258,7 @@ class PostgresJournal:
                 if not await self._lease.fence():
                     return False
                 stored = await self._connected.fetchval(
-                    _SQL["hash_of"], self._partition, group.first_seq
+                    SQL["hash_of"], self._partition, group.first_seq
                 )
                 if stored is not None:
                     return bool(stored == following)
@@ -300,11 +270,11 @@ class PostgresJournal:
     async def _keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
         assert self._lease is not None
         pool, epoch, partition = self._connected, self._lease.epoch, self._partition
-        seq_hash = await pool.fetchval(_SQL["hash_at"], partition, seq)
+        seq_hash = await pool.fetchval(SQL["hash_at"], partition, seq)
         facts = Facts(seq, seq_hash) if seq_hash is not None else self._from
         assert facts.seq == seq, f"event {seq} ends no group"
         self._failpoint("before_snapshot_write")
-        await pool.execute(_SQL["drop_parts"], partition)
+        await pool.execute(SQL["drop_parts"], partition)
         digest, count = sha256(), 0
         pending: list[tuple[int, int, int, int, bytes]] = []
         async for part in parts:
@@ -317,13 +287,13 @@ class PostgresJournal:
         await pool.copy_records_to_table("podium_snapshot_parts", records=pending)
         self._failpoint("before_snapshot_rename")
         done = await pool.fetchval(
-            _SQL["finish_snapshot"], partition, epoch, seq, facts.hash, count, digest.digest()
+            SQL["finish_snapshot"], partition, epoch, seq, facts.hash, count, digest.digest()
         )
         if done is None:
             raise StorageFailed("another scheduler owns the log now, or has this snapshot")
         self._failpoint("after_snapshot_rename")
-        await pool.execute(_SQL["drop_snapshots"], partition, KEPT)
-        await pool.execute(_SQL["drop_parts"], partition)
+        await pool.execute(SQL["drop_snapshots"], partition, KEPT)
+        await pool.execute(SQL["drop_parts"], partition)
         self._failpoint("after_snapshot_sync")
 
     async def _parts(self, whole: Any) -> AsyncIterator[bytes]:
@@ -343,13 +313,13 @@ class PostgresJournal:
     async def _compact(self, before_ms: int, size_bytes_max: int) -> None:
         assert self._lease is not None
         pool, partition = self._connected, self._partition
-        found = await pool.fetch(_SQL["snapshots"], partition)
+        found = await pool.fetch(SQL["snapshots"], partition)
         if len(found) < KEPT:
             return
         through_seq = found[-1]["seq"]
-        left_bytes: int = await pool.fetchval(_SQL["size"], partition)
+        left_bytes: int = await pool.fetchval(SQL["size"], partition)
         while not self._failed:
-            rows = await pool.fetch(_SQL["oldest"], partition, through_seq, COMPACT_LEN)
+            rows = await pool.fetch(SQL["oldest"], partition, through_seq, COMPACT_LEN)
             last = None
             for row in rows:
                 if left_bytes <= size_bytes_max and row["wall_ms"] >= before_ms:
@@ -360,38 +330,9 @@ class PostgresJournal:
                 return
             self._failpoint("before_compaction")
             await pool.execute(
-                _SQL["drop_through"], partition, self._lease.epoch, last["last_seq"], last["hash"]
+                SQL["drop_through"], partition, self._lease.epoch, last["last_seq"], last["hash"]
             )
             self.compacted_seq = last["last_seq"]
             self._failpoint("after_compaction")
             if last is not rows[-1] or len(rows) < COMPACT_LEN:
                 return
-
-    async def _migrate(self, connection: Any) -> None:
-        async with connection.transaction():
-            await connection.execute(_SQL["one_migrates"])
-            schema = readable_by = 0
-            if await connection.fetchval(_SQL["has_tables"]):
-                schema, readable_by = await connection.fetchrow(_SQL["schema"])
-            # A newer replica may have come first: what it added is no hindrance if it says so.
-            if readable_by > SCHEMA_VERSION:
-                raise too_new(self._where, schema, SCHEMA_VERSION)
-            for step in _MIGRATIONS[schema:]:
-                await connection.execute(step.text)
-                await connection.execute(
-                    _SQL["set_schema"], str(step.number), str(step.readable_by)
-                )
-            await connection.execute(_SQL["add_partition"], self._partition)
-            await connection.execute(_SQL["add_lease"], self._partition)
-
-
-async def _check_durable(connection: Any) -> None:
-    found = dict(await connection.fetchrow(_SQL["settings"]))
-    if found["synchronous_commit"] not in ("on", "remote_apply") or found["fsync"] != "on":
-        raise FailedPrecondition(
-            "JOURNAL_NOT_DURABLE",
-            "the database does not keep what it has committed: it runs with fsync = "
-            f"{found['fsync']} and synchronous_commit = {found['synchronous_commit']}; both must "
-            "be on",
-            metadata=found,
-        )

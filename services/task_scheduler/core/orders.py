@@ -26,6 +26,8 @@ class Settlement(IntEnum):
     DUPLICATE = 2
     FENCED = 3
     REFUSED = 4
+    CONFLICT = 5
+    UNKNOWN = 6
 
 
 class Welcome(NamedTuple):

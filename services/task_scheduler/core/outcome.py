@@ -327,14 +327,22 @@ class Outcomes:
                 self._start(task, agent_id, b"", now)
             if task.agent_id == agent_id:
                 return task
-        repeated = task is not None and (
-            task.settled_epoch == lease.epoch and task.settled_hash == outcome_hash
-        )
-        if not repeated:
+        settlement = self._settled_before(task, lease, outcome_hash)
+        if settlement is not Settlement.DUPLICATE:
             self.fenced += 1
-        settlement = Settlement.DUPLICATE if repeated else Settlement.FENCED
         self._orders.send(router_id, Settled(lease, settlement))
         return None
+
+    def _settled_before(self, task: Task | None, lease: Lease, outcome_hash: bytes) -> Settlement:
+        """Tell what became of an outcome whose lease is not held."""
+        if task is None or lease.epoch > self._book.lease_epoch:
+            return Settlement.UNKNOWN
+        if task.settled_epoch == lease.epoch:
+            if task.settled_hash == outcome_hash:
+                return Settlement.DUPLICATE
+            if task.state is State.COMPLETED:
+                return Settlement.CONFLICT
+        return Settlement.FENCED
 
     def _final(self, task: Task, failure: Failure) -> Failure | None:
         """Return why there is no other attempt, or None when there is."""

@@ -25,6 +25,7 @@ from services.task_scheduler.ports import (
     Failpoint,
     Group,
     Listener,
+    LogLost,
     StorageFailed,
     Store,
 )
@@ -199,10 +200,12 @@ class Committer:
                 for one in beside:
                     one.cancel()
         except StorageFailed as failed:
-            self._refuse(str(failed))
+            log.critical("the scheduler stops: %s", failed)
+            self._refuse()
             raise
         except Exception:
-            self._refuse("the commit loop failed")
+            log.critical("the scheduler stops: the commit loop failed")
+            self._refuse()
             raise
 
     async def drain(self) -> None:
@@ -210,6 +213,10 @@ class Committer:
         self._draining = True
         if not self._refusal:
             await self.settled()
+
+    def retire(self) -> None:
+        """Answer nothing more: another process goes on from here."""
+        self._refuse()
 
     async def _recover(self) -> None:
         core = self.core
@@ -235,7 +242,7 @@ class Committer:
 
     async def _lose(self) -> None:
         await self._journal.lost()
-        raise StorageFailed("another scheduler has taken over")
+        raise LogLost("another scheduler has taken over")
 
     async def _tick(self) -> None:
         while True:
@@ -295,8 +302,7 @@ class Committer:
         self.durable_seq = last_seq
         self.commits += 1
 
-    def _refuse(self, why: str) -> None:
-        log.critical("the scheduler stops: %s", why)
+    def _refuse(self) -> None:
         self._refusal = "FAILED"
         for waiter in self._waiters:
             if not waiter.done():

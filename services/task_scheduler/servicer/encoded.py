@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
 from services.kernel.rpc import Context
-from services.task_scheduler.servicer.forward import Forwarding
+from services.task_scheduler.servicer.front import Front
 from services.task_scheduler.servicer.service import TaskScheduler
 
 M = TypeVar("M")
@@ -24,24 +24,21 @@ _MESSAGES: Mapping[str, Any] = {
 }
 
 
-def add_to_server(
-    servicer: TaskScheduler, server: Any, forwarding: Forwarding | None = None
-) -> None:
+def add_to_server(servicer: TaskScheduler | Front, server: Any) -> None:
     """Add the servicer; its streams send bytes that are encoded already.
 
     On the wire they pass as they are. Within a process, where messages are handed over, they are
     parsed.
     """
-    changing: Any = _Encoded(server, forwarding, parsed=not isinstance(server, grpc.aio.Server))
+    changing: Any = _Encoded(server, parsed=not isinstance(server, grpc.aio.Server))
     task_scheduler_pb2_grpc.add_TaskSchedulerServiceServicer_to_server(servicer, changing)
 
 
 class _Encoded:
     """Stands for a server while handlers are added, to change those of encoded streams."""
 
-    def __init__(self, server: Any, forwarding: Forwarding | None, *, parsed: bool) -> None:
+    def __init__(self, server: Any, *, parsed: bool) -> None:
         self._server = server
-        self._forwarding = forwarding
         self._parsed = parsed
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
@@ -49,13 +46,6 @@ class _Encoded:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         changed = {name: self._changed(name, handler) for name, handler in handlers.items()}
-        if self._forwarding is not None:
-            changed = {
-                name: self._forwarding.around(
-                    name, handler, encoded=name in _MESSAGES and not self._parsed
-                )
-                for name, handler in changed.items()
-            }
         generic = grpc.method_handlers_generic_handler(service, changed)
         self._server.add_generic_rpc_handlers((generic,))
         self._server.add_registered_method_handlers(service, changed)

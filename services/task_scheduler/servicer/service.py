@@ -52,6 +52,7 @@ POLICY: Policy = {
         "ExplainTask": "reader",
         "VerifyLog": "operator",
         "GetQueueStats": "reader",
+        "ListPartitions": "reader",
         "OpenDispatch": "service",
         "PauseTasks": "submitter",
         "ResumeTasks": "submitter",
@@ -81,18 +82,22 @@ class TaskScheduler(Holding, Scheduling):
         tracer: Tracer,
         defaults: Defaults,
         cron: Cron,
+        *,
+        partition: int = 0,
+        page_key: bytes = b"",
     ) -> None:
+        self._partition = partition
         self._desk = desk
         self._codec = codec
         self._feed = feed
         self._links = links
-        self._cursors = Cursors()
+        self._cursors = Cursors(partition)
         self._watches = Watches(desk, feed, self._cursors, clock)
         self._drafter = Drafter(codec, defaults)
         self._planner = Planner(self._drafter, cron)
         self._roots = Roots(tracer, clock)
         self._choice = Choice(desk)
-        self._key = secrets.token_bytes(32)
+        self._key = page_key or secrets.token_bytes(32)
 
     async def SubmitTasks(
         self, request: task_scheduler_pb2.SubmitTasksRequest, context: Context
@@ -311,7 +316,20 @@ class TaskScheduler(Holding, Scheduling):
             checked_seq=checked_seq,
             durable_seq=durable_seq,
             next_cursor=self._cursors.format(checked_seq) if more else "",
+            partition=self._partition,
         )
+
+    async def ListPartitions(
+        self, request: task_scheduler_pb2.ListPartitionsRequest, context: Context
+    ) -> task_scheduler_pb2.ListPartitionsResponse:
+        """Tell of this one."""
+        desk = self._desk
+        response = task_scheduler_pb2.ListPartitionsResponse()
+        told = response.partitions.add(partition=self._partition)
+        if request.positions:
+            desk.check()
+            told.compacted_seq, told.durable_seq = desk.compacted_seq, desk.durable_seq
+        return response
 
     async def OpenDispatch(  # type: ignore[override]  # bytes of the message, see `encoded`
         self,

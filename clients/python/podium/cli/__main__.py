@@ -28,6 +28,7 @@ COMMANDS = {
     "queue": "podium.cli.holds",
     "schedule": "podium.cli.schedule",
     "log": "podium.cli.log",
+    "partitions": "podium.cli.log",
     "why": "podium.cli.explain",
     "trace": "podium.cli.explain",
     "agents": "podium.cli.fleet",

@@ -13,8 +13,13 @@ from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
 
 REPORT_S_MAX = 5.0
 
-# The router knows the lease and refuses the result for good: repeating it changes nothing.
-_FINAL = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
+# The result is refused for good: repeating it changes nothing.
+_FINAL = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+)
 
 
 async def report_unary(

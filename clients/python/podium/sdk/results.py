@@ -111,16 +111,18 @@ class Results:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         # A task may end before the answer to its submit is here.
         self._early: dict[str, Outcome] = {}
-        self._following: asyncio.Task[None] | None = None
+        # By partition: the cursor of a task leads to the events of its own alone.
+        self._following: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def expect(self, task_id: str, cursor: str) -> asyncio.Future[Outcome]:
         """Returns the future of a task that this client has just submitted."""
-        if self._following is None:
+        partition = cursor.partition("-")[0]
+        if partition not in self._following:
             # The first task's cursor: everything about this client's tasks lies after it.
-            self._following = asyncio.create_task(self._follow(cursor))
+            self._following[partition] = asyncio.create_task(self._follow(cursor, partition))
         future = self._waiting.get(task_id)
         if future is None:
             future = asyncio.get_running_loop().create_future()
@@ -133,13 +135,14 @@ class Results:
 
     async def close(self) -> None:
         """Ends the stream; who still waits is told so by cancellation."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait((self._following,))
+        if self._following:
+            for following in self._following.values():
+                following.cancel()
+            await asyncio.wait(self._following.values())
         for future in self._waiting.values():
             future.cancel()
 
-    async def _follow(self, cursor: str) -> None:
+    async def _follow(self, cursor: str, partition: str) -> None:
         watch = Watch(self._calls, self._open, cursor, patience_s=float("inf"))
         try:
             while True:
@@ -148,11 +151,11 @@ class Results:
                 except OutOfRange:
                     # What lay between is gone from the log; the tasks themselves tell.
                     watch.cursor = "now"
-                    await self._ask_all()
+                    await self._ask_all(partition)
                     continue
                 except PodiumError as error:
                     log.error("results can no longer be followed: %s", error)
-                    await self._ask_all()
+                    await self._ask_all(partition)
                     return
                 for event in events:
                     if event.type in _STATES:
@@ -176,8 +179,8 @@ class Results:
         if len(self._early) > EARLY_LEN_MAX:
             del self._early[next(iter(self._early))]
 
-    async def _ask_all(self) -> None:
-        for task_id in list(self._waiting):
+    async def _ask_all(self, partition: str) -> None:
+        for task_id in [one for one in self._waiting if one.startswith(partition)]:
             outcome = await ask(self._calls, task_id, wait_s=0.0)
             if outcome is not None:
                 self._ended(outcome)

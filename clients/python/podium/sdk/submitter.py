@@ -73,6 +73,8 @@ class Submitter(Generic[T]):
         self._rhythm = outbox.Rhythm(WORTH_LEN)
         self._scheduled = False
         self._gate = Gate()
+        # Learned from the first refusal: tasks of several tenants then go tenant by tenant.
+        self._apart = False
         # Tasks that are queued or on their way.
         self._unanswered = 0
 
@@ -166,9 +168,10 @@ class Submitter(Generic[T]):
         if not batch:
             return
         self._rhythm.sent(time.monotonic(), len(batch))
-        task = self._loop.create_task(self._send(batch))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
+        for part in _by_tenant(batch) if self._apart else (batch,):
+            task = self._loop.create_task(self._send(part))
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
         self._schedule()
 
     def _sent(self, task: asyncio.Task[None]) -> None:
@@ -203,6 +206,11 @@ class Submitter(Generic[T]):
             self._settle(pending, task_id, response.cursor)
 
     async def _refused(self, batch: list[Pending[T]], error: PodiumError) -> None:
+        if error.reason == "BATCH_SPANS_PARTITIONS":
+            self._apart = True
+            for part in _by_tenant(batch):
+                await self._send(part)
+            return
         # A batch is accepted as a whole, but these tasks have nothing to do with each other: halves
         # find the one at fault, and keys make it safe to send the others again.
         if len(batch) > 1 and isinstance(error, _ITS_OWN_FAULT):
@@ -246,3 +254,10 @@ class Submitter(Generic[T]):
         self._tracer.record(
             pending.ids, pending.parent_id, "submit", pending.start_ns, attributes, error
         )
+
+
+def _by_tenant(batch: list[Pending[T]]) -> list[list[Pending[T]]]:
+    tenants: dict[str, list[Pending[T]]] = {}
+    for pending in batch:
+        tenants.setdefault(pending.spec.tenant, []).append(pending)
+    return list(tenants.values())

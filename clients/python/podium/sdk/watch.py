@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -19,7 +19,7 @@ Open = Callable[[Stubs, str], Stream]
 
 
 class Watch:
-    """Follows events from a cursor on.
+    """Follows events from a cursor on, those of a partition in order.
 
     A batch is read when it is asked for, so a slow reader slows the stream and fills no memory; one
     that is cut off as too slow resumes where it was.
@@ -48,7 +48,8 @@ class Watch:
         self._calls = calls
         self._open = open_stream
         self._stream: Stream | None = None
-        self._seq = 0
+        # The last event of each partition.
+        self._seqs: dict[int, int] = {}
         self._patience = Patience(calls.patience_s if patience_s is None else patience_s)
 
     async def next(self) -> list[event_pb2.Event]:
@@ -74,12 +75,21 @@ class Watch:
                 continue
             self._patience.reset()
             self.cursor = response.cursor or self.cursor
-            events = [event for event in response.events if event.seq > self._seq]
-            if events:
-                self._seq = events[-1].seq
+            events = self._new(response.events)
             self.at_end = self._to_end and getattr(response, "caught_up", False)
             if events or self.at_end:
                 return events
+
+    def _new(self, events: Sequence[event_pb2.Event]) -> list[event_pb2.Event]:
+        """Returns the events of a batch, which is of one partition, that were not seen before."""
+        if not events:
+            return []
+        partition = events[0].partition
+        seen_seq = self._seqs.get(partition, 0)
+        new = [event for event in events if event.seq > seen_seq]
+        if new:
+            self._seqs[partition] = new[-1].seq
+        return new
 
     async def _read(self) -> Response:
         while True:

@@ -19,6 +19,14 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 -- Lets one replica at a time change the schema, until its transaction ends.
 SELECT pg_advisory_xact_lock(7701);
 
+-- name: about
+-- A fact about the database.
+SELECT value FROM podium_about WHERE name = $1;
+
+-- name: set_about
+-- Notes one.
+INSERT INTO podium_about VALUES ($1, $2) ON CONFLICT (name) DO NOTHING;
+
 -- name: add_partition
 -- A partition that is new.
 INSERT INTO podium_partitions (partition) VALUES ($1) ON CONFLICT DO NOTHING;
@@ -52,10 +60,36 @@ WHERE partition = $1 AND owner = $2;
 -- Wakes those who wait for it.
 SELECT pg_notify('podium_released', $1::text);
 
+-- name: tell_owned
+-- Tells who is there that it has an owner.
+SELECT pg_notify('podium_owned', $1::text);
+
 -- name: owner
 -- Who has the lease, and for how long.
 SELECT owner, address, greatest(0, extract(epoch FROM expires_at - clock_timestamp()))::float8 AS left_s
 FROM podium_leases WHERE partition = $1 AND expires_at > clock_timestamp();
+
+-- name: owners
+-- Who owns which partitions.
+SELECT partition, owner, address FROM podium_leases WHERE expires_at > clock_timestamp();
+
+-- name: replicas
+-- Which replicas live.
+SELECT replica, address FROM podium_replicas WHERE expires_at > clock_timestamp();
+
+-- name: add_replica
+-- Says that a replica lives; one that listened at its address before does not any more.
+WITH gone AS (
+    DELETE FROM podium_replicas
+    WHERE replica <> $1 AND (address = $2 OR expires_at < clock_timestamp() - interval '1 hour')
+)
+INSERT INTO podium_replicas (replica, address, expires_at)
+VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+ON CONFLICT (replica) DO UPDATE SET expires_at = excluded.expires_at;
+
+-- name: drop_replica
+-- Says that it leaves.
+DELETE FROM podium_replicas WHERE replica = $1;
 
 -- name: raise_epoch
 -- Shuts out whoever wrote before; waits for a commit of theirs that is under way.

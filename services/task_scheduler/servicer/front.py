@@ -1,0 +1,397 @@
+"""The RPCs of TaskSchedulerService over all partitions, whichever replica is asked.
+
+What is about one task or one tenant goes to the partition where it lies. What is about all is asked
+of every partition and made into one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
+from podium.v1.task_pb2 import Task
+from services.kernel.auth import current_principal
+from services.kernel.errors import InvalidArgument, NotFound
+from services.kernel.pages import decode_token, encode_token, page_size
+from services.kernel.rpc import Context
+from services.kernel.rules import Checker
+from services.task_scheduler.core.ownership import partition_in, partition_of
+from services.task_scheduler.servicer.choice import only_tenant
+from services.task_scheduler.servicer.following import NOW, Merged, positions_of
+from services.task_scheduler.servicer.merging import (
+    END,
+    Part,
+    page_of,
+    positions_in,
+    stats_of,
+    task_order,
+)
+from services.task_scheduler.servicer.relay import Relay, chained
+
+pb = task_scheduler_pb2
+DEAD = [Task.STATE_FAILED]
+
+
+def _of_task(name: str) -> Any:
+    """Return a call about one task."""
+
+    async def rpc(self: Front, request: Any, context: Context) -> Any:
+        return await self.ask(name, partition_in(request.task_id, self.count), request, context)
+
+    return rpc
+
+
+def _of_tasks(name: str, merge: Callable[[Sequence[Any]], Any]) -> Any:
+    """Return a call about tasks that are named by ids or by a filter."""
+
+    async def rpc(self: Front, request: Any, context: Context) -> Any:
+        parts = self.of_tasks(request, context)
+        # One after the other: where one refuses, the next ones have done nothing.
+        answers = [await self.ask(name, number, part, context) for number, part in parts]
+        return answers[0] if len(answers) == 1 else merge(answers)
+
+    return rpc
+
+
+def _of_schedule(name: str) -> Any:
+    """Return a call about one schedule."""
+
+    async def rpc(self: Front, request: Any, context: Context) -> Any:
+        tenant = request.tenant or current_principal().tenant
+        return await self.ask(name, partition_of(tenant, self.count), request, context)
+
+    return rpc
+
+
+def _canceled(answers: Sequence[Any]) -> Any:
+    return pb.CancelTasksResponse(
+        task_ids=_ids(answers), descendant_count=sum(one.descendant_count for one in answers)
+    )
+
+
+def _ids(answers: Sequence[Any]) -> list[str]:
+    return [task_id for answer in answers for task_id in answer.task_ids]
+
+
+class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
+    """Stands before the servicers of all partitions.
+
+    Args:
+        relay: Asks the one of a partition, wherever it is.
+        page_key: Secret of page tokens, the same at all replicas.
+    """
+
+    def __init__(self, relay: Relay, page_key: bytes) -> None:
+        self.count = relay.places.count
+        self.ask: Callable[[str, int, Any, Context], Awaitable[Any]] = relay.unary
+        self._relay = relay
+        self._key = page_key
+
+    GetTask = _of_task("GetTask")
+    ExplainTask = _of_task("ExplainTask")
+    ProvideInput = _of_task("ProvideInput")
+    CancelTasks = _of_tasks("CancelTasks", _canceled)
+    PauseTasks = _of_tasks("PauseTasks", lambda all_: pb.PauseTasksResponse(task_ids=_ids(all_)))
+    ResumeTasks = _of_tasks("ResumeTasks", lambda all_: pb.ResumeTasksResponse(task_ids=_ids(all_)))
+    RequeueTasks = _of_tasks(
+        "RequeueTasks", lambda all_: pb.RequeueTasksResponse(task_ids=_ids(all_))
+    )
+    GetSchedule = _of_schedule("GetSchedule")
+    DeleteSchedule = _of_schedule("DeleteSchedule")
+    PauseSchedule = _of_schedule("PauseSchedule")
+    ResumeSchedule = _of_schedule("ResumeSchedule")
+
+    async def SubmitTasks(
+        self, request: pb.SubmitTasksRequest, context: Context
+    ) -> pb.SubmitTasksResponse:
+        """Take tasks in where their tenant's are."""
+        partition = 0
+        if self.count > 1:
+            own = current_principal().tenant
+            found = [partition_of(spec.tenant or own, self.count) for spec in request.tasks]
+            partition = found[0] if found else 0
+            for index, other in enumerate(found):
+                if other != partition:
+                    raise InvalidArgument(
+                        "BATCH_SPANS_PARTITIONS",
+                        f"tasks[{index}] belongs to a tenant of another partition than the first: "
+                        "a batch is accepted as a whole, so submit them tenant by tenant.",
+                        metadata={"index": str(index)},
+                    )
+        answer: pb.SubmitTasksResponse = await self.ask("SubmitTasks", partition, request, context)
+        return answer
+
+    async def ListTasks(
+        self, request: pb.ListTasksRequest, context: Context
+    ) -> pb.ListTasksResponse:
+        """Return a page of tasks of all partitions."""
+        partitions = self._of_caller(context, request.filter.tenant)
+        if len(partitions) == 1:
+            answer: pb.ListTasksResponse = await self.ask(
+                "ListTasks", partitions[0], request, context
+            )
+            return answer
+        arguments = request.filter.SerializeToString(deterministic=True)
+        tasks, token = await self._page(
+            ("ListTasks", "tasks", partitions),
+            (request, context),
+            arguments + current_principal().subject.encode(),
+            order=task_order(dead=list(request.filter.states) == DEAD),
+            position_of=lambda task: str(task.task_id),
+            descending=True,
+        )
+        return pb.ListTasksResponse(tasks=tasks, next_page_token=token)
+
+    async def ListSchedules(
+        self, request: pb.ListSchedulesRequest, context: Context
+    ) -> pb.ListSchedulesResponse:
+        """Return a page of schedules of all partitions."""
+        partitions = self._of_caller(context, request.tenant)
+        if len(partitions) == 1:
+            answer: pb.ListSchedulesResponse = await self.ask(
+                "ListSchedules", partitions[0], request, context
+            )
+            return answer
+        schedules, token = await self._page(
+            ("ListSchedules", "schedules", partitions),
+            (request, context),
+            f"{request.tenant}\0{current_principal().subject}".encode(),
+            order=lambda one: (one.tenant, one.schedule_id),
+            position_of=lambda one: f"{one.tenant}/{one.schedule_id}",
+            descending=False,
+        )
+        return pb.ListSchedulesResponse(schedules=schedules, next_page_token=token)
+
+    async def CreateSchedule(
+        self, request: pb.CreateScheduleRequest, context: Context
+    ) -> pb.CreateScheduleResponse:
+        """Make a schedule where its tenant's tasks are."""
+        tenant = request.schedule.spec.tenant or current_principal().tenant
+        answer: pb.CreateScheduleResponse = await self.ask(
+            "CreateSchedule", partition_of(tenant, self.count), request, context
+        )
+        return answer
+
+    async def PauseQueue(
+        self, request: pb.PauseQueueRequest, context: Context
+    ) -> pb.PauseQueueResponse:
+        """Pause a type of tasks, a tenant, or both."""
+        partitions = self._of_tenant(context, request.tenant)
+        await self._each("PauseQueue", partitions, request, context)
+        return pb.PauseQueueResponse()
+
+    async def ResumeQueue(
+        self, request: pb.ResumeQueueRequest, context: Context
+    ) -> pb.ResumeQueueResponse:
+        """End such a pause, wherever it holds."""
+        partitions = self._of_tenant(context, request.tenant)
+        missing: list[NotFound] = []
+        for partition in partitions:
+            try:
+                await self.ask("ResumeQueue", partition, request, context)
+            except NotFound as error:
+                missing.append(error)
+        if len(missing) == len(partitions):
+            raise missing[0]
+        return pb.ResumeQueueResponse()
+
+    async def GetQueueStats(
+        self, request: pb.GetQueueStatsRequest, context: Context
+    ) -> pb.GetQueueStatsResponse:
+        """Count what waits and runs in all partitions."""
+        parts = await self._each("GetQueueStats", self._all(context), request, context)
+        return parts[0] if len(parts) == 1 else stats_of(parts)
+
+    async def VerifyLog(
+        self, request: pb.VerifyLogRequest, context: Context
+    ) -> pb.VerifyLogResponse:
+        """Check some of the log, partition after partition."""
+        partition = min(positions_of(request.cursor, self.count), default=0)
+        answer: pb.VerifyLogResponse = await self.ask("VerifyLog", partition, request, context)
+        if not answer.next_cursor and partition + 1 < self.count:
+            answer.next_cursor = f"{partition + 1:02x}-0"
+        return answer
+
+    async def ListPartitions(
+        self, request: pb.ListPartitionsRequest, context: Context
+    ) -> pb.ListPartitionsResponse:
+        """Tell who owns what."""
+        named = self._relay.named(context)
+        if named is not None:
+            answer: pb.ListPartitionsResponse = await self.ask(
+                "ListPartitions", named, request, context
+            )
+            return answer
+        places = self._relay.places
+        response = pb.ListPartitionsResponse()
+        for number in range(self.count):
+            here = places.servicer(number) is not None
+            address = places.own_address() if here else places.address(number)
+            response.partitions.add(partition=number, owner_address=address)
+        if request.positions:
+            asked = [self.ask("ListPartitions", n, request, context) for n in range(self.count)]
+            for told, one in zip(
+                response.partitions,
+                await asyncio.gather(*asked, return_exceptions=True),
+                strict=True,
+            ):
+                if isinstance(one, pb.ListPartitionsResponse):
+                    told.compacted_seq = one.partitions[0].compacted_seq
+                    told.durable_seq = one.partitions[0].durable_seq
+        return response
+
+    async def WatchTasks(  # type: ignore[override]  # bytes of the message, see `encoded`
+        self, request: pb.WatchTasksRequest, context: Context
+    ) -> AsyncGenerator[bytes, None]:
+        """Follow some tasks."""
+        chosen: list[int] | None = None
+        if request.task_ids and not request.submitter_id:
+            chosen = sorted({partition_in(one, self.count) for one in request.task_ids})
+        merged = self._watch("WatchTasks", pb.WatchTasksResponse, request, context, chosen)
+        async with aclosing(merged) as messages:
+            async for message in messages:
+                yield message
+
+    async def WatchEvents(  # type: ignore[override]  # bytes of the message, see `encoded`
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncGenerator[bytes, None]:
+        """Follow the logs."""
+        merged = self._watch("WatchEvents", pb.WatchEventsResponse, request, context, None)
+        async with aclosing(merged) as messages:
+            async for message in messages:
+                yield message
+
+    async def OpenDispatch(  # type: ignore[override]  # bytes of the message, see `encoded`
+        self, request_iterator: AsyncIterator[pb.OpenDispatchRequest], context: Context
+    ) -> AsyncGenerator[bytes, None]:
+        """Serve a router for the partition that it names."""
+        partition, requests = 0, request_iterator
+        if self.count > 1:
+            first = await anext(request_iterator, None)
+            if first is None:
+                return
+            requests = chained(first, request_iterator)
+            hello = next((one.hello for one in first.reports if one.HasField("hello")), None)
+            if hello is not None:
+                checker = Checker()
+                checker.integer("partition", hello.partition, 0, self.count - 1)
+                checker.done()
+                partition = hello.partition
+        stream = self._relay.stream("OpenDispatch", partition, requests, context)
+        async with aclosing(stream) as messages:
+            async for message in messages:
+                yield message
+
+    def of_tasks(self, request: Any, context: Context) -> list[tuple[int, Any]]:
+        """Return which partitions a request is about, and what each is asked."""
+        if self.count == 1:
+            return [(0, request)]
+        if not request.task_ids:
+            return [(n, request) for n in self._of_caller(context, request.filter.tenant)]
+        by_partition: dict[int, list[str]] = {}
+        for task_id in request.task_ids:
+            by_partition.setdefault(partition_in(task_id, self.count), []).append(task_id)
+        if len(by_partition) == 1:
+            return [(next(iter(by_partition)), request)]
+        parts = []
+        for number, task_ids in sorted(by_partition.items()):
+            part = type(request)()
+            part.CopyFrom(request)
+            part.task_ids[:] = task_ids
+            parts.append((number, part))
+        return parts
+
+    async def _watch(
+        self, name: str, response: Any, request: Any, context: Context, chosen: list[int] | None
+    ) -> AsyncGenerator[bytes, None]:
+        named = self._relay.named(context)
+        # Checked by the partition itself where there is but one.
+        at = positions_of(request.cursor, self.count) if self.count > 1 and named is None else {}
+        partitions = [named] if named is not None else sorted(at) or chosen
+        partitions = partitions or self._of_caller(context, "")
+
+        def open_one(partition: int, cursor: str) -> AsyncGenerator[bytes, None]:
+            part = request
+            if cursor != request.cursor:
+                part = type(request)()
+                part.CopyFrom(request)
+                part.cursor = cursor
+            return self._relay.stream(name, partition, part, context)
+
+        if len(partitions) == 1:
+            stream = open_one(partitions[0], request.cursor)
+        else:
+            begin = at or await self._begin(request.cursor, partitions, context)
+            positions = at or begin
+            if not at and request.cursor != NOW:
+                # What is dropped from now on is a gap only for those who came before.
+                begin = dict.fromkeys(partitions, "")
+            merged = Merged(response, open_one, dict(positions), whole=name == "WatchEvents")
+            stream = merged.messages(begin)
+        async with aclosing(stream) as messages:
+            async for message in messages:
+                yield message
+
+    async def _begin(
+        self, cursor: str, partitions: Sequence[int], context: Context
+    ) -> dict[int, str]:
+        """Return the first position of each log, or the last one for `NOW`."""
+        request = pb.ListPartitionsRequest(positions=True)
+        answers = await self._each("ListPartitions", partitions, request, context)
+        told = [answer.partitions[0] for answer in answers]
+        return {
+            one.partition: f"{one.partition:02x}-"
+            f"{one.durable_seq if cursor == NOW else one.compacted_seq}"
+            for one in told
+        }
+
+    async def _page(
+        self,
+        what: tuple[str, str, Sequence[int]],
+        call: tuple[Any, Context],
+        arguments: bytes,
+        *,
+        order: Callable[[Any], Any],
+        position_of: Callable[[Any], str],
+        descending: bool,
+    ) -> tuple[list[Any], str]:
+        """Return a page over several partitions, and the token of the next one."""
+        (name, field, partitions), (request, context) = what, call
+        size = page_size(request.page_size)
+        positions = positions_in(decode_token(request.page_token, arguments, self._key), partitions)
+
+        async def part_of(partition: int, position: str) -> Part:
+            part = type(request)()
+            part.CopyFrom(request)
+            part.page_token = encode_token(position, arguments, self._key) if position else ""
+            answer = await self.ask(name, partition, part, context)
+            after = decode_token(answer.next_page_token, arguments, self._key) or END
+            return Part(getattr(answer, field), position, after)
+
+        open_ones = {n: position for n, position in positions.items() if position != END}
+        found = await asyncio.gather(*(part_of(n, at) for n, at in open_ones.items()))
+        parts = dict(zip(open_ones, found, strict=True))
+        items, after = page_of(parts, size, order, position_of, descending=descending)
+        return items, encode_token(after, arguments, self._key) if after else ""
+
+    async def _each(
+        self, name: str, partitions: Sequence[int], request: Any, context: Context
+    ) -> list[Any]:
+        if len(partitions) == 1:
+            return [await self.ask(name, partitions[0], request, context)]
+        asked = [self.ask(name, number, request, context) for number in partitions]
+        return list(await asyncio.gather(*asked))
+
+    def _all(self, context: Context) -> list[int]:
+        named = self._relay.named(context) if self.count > 1 else None
+        return list(range(self.count)) if named is None else [named]
+
+    def _of_tenant(self, context: Context, tenant: str) -> list[int]:
+        return [partition_of(tenant, self.count)] if tenant else self._all(context)
+
+    def _of_caller(self, context: Context, tenant: str) -> list[int]:
+        """Return the partitions of a tenant, or of all that the caller may see."""
+        return self._of_tenant(context, tenant or only_tenant() or "")
