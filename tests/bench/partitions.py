@@ -80,7 +80,8 @@ async def taken_in(
                 for one in batch:
                     one.tenant = tenant
                 to = served[homes[tenant]] if direct else next(others)
-                count += len(await to.submit(*batch))
+                taken = await to.submit(*batch)
+                count += len(taken)
 
         await asyncio.gather(*(submit(tenant) for tenant in islice(cycle(homes), CALLERS)))
     for instance in instances:
