@@ -12,7 +12,7 @@ Key = tuple[str, int]
 RENEW_LEN_MAX = 1_000
 """Leases that a router takes in one Renew; more are refused, all of them."""
 IN_FLIGHT_LEN_MAX = 2_000
-"""Leases that a router takes in one Hello: the most tasks at once, and as many unsettled results."""
+"""Leases that a router takes in one Hello: the most tasks at once, and as many results."""
 
 
 class Lease:
