@@ -56,6 +56,8 @@ class _WordCounter:
             self.finish(session_pb2.Result(lease=frame.cancel.lease, canceled={}))
         elif kind == "probe":
             self.say(probe_reply={"nonce": frame.probe.nonce})
+        elif kind == "tune":  # what is not set stays as it is
+            self.renew_s = frame.tune.renew_interval.ToMilliseconds() / 1e3 or self.renew_s
         elif kind in ("renew_ack", "recall", "result_ack"):
             self.settle([*frame.renew_ack.lost, *frame.recall.leases, frame.result_ack.lease])
         elif kind == "refusal" and frame.refusal.closing:
