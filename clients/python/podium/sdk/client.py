@@ -132,7 +132,8 @@ class Client:
 
         Up to 1,000 tasks and 2 MiB of payloads are one batch: all of them are accepted, or none
         is. More are sent as several such batches, one after the other, and the first that is
-        refused is the last that is sent: the batches before it are accepted and stay so.
+        refused is the last that is sent: the batches before it are accepted and stay so. Tasks of
+        several tenants may not share a batch where schedulers share a database.
 
         Raises:
             PodiumError: as `submit`. `metadata["index"]`, where one task is at fault, is its place

@@ -11,6 +11,7 @@ import grpc.aio
 from podium.sdk.errors import Peer, PodiumError, Unavailable, from_rpc_error
 from podium.sdk.outbox import Outbox
 from podium.sdk.wire import dial, message_bytes_max
+from podium.sdk.writing import write
 from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
 
 Frames = Sequence[session_pb2.RouterFrame]
@@ -86,7 +87,7 @@ class Link:
             await self._send(batch[:middle])
             await self._send(batch[middle:])
             return
-        await self._call.write(message)
+        await write(self._call, message)
 
     async def _read(self) -> None:
         reason: PodiumError = Unavailable("STREAM_ENDED", "the router ended the stream")
