@@ -41,8 +41,9 @@ class _WordCounter:
             time.sleep(os.urandom(1)[0] / 255 * min(5.0, self.wait_s))  # drawn: a fleet is no herd
 
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
+        told = frame.ready.renew_interval, frame.tune.renew_interval
+        self.renew_s = max(each.ToMilliseconds() for each in told) / 1e3 or self.renew_s
         if kind == "ready":
-            self.renew_s = frame.ready.renew_interval.ToMilliseconds() / 1e3
             self.ready_by, self.wait_s, self.taken = READY, 0.1, self.taken * frame.ready.resumed
             self.about["resume_token"] = frame.ready.resume_token
             self.settle([each.lease for each in frame.ready.verdicts if each.verdict != KEEP])
@@ -56,8 +57,6 @@ class _WordCounter:
             self.finish(session_pb2.Result(lease=frame.cancel.lease, canceled={}))
         elif kind == "probe":
             self.say(probe_reply={"nonce": frame.probe.nonce})
-        elif kind == "tune":  # what is not set stays as it is
-            self.renew_s = frame.tune.renew_interval.ToMilliseconds() / 1e3 or self.renew_s
         elif kind in ("renew_ack", "recall", "result_ack"):
             self.settle([*frame.renew_ack.lost, *frame.recall.leases, frame.result_ack.lease])
         elif kind == "refusal" and frame.refusal.closing:

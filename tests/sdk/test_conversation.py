@@ -134,7 +134,6 @@ def test_an_answer_to_a_probe_and_a_renewal_are_signs_of_life(
     assert not any(each.HasField("heartbeat") for each in talk.due(120.0, 1.0))
 
 
-
 def test_a_drain_is_repeated_on_every_new_stream(talk: Conversation) -> None:
     talk.draining = "stopping"
     received = talk.receive([RouterFrame(agent_id="a1", ready=session_pb2.Ready())], 0.0)

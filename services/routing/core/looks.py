@@ -1,4 +1,4 @@
-"""When each agent is looked after next: one clock for all, so that idle ones cost nothing between."""
+"""When each agent is looked after next: one clock for all, so that idle ones cost nothing."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 heartbeats_per_s = 100.0
-"""Heartbeats a router takes in a second before it asks for fewer of them: a message costs 0.2 ms."""
+"""Heartbeats a router takes in a second before it asks for fewer: a message costs 0.2 ms."""
 share_worth = 0.2
 """A change of the interval that is not worth a word."""
 
