@@ -189,7 +189,8 @@ class Referee:
         if kind == "credit":
             total = frame.credit.total
             self._fault(total < self._total, "credit that fell")
-            self._fault(total > self._received + self._slots, "credit for more slots than there are")
+            beyond = total - self._received
+            self._fault(beyond > self._slots, "credit for more slots than there are")
             self._total = total
         elif kind == "probe_reply":
             self._fault(frame.probe_reply.nonce not in self._nonces, "a reply to no probe")
