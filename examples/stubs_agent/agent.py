@@ -44,7 +44,7 @@ class _WordCounter:
         told = frame.ready.renew_interval, frame.tune.renew_interval
         self.renew_s = max(each.ToMilliseconds() for each in told) / 1e3 or self.renew_s
         if kind == "ready":
-            self.ready_by, self.wait_s, self.taken = READY, 0.1, self.taken * frame.ready.resumed
+            self.ready_by, self.wait_s, self.taken = READY, 0.1, 0  # each Ready counts anew
             self.about["resume_token"] = frame.ready.resume_token
             self.settle([each.lease for each in frame.ready.verdicts if each.verdict != KEEP])
             if self.stopping:  # it was told to leave before anybody heard of it
