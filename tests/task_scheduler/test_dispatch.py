@@ -192,45 +192,6 @@ def test_an_agent_brings_its_lease_to_another_router() -> None:
     ]
 
 
-def test_nobody_brings_the_lease_of_another_agent() -> None:
-    rig = Rig()
-    task = rig.running("a1")
-    lease = rig.lease(task)
-    rig.core.dispatch.open("r2", [], rig.now)
-    rig.take()
-    rig.orders.clear()
-
-    rig.core.dispatch.claimed("r2", "thief", [lease], rig.now)
-    rig.take()
-    rig.core.control.cancel(task, "", rig.now)
-    rig.take()
-
-    assert rig.orders == [
-        ("r2", Verdicts("thief", ((lease, Verdict.LOST),))),
-        # Whoever has it goes on hearing of it.
-        ("r1", Revoke(lease, "CANCELED")),
-    ]
-
-
-def test_what_was_granted_to_a_router_that_is_there_is_not_claimed_through_another() -> None:
-    rig = Rig()
-    task = rig.granted()
-    lease = rig.lease(task)
-    rig.core.dispatch.open("r2", [], rig.now)
-    rig.take()
-    rig.orders.clear()
-
-    rig.core.dispatch.claimed("r2", "thief", [lease], rig.now)
-    rig.take()
-    assert rig.orders == [("r2", Verdicts("thief", ((lease, Verdict.LOST),)))]
-
-    # Once it is gone, only the agent can tell.
-    rig.core.dispatch.close("r1", rig.now)
-    rig.core.dispatch.claimed("r2", "a1", [lease], rig.now)
-    rig.take()
-    assert rig.orders[-1] == ("r2", Verdicts("a1", ((lease, Verdict.KEEP),)))
-
-
 def test_a_router_that_comes_back_keeps_what_it_holds() -> None:
     rig = Rig()
     held, lost = rig.granted(), rig.granted()

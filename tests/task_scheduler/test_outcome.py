@@ -11,7 +11,7 @@ from services.task_scheduler.core.event import (
     Terms,
     Usage,
 )
-from services.task_scheduler.core.orders import Revoke, Settlement, Verdict, Verdicts
+from services.task_scheduler.core.orders import Revoke, Settlement, Verdicts
 from services.task_scheduler.core.outcome import AGENT_LOST, RESULT_BYTES_MAX
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind, State
@@ -143,43 +143,6 @@ def test_an_outcome_of_another_agent_is_fenced() -> None:
 
     assert rig.settlements() == [Settlement.FENCED]
     assert task.state is State.RUNNING
-
-
-@pytest.mark.parametrize("report", ["started", "progressed", "completed"])
-def test_what_was_granted_to_one_router_is_not_begun_or_ended_by_another(report: str) -> None:
-    rig = Rig()
-    task = rig.granted()
-    rig.core.dispatch.open("r2", [], rig.now)
-    outcomes, lease = rig.core.outcomes, rig.lease(task)
-
-    def told(router_id: str, agent_id: str) -> None:
-        if report == "started":
-            outcomes.started(router_id, lease, agent_id, b"", rig.now)
-        elif report == "progressed":
-            progress = Progress(0.5, "", b"", None, b"", 1)
-            outcomes.progressed(router_id, lease, agent_id, progress, rig.now)
-        else:
-            outcomes.completed(router_id, lease, agent_id, b"\x12\x02ok", None, None, rig.now)
-        rig.take()
-
-    told("r2", "thief")
-    assert task.state is State.ASSIGNED
-
-    told("r1", "a1")
-    assert task.agent_id == "a1"
-
-
-def test_progress_of_another_agent_is_told_that_the_lease_is_lost() -> None:
-    rig = Rig()
-    task = rig.running("a1")
-    rig.orders.clear()
-
-    progress = Progress(0.5, "", b"", None, b"", 1)
-    rig.core.outcomes.progressed("r1", rig.lease(task), "a2", progress, rig.now)
-    rig.take()
-
-    assert rig.orders == [("r1", Verdicts("", ((rig.lease(task), Verdict.LOST),)))]
-    assert Kind.PROGRESS not in rig.kinds(task)
 
 
 def test_what_attempts_consumed_adds_up_to_no_more_than_can_be_told() -> None:
