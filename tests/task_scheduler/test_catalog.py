@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
+from services.kernel.errors import InvalidArgument
 from services.task_scheduler.core import catalog
 from services.task_scheduler.core.catalog import Filter
 from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.states import State
 from tests.task_scheduler.rig import START, Rig, created
 
@@ -71,6 +75,43 @@ def test_dead_letters_are_paged_without_looking_at_other_tasks() -> None:
 
     assert ids(first) + ids(second) == dead[::-1]
     assert second.before == ""
+
+
+def test_dead_letters_that_are_requeued_page_by_page_are_all_seen() -> None:
+    rig = Rig()
+    dead = [rig.running() for _ in range(5)]
+    for task in dead:
+        rig.fail(rig.lease(task), retryable=False)
+    wanted, before, seen = Filter(states=frozenset({State.FAILED})), "", []
+    while True:
+        page = catalog.page(rig.book, wanted, before, 2)
+        seen += page.tasks
+        for task in page.tasks:
+            rig.core.control.requeue(task, None, rig.now)
+        before = page.before
+        if not before:
+            break
+
+    assert seen == dead[::-1]
+
+
+def test_a_place_among_dead_letters_that_an_earlier_version_named_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        catalog.page(Rig().book, Filter(states=frozenset({State.FAILED})), "00-0-0", 2)
+
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+def test_tasks_that_leave_memory_meanwhile_do_not_end_the_pages() -> None:
+    rig = Rig(Limits(ended_len_max=0))
+    made = rig.submit(*[created() for _ in range(6)])
+    first = catalog.page(rig.book, Filter(), "", 2)
+    for task in first.tasks:
+        rig.core.control.cancel(task, "", rig.now)
+    rig.advance(0.5)
+    assert not set(made[4:]) & set(rig.book.tasks)
+
+    assert ids(catalog.page(rig.book, Filter(), first.before, 9)) == made[3::-1]
 
 
 def test_a_rare_match_is_found_over_several_pages(monkeypatch) -> None:

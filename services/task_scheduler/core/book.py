@@ -24,6 +24,7 @@ from services.task_scheduler.core.event import (
     ScheduleChange,
 )
 from services.task_scheduler.core.ids import Ids
+from services.task_scheduler.core.letters import DeadLetters
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.lineage import Lineages
 from services.task_scheduler.core.pauses import Pause, Scope
@@ -66,7 +67,7 @@ class Book:
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
         self.ended_bytes = 0
-        self.dead: OrderedDict[str, Task] = OrderedDict()
+        self.dead = DeadLetters()
         self.sticky: OrderedDict[str, str] = OrderedDict()
         self.lineages = Lineages()
         self.schedules = Schedules()
@@ -172,7 +173,7 @@ class Book:
         kind = event.kind
         before = task.state
         state = next_state(before, kind)
-        self.seq = task.last_seq = event.seq
+        self.seq = event.seq
         if state is not before:
             self.counts[before] -= 1
             self.counts[state] += 1
@@ -180,7 +181,10 @@ class Book:
                 self.queue.remove(task)
             elif before in LEASED and state not in LEASED:
                 self._end_lease(task, event)
+            elif before is State.FAILED:
+                self.dead.remove(task)
             task.state = state
+        task.last_seq = event.seq
         change = CHANGES.get(kind)
         if change is not None:
             change(self, task, event, mono_s)
@@ -243,7 +247,7 @@ class Book:
         if task.terms.deadline_ms:
             self.timers.dropped()
         if task.state is State.FAILED:
-            self.dead[task.task_id] = task
+            self.dead.add(task)
         else:
             self.ended.append(task)
             self.ended_bytes += size_bytes
@@ -287,7 +291,7 @@ class Book:
             self.ended_bytes -= task.size_bytes
             self._forget(task)
         while dead and len(self.dead) > limits.dead_len_max:
-            self._forget(self.dead.popitem(last=False)[1])
+            self._forget(self.dead.drop())
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
             self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]
 

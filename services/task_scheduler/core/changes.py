@@ -174,7 +174,6 @@ def paused(book: Book, task: Task, event: Event, mono_s: float) -> None:
 
 def requeued(book: Book, task: Task, event: Event, mono_s: float) -> None:
     """Begin anew."""
-    book.dead.pop(task.task_id, None)
     task.revive()
     if event.detail is not None:
         assert isinstance(event.detail, Input)

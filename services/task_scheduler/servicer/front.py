@@ -134,13 +134,14 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                 "ListTasks", partitions[0], request, context
             )
             return answer
+        dead = list(request.filter.states) == DEAD
         arguments = request.filter.SerializeToString(deterministic=True)
         tasks, token = await self._page(
             ("ListTasks", "tasks", partitions),
             (request, context),
             arguments + current_principal().subject.encode(),
-            order=task_order(dead=list(request.filter.states) == DEAD),
-            position_of=lambda task: str(task.task_id),
+            order=task_order(dead=dead),
+            position_of=lambda task: str(task.last_seq if dead else task.task_id),
             descending=True,
         )
         return pb.ListTasksResponse(tasks=tasks, next_page_token=token)
