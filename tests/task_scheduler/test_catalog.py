@@ -95,6 +95,27 @@ def test_dead_letters_that_are_requeued_page_by_page_are_all_seen() -> None:
     assert seen == dead[::-1]
 
 
+def test_dead_letters_to_be_revived_come_as_they_were_made_and_each_once() -> None:
+    rig = Rig()
+    tasks = [rig.running() for _ in range(6)]
+    for task in tasks[::-1]:
+        rig.fail(rig.lease(task), retryable=False)
+    wanted, after, seen = Filter(states=frozenset({State.FAILED})), "", []
+    while True:
+        page = catalog.dead_page(rig.book, wanted, after, 2)
+        for task in page.tasks:
+            seen.append(task)
+            rig.core.control.requeue(task, None, rig.now)
+            rig.take()
+            rig.start(task)
+            rig.fail(rig.lease(task), retryable=False)
+        after = page.before
+        if not after:
+            break
+
+    assert seen == tasks
+
+
 def test_a_place_among_dead_letters_that_an_earlier_version_named_is_refused() -> None:
     with pytest.raises(InvalidArgument) as refused:
         catalog.page(Rig().book, Filter(states=frozenset({State.FAILED})), "00-0-0", 2)
@@ -124,7 +145,8 @@ def test_a_rare_match_is_found_over_several_pages(monkeypatch) -> None:
     first = catalog.page(rig.book, wanted, "", 5)
 
     assert (first.tasks, bool(first.before)) == ([], True)
-    assert catalog.matching(rig.book, wanted, 5) == [rare]
+    second = catalog.page(rig.book, wanted, first.before, 5)
+    assert catalog.page(rig.book, wanted, second.before, 5).tasks == [rare]
 
 
 def test_it_says_what_each_task_waits_for() -> None:

@@ -73,6 +73,8 @@ class Book:
         self.schedules = Schedules()
         self.seq = 0
         self.lease_epoch = 0
+        self.redate: Callable[[bytes, int], bytes] = lambda head, deadline_ms: head
+        """Gives a head another deadline, 0 = none; the core does not open heads."""
         self.before_change: Callable[[Task], None] | None = None
         """Told of a task before an event changes it, while a snapshot is taken."""
         self.outbox: list[Recorded] = []
@@ -211,14 +213,29 @@ class Book:
             if task.origin.schedule_id:
                 self.schedules.made(task)
 
-    def wait_for_others(self, task: Task) -> None:
-        """Count the tasks that a task has to wait for, and let them know of it."""
+    def wait_for_others(self, task: Task, *, ended: bool = True) -> None:
+        """Count the tasks that a task has to wait for, and let them know of it.
+
+        Args:
+            task: Who waits.
+            ended: Also for those that have ended without having completed.
+        """
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)
-            if other is not None and other.state is not State.COMPLETED:
+            if other is None or other.state is State.COMPLETED:
+                continue
+            if ended or not other.ended:
                 self.dependents.setdefault(other_id, []).append(task)
                 task.open_dependencies += 1
+
+    def wait_no_more(self, task: Task) -> None:
+        """Let no task that it depends on know of a task any more."""
+        task.open_dependencies = 0
+        for other_id in task.depends_on:
+            waiting = self.dependents.get(other_id, [])
+            while task in waiting:
+                waiting.remove(task)
 
     def _end_lease(self, task: Task, event: Event) -> None:
         self.leases.pop(task.lease_epoch, None)

@@ -19,13 +19,18 @@ from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 from services.task_scheduler.core.ownership import partition_in, partition_of
-from services.task_scheduler.servicer.choice import only_tenant
+from services.task_scheduler.servicer.choice import list_arguments, only_tenant
 from services.task_scheduler.servicer.following import NOW, Merged, positions_of
 from services.task_scheduler.servicer.merging import (
     END,
     Part,
+    Tokens,
+    canceled,
     page_of,
+    paused,
     positions_in,
+    requeued,
+    resumed,
     stats_of,
     task_order,
 )
@@ -48,10 +53,15 @@ def _of_tasks(name: str, merge: Callable[[Sequence[Any]], Any]) -> Any:
     """Return a call about tasks that are named by ids or by a filter."""
 
     async def rpc(self: Front, request: Any, context: Context) -> Any:
-        parts = self.of_tasks(request, context)
+        parts, tokens = self.of_tasks(request, context)
         # One after the other: where one refuses, the next ones have done nothing.
         answers = [await self.ask(name, number, part, context) for number, part in parts]
-        return answers[0] if len(answers) == 1 else merge(answers)
+        if tokens is None:
+            return answers[0] if len(answers) == 1 else merge(answers)
+        merged = merge(answers)
+        numbers = [number for number, _ in parts]
+        merged.next_page_token = tokens.after(numbers, [one.next_page_token for one in answers])
+        return merged
 
     return rpc
 
@@ -64,16 +74,6 @@ def _of_schedule(name: str) -> Any:
         return await self.ask(name, partition_of(tenant, self.count), request, context)
 
     return rpc
-
-
-def _canceled(answers: Sequence[Any]) -> Any:
-    return pb.CancelTasksResponse(
-        task_ids=_ids(answers), descendant_count=sum(one.descendant_count for one in answers)
-    )
-
-
-def _ids(answers: Sequence[Any]) -> list[str]:
-    return [task_id for answer in answers for task_id in answer.task_ids]
 
 
 class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
@@ -93,12 +93,10 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     GetTask = _of_task("GetTask")
     ExplainTask = _of_task("ExplainTask")
     ProvideInput = _of_task("ProvideInput")
-    CancelTasks = _of_tasks("CancelTasks", _canceled)
-    PauseTasks = _of_tasks("PauseTasks", lambda all_: pb.PauseTasksResponse(task_ids=_ids(all_)))
-    ResumeTasks = _of_tasks("ResumeTasks", lambda all_: pb.ResumeTasksResponse(task_ids=_ids(all_)))
-    RequeueTasks = _of_tasks(
-        "RequeueTasks", lambda all_: pb.RequeueTasksResponse(task_ids=_ids(all_))
-    )
+    CancelTasks = _of_tasks("CancelTasks", canceled)
+    PauseTasks = _of_tasks("PauseTasks", paused)
+    ResumeTasks = _of_tasks("ResumeTasks", resumed)
+    RequeueTasks = _of_tasks("RequeueTasks", requeued)
     GetSchedule = _of_schedule("GetSchedule")
     DeleteSchedule = _of_schedule("DeleteSchedule")
     PauseSchedule = _of_schedule("PauseSchedule")
@@ -135,11 +133,10 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             )
             return answer
         dead = list(request.filter.states) == DEAD
-        arguments = request.filter.SerializeToString(deterministic=True)
         tasks, token = await self._page(
             ("ListTasks", "tasks", partitions),
             (request, context),
-            arguments + current_principal().subject.encode(),
+            list_arguments(request.filter),
             order=task_order(dead=dead),
             position_of=lambda task: str(task.last_seq if dead else task.task_id),
             descending=True,
@@ -286,24 +283,36 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             async for message in messages:
                 yield message
 
-    def of_tasks(self, request: Any, context: Context) -> list[tuple[int, Any]]:
-        """Return which partitions a request is about, and what each is asked."""
+    def of_tasks(
+        self, request: Any, context: Context
+    ) -> tuple[list[tuple[int, Any]], Tokens | None]:
+        """Return which partitions a request is about, what each is asked, and how to go on."""
         if self.count == 1:
-            return [(0, request)]
+            return [(0, request)], None
         if not request.task_ids:
-            return [(n, request) for n in self._of_caller(context, request.filter.tenant)]
+            partitions = self._of_caller(context, request.filter.tenant)
+            if len(partitions) == 1:
+                return [(partitions[0], request)], None
+            tokens = Tokens(list_arguments(request.filter), self._key)
+            parts = []
+            for number, token in tokens.of(request.page_token, partitions).items():
+                part = type(request)()
+                part.CopyFrom(request)
+                part.page_token = token
+                parts.append((number, part))
+            return parts, tokens
         by_partition: dict[int, list[str]] = {}
         for task_id in request.task_ids:
             by_partition.setdefault(partition_in(task_id, self.count), []).append(task_id)
         if len(by_partition) == 1:
-            return [(next(iter(by_partition)), request)]
+            return [(next(iter(by_partition)), request)], None
         parts = []
         for number, task_ids in sorted(by_partition.items()):
             part = type(request)()
             part.CopyFrom(request)
             part.task_ids[:] = task_ids
             parts.append((number, part))
-        return parts
+        return parts, None
 
     async def _watch(
         self, name: str, response: Any, request: Any, context: Context, chosen: list[int] | None
