@@ -43,7 +43,7 @@ class _WordCounter:
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
         if kind == "ready":
             self.renew_s = frame.ready.renew_interval.ToMilliseconds() / 1e3
-            self.ready_by, self.wait_s, self.taken = READY, 0.1, self.taken * frame.ready.resumed
+            self.ready_by, self.wait_s, self.taken = READY, 0.1, 0  # each Ready counts anew
             self.about["resume_token"] = frame.ready.resume_token
             self.settle([each.lease for each in frame.ready.verdicts if each.verdict != KEEP])
             if self.stopping:  # it was told to leave before anybody heard of it

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tests.bench import backlog, commits, fairness, keys, parts, recovery, structures
+from tests.bench import backlog, commits, fairness, keys, partitions, parts, recovery, structures
 
 PARTS: dict[str, tuple[str, parts.Part]] = {
     "grants": ("Grants at any depth of the backlog", backlog.grants),
@@ -20,6 +20,7 @@ PARTS: dict[str, tuple[str, parts.Part]] = {
     "journals": ("SQLite and PostgreSQL on the same disk under the same load", recovery.loads),
     "recovery": ("Recovery of one that was killed", recovery.recoveries),
     "takeover": ("Takeover between two replicas", recovery.takeovers),
+    "partitions": ("Owners of partitions at work at once", partitions.measure),
     "keys": ("Latency that two concurrency rules add", keys.measure),
 }
 """By name: a title, and what measures it, given the share of the full size."""

@@ -43,6 +43,7 @@ def in_postgres(
     lease_ttl_s: float = 30.0,
     at: str = "",
     password_file: str = "",
+    partition: int = 0,
 ) -> PostgresJournal:
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     address.set_result(at or f"127.0.0.1:{next(_ports)}")
@@ -51,6 +52,7 @@ def in_postgres(
         clock=SystemClock(),
         address=address,
         lease_ttl_s=lease_ttl_s,
+        partition=partition,
         failpoint=Failpoints(failpoints),
     )
 

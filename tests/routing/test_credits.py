@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.routing.core.assignment import Lease
 from services.routing.core.credits import grant_s, look_ahead_len_max, look_ahead_len_min, pace
 from services.routing.core.effects import Credited
 from tests.routing.floor import Floor
@@ -129,3 +130,71 @@ def test_the_look_ahead_is_bounded_and_shrinks_when_the_class_rests() -> None:
         pace(floor.board, 1.0)
 
     assert kind.look_ahead == look_ahead_len_min
+
+
+def divided(partitions: int = 2, slots: int = 4) -> Floor:
+    """A floor with one class whose scheduler has several partitions."""
+    floor = Floor()
+    floor.orders.divide(partitions)
+    for partition in range(partitions):
+        floor.orders.welcome((), (), floor.time, partition=partition)
+    floor.agent("a1", slots=slots)
+    floor.turn()
+    return floor
+
+
+def granted_by(floor: Floor, partition: int, number: int) -> Lease:
+    """A grant of a partition, as its stream brings it."""
+    kind = floor.board.fleet.class_of(["echo"])
+    lease = Lease(f"{partition:02x}-{number}", number, partition=partition)
+    floor.orders.grant(lease, kind.class_id, ("echo",), (), floor.time)
+    return lease
+
+
+def room_of(floor: Floor) -> list[int]:
+    """How many more grants each partition may make, as it was told last."""
+    return [p.announced[0] - p.granted for p in floor.board.fleet.class_of(["echo"]).parts]
+
+
+def test_partitions_share_what_a_class_accepts() -> None:
+    floor = divided(partitions=2, slots=4)
+
+    assert room_of(floor) == [(4 + look_ahead_len_min) // 2] * 2
+
+
+def test_a_partition_that_uses_its_share_gets_what_the_others_leave() -> None:
+    floor = divided(partitions=4, slots=4)
+    floor.sleep(1.0)
+    number = 0
+    while room_of(floor)[1]:
+        number += 1
+        granted_by(floor, 1, number)
+        floor.turn()
+
+    # All slots and the look-ahead, less the little that the three others keep.
+    assert number >= 4 + look_ahead_len_min - 3
+    assert all(left >= 1 for place, left in enumerate(room_of(floor)) if place != 1)
+
+
+def test_no_partition_starves_while_others_fill_the_room() -> None:
+    floor = divided(partitions=2, slots=1)
+    floor.sleep(1.0)
+    number = 0
+    while room_of(floor)[0]:
+        number += 1
+        granted_by(floor, 0, number)
+        floor.turn()
+
+    assert room_of(floor)[1] >= 1, "it may always have one task here"
+    granted_by(floor, 1, 1)
+    floor.turn()
+    assert room_of(floor)[1] == 0, "and no more of them than others leave room for"
+
+
+def test_a_partition_that_is_gone_leaves_its_share_to_the_others() -> None:
+    floor = divided(partitions=2, slots=4)
+    floor.orders.disconnected(1)
+    floor.sleep(0.5)
+    floor.turn()
+
+    assert room_of(floor)[0] == 4 + look_ahead_len_min

@@ -1,14 +1,88 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from podium.v1 import task_scheduler_pb2
+from podium.v1.task_pb2 import Task
+from podium.v1.task_scheduler_pb2 import GetQueueStatsResponse
 from services.kernel.errors import InvalidArgument
 from services.kernel.pages import encode_token
-from services.task_scheduler.servicer.merging import Tokens, requeued
+from services.task_scheduler.servicer.merging import (
+    END,
+    Part,
+    Tokens,
+    page_of,
+    positions_in,
+    requeued,
+    stats_of,
+)
 
 KEY = b"k" * 32
 pb = task_scheduler_pb2
+
+
+def part_of(log: list[int], position: str, size: int) -> Part:
+    """A page of a partition whose items are numbers, largest first."""
+    left = [number for number in log if not position or number < int(position)]
+    page = left[:size]
+    return Part(page, position, str(page[-1]) if len(left) > size else END)
+
+
+def test_pages_over_partitions_hold_each_item_once_and_in_order() -> None:
+    chance = random.Random(7)
+    for _ in range(200):
+        numbers = chance.sample(range(1_000), chance.randint(0, 60))
+        logs: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        for number in sorted(numbers, reverse=True):
+            logs[chance.choice([0, 1, 1, 2])].append(number)
+        size = chance.randint(1, 10)
+        found: list[int] = []
+        after = ""
+        while True:
+            positions = positions_in(after, logs)
+            parts = {n: part_of(logs[n], at, size) for n, at in positions.items() if at != END}
+            page, after = page_of(parts, size, int, str, descending=True)
+            assert len(page) <= size
+            found += page
+            if not after:
+                break
+        assert found == sorted(numbers, reverse=True)
+
+
+def test_a_page_that_found_nothing_yet_goes_on_where_each_partition_has_come_to() -> None:
+    # A partition looks at so many tasks and no more; a rare match may lie behind them.
+    parts = {0: Part([], "9", "5"), 1: Part([], "", END)}
+
+    assert page_of(parts, 3, int, str, descending=True) == ([], "0:5")
+
+
+def test_statistics_are_added_up_and_told_as_those_of_one() -> None:
+    first = GetQueueStatsResponse(durable_seq=10, commit_count=2, router_count=3)
+    second = GetQueueStatsResponse(durable_seq=5, commit_count=1, router_count=2, log_damage="bad")
+    first.states.add(state=Task.STATE_QUEUED, count=2)
+    second.states.add(state=Task.STATE_QUEUED, count=3)
+    second.states.add(state=Task.STATE_FAILED, count=1)
+    for part, age_s in ((first, 5), (second, 9)):
+        row = part.priorities.add(priority=5, count=4)
+        row.oldest_age.FromSeconds(age_s)
+        part.requirements.add(required_capabilities=["work"], count=4, schedulable=part is second)
+        part.pauses.add(type="work", reason="why")
+    first.tenants.add(tenant="small", open_count=1)
+    second.tenants.add(tenant="large", open_count=7)
+
+    whole = stats_of([first, second])
+
+    assert (whole.durable_seq, whole.commit_count, whole.router_count) == (15, 3, 3)
+    assert [(row.state, row.count) for row in whole.states] == [
+        (Task.STATE_QUEUED, 5),
+        (Task.STATE_FAILED, 1),
+    ]
+    assert [(r.count, r.oldest_age.seconds) for r in whole.priorities] == [(8, 9)]
+    assert [(r.count, r.schedulable) for r in whole.requirements] == [(8, True)]
+    assert [row.tenant for row in whole.tenants] == ["large", "small"]
+    assert (len(whole.pauses), whole.log_damage) == (1, "bad")
 
 
 def at(position: str) -> str:

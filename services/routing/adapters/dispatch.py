@@ -18,6 +18,8 @@ from services.routing.core.effects import LeaseKey, ToScheduler
 
 # Beyond this the scheduler does not read: the stream is broken off and begun anew.
 outbox_len_max = 200_000
+channels_max = 128
+"""Replicas that come and go have ever new addresses."""
 ask_s = 5.0
 """How long an answer about the partitions is waited for."""
 
@@ -77,9 +79,11 @@ class Dispatch:
         """Return the way to an owner, or to any scheduler when the address is empty."""
         if not address or address.endswith(":0"):
             return self._any
-        channel = self._owners.get(address)
-        if channel is None:
-            channel = self._owners[address] = self._dial(address)
+        channel = self._owners.pop(address, None) or self._dial(address)
+        # The one used last stands last; the first has ended long since.
+        self._owners[address] = channel
+        if len(self._owners) > channels_max:
+            del self._owners[next(iter(self._owners))]
         return channel
 
 

@@ -243,8 +243,10 @@ class Attendance:
             session.resume_token = self._board.rng.bytes(16).hex()
             session.session_id = session.resume_token[:12]
             session.seq = 0
-            session.credit_total = None
-            session.assigned_total = 0
+        # Counts begin anew with each Ready, whatever was resumed: an assignment that was lost with
+        # the stream was counted here and not there, and would be owed for ever.
+        session.credit_total = None
+        session.assigned_total = 0
         if session.row >= 0:
             self._leave(session)
         session.name = greeting.name

@@ -147,6 +147,7 @@ class Session:
     counted_working: bool = False
     credit_total: int | None = None
     assigned_total: int = 0
+    """Assignments since Ready; what was recalled or declined stays counted, as it does there."""
     draining: bool = False
     quarantined: bool = False
     breaker_open: bool = False

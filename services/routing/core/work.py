@@ -238,7 +238,9 @@ class Work:
         """Send an offer once more to an agent that came back and did not get it."""
         session = lease.session
         assert session is not None
-        # Its time runs from the first offer: who comes and goes must not hold it for ever.
+        # Its time runs from the first offer: who comes and goes must not hold it for ever. It is
+        # counted as a new one is, since counts began anew.
+        session.assigned_total += 1
         self._board.effects.append(SendAssign(session, lease, lease.body))
         if session.stream is not None:
             self._board.queued(session.stream, lease.size_bytes)

@@ -72,9 +72,11 @@ class Database:
             FailedPrecondition: JOURNAL_UNREADABLE, JOURNAL_NOT_DURABLE, JOURNAL_TOO_NEW or
                 PARTITIONS_MISMATCH.
         """
+        if self._pool is None:
+            await self._open()
         self._users += 1
-        if self._pool is not None:
-            return
+
+    async def _open(self) -> None:
         try:
             connection = await asyncpg.connect(self._url, **self._options())
             try:
@@ -94,7 +96,7 @@ class Database:
 
     async def close(self) -> None:
         """Disconnect when nobody needs it any more."""
-        self._users -= 1
+        self._users = max(0, self._users - 1)
         if self._users > 0 or self._pool is None:
             return
         pool, self._pool = self._pool, None

@@ -7,6 +7,7 @@ partition says so.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -25,6 +26,9 @@ _SERVICE = task_scheduler_pb2.DESCRIPTOR.services_by_name["TaskSchedulerService"
 _PASSED_ON = ("authorization", "traceparent")
 PARTITION_KEY = "podium-partition"
 RETRY_AFTER_S = 0.5
+CHANNELS_MAX = 64
+"""Replicas that come and go have ever new addresses."""
+CLOSE_S = 60.0
 MOVES_MAX = 3
 """How often a call follows a partition that moves."""
 
@@ -41,6 +45,7 @@ class Relay:
         self.places = places
         self._dial = dial
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Future[None]] = set()
         self._methods: dict[str, tuple[str, str, Any, Any]] = {}
 
     async def close(self) -> None:
@@ -140,13 +145,20 @@ class Relay:
         shown = context.invocation_metadata() or ()
         metadata = [(key, value) for key, value in shown if key in _PASSED_ON]
         metadata.append((PARTITION_KEY, str(partition)))
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = self._dial(address)
-        open_call = getattr(channel, kind)(
+        open_call = getattr(self._channel(address), kind)(
             path, request_serializer=serialize, response_deserializer=parse
         )
         return open_call(request, metadata=metadata, timeout=context.time_remaining())
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        channel = self._channels.pop(address, None) or self._dial(address)
+        # The one used last stands last; who has not been called for longest is gone.
+        self._channels[address] = channel
+        if len(self._channels) > CHANNELS_MAX:
+            oldest = self._channels.pop(next(iter(self._channels)))
+            self._closing.add(task := asyncio.ensure_future(oldest.close(CLOSE_S)))
+            task.add_done_callback(self._closing.discard)
+        return channel
 
     def _method(self, name: str) -> tuple[str, str, Any, Any]:
         method = _SERVICE.methods_by_name[name]

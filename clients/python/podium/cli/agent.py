@@ -40,8 +40,11 @@ def run_agent(
 ) -> None:
     """Run agents until Ctrl-C or SIGTERM; all share one stream."""
     level = logging.DEBUG if verbose else logging.INFO
-    handler = RichHandler(console=errors, show_path=False, markup=False)
-    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    if errors.is_terminal:
+        handler = RichHandler(console=errors, show_path=False, markup=False)
+        logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    else:  # one line each, for whatever collects them
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     sys.path.insert(0, "")
     run = run_reloading if reload else run_agents
     try:
