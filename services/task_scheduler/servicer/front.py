@@ -19,21 +19,9 @@ from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 from services.task_scheduler.core.ownership import partition_in, partition_of
+from services.task_scheduler.servicer import merging
 from services.task_scheduler.servicer.choice import list_arguments, only_tenant
 from services.task_scheduler.servicer.following import NOW, Merged, positions_of
-from services.task_scheduler.servicer.merging import (
-    END,
-    Part,
-    Tokens,
-    canceled,
-    page_of,
-    paused,
-    positions_in,
-    requeued,
-    resumed,
-    stats_of,
-    task_order,
-)
 from services.task_scheduler.servicer.relay import Relay, chained
 
 pb = task_scheduler_pb2
@@ -76,6 +64,14 @@ def _of_schedule(name: str) -> Any:
     return rpc
 
 
+def _like(request: Any, **changed: str) -> Any:
+    part = type(request)()
+    part.CopyFrom(request)
+    for name, value in changed.items():
+        setattr(part, name, value)
+    return part
+
+
 class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     """Stands before the servicers of all partitions.
 
@@ -93,10 +89,10 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     GetTask = _of_task("GetTask")
     ExplainTask = _of_task("ExplainTask")
     ProvideInput = _of_task("ProvideInput")
-    CancelTasks = _of_tasks("CancelTasks", canceled)
-    PauseTasks = _of_tasks("PauseTasks", paused)
-    ResumeTasks = _of_tasks("ResumeTasks", resumed)
-    RequeueTasks = _of_tasks("RequeueTasks", requeued)
+    CancelTasks = _of_tasks("CancelTasks", merging.canceled)
+    PauseTasks = _of_tasks("PauseTasks", merging.paused)
+    ResumeTasks = _of_tasks("ResumeTasks", merging.resumed)
+    RequeueTasks = _of_tasks("RequeueTasks", merging.requeued)
     GetSchedule = _of_schedule("GetSchedule")
     DeleteSchedule = _of_schedule("DeleteSchedule")
     PauseSchedule = _of_schedule("PauseSchedule")
@@ -137,7 +133,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             ("ListTasks", "tasks", partitions),
             (request, context),
             list_arguments(request.filter),
-            order=task_order(dead=dead),
+            order=merging.task_order(dead=dead),
             position_of=lambda task: str(task.last_seq if dead else task.task_id),
             descending=True,
         )
@@ -201,7 +197,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     ) -> pb.GetQueueStatsResponse:
         """Count what waits and runs in all partitions."""
         parts = await self._each("GetQueueStats", self._all(context), request, context)
-        return parts[0] if len(parts) == 1 else stats_of(parts)
+        return parts[0] if len(parts) == 1 else merging.stats_of(parts)
 
     async def VerifyLog(
         self, request: pb.VerifyLogRequest, context: Context
@@ -285,7 +281,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 
     def of_tasks(
         self, request: Any, context: Context
-    ) -> tuple[list[tuple[int, Any]], Tokens | None]:
+    ) -> tuple[list[tuple[int, Any]], merging.Tokens | None]:
         """Return which partitions a request is about, what each is asked, and how to go on."""
         if self.count == 1:
             return [(0, request)], None
@@ -293,14 +289,9 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             partitions = self._of_caller(context, request.filter.tenant)
             if len(partitions) == 1:
                 return [(partitions[0], request)], None
-            tokens = Tokens(list_arguments(request.filter), self._key)
-            parts = []
-            for number, token in tokens.of(request.page_token, partitions).items():
-                part = type(request)()
-                part.CopyFrom(request)
-                part.page_token = token
-                parts.append((number, part))
-            return parts, tokens
+            tokens = merging.Tokens(list_arguments(request.filter), self._key)
+            left = tokens.of(request.page_token, partitions)
+            return [(n, _like(request, page_token=token)) for n, token in left.items()], tokens
         by_partition: dict[int, list[str]] = {}
         for task_id in request.task_ids:
             by_partition.setdefault(partition_in(task_id, self.count), []).append(task_id)
@@ -308,8 +299,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             return [(next(iter(by_partition)), request)], None
         parts = []
         for number, task_ids in sorted(by_partition.items()):
-            part = type(request)()
-            part.CopyFrom(request)
+            part = _like(request)
             part.task_ids[:] = task_ids
             parts.append((number, part))
         return parts, None
@@ -326,9 +316,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         def open_one(partition: int, cursor: str) -> AsyncGenerator[bytes, None]:
             part = request
             if cursor != request.cursor:
-                part = type(request)()
-                part.CopyFrom(request)
-                part.cursor = cursor
+                part = _like(request, cursor=cursor)
             return self._relay.stream(name, partition, part, context)
 
         if len(partitions) == 1:
@@ -371,20 +359,20 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Return a page over several partitions, and the token of the next one."""
         (name, field, partitions), (request, context) = what, call
         size = page_size(request.page_size)
-        positions = positions_in(decode_token(request.page_token, arguments, self._key), partitions)
+        at = decode_token(request.page_token, arguments, self._key)
+        positions = merging.positions_in(at, partitions)
 
-        async def part_of(partition: int, position: str) -> Part:
-            part = type(request)()
-            part.CopyFrom(request)
-            part.page_token = encode_token(position, arguments, self._key) if position else ""
+        async def part_of(partition: int, position: str) -> merging.Part:
+            token = encode_token(position, arguments, self._key) if position else ""
+            part = _like(request, page_token=token)
             answer = await self.ask(name, partition, part, context)
-            after = decode_token(answer.next_page_token, arguments, self._key) or END
-            return Part(getattr(answer, field), position, after)
+            after = decode_token(answer.next_page_token, arguments, self._key) or merging.END
+            return merging.Part(getattr(answer, field), position, after)
 
-        open_ones = {n: position for n, position in positions.items() if position != END}
+        open_ones = {n: position for n, position in positions.items() if position != merging.END}
         found = await asyncio.gather(*(part_of(n, at) for n, at in open_ones.items()))
         parts = dict(zip(open_ones, found, strict=True))
-        items, after = page_of(parts, size, order, position_of, descending=descending)
+        items, after = merging.page_of(parts, size, order, position_of, descending=descending)
         return items, encode_token(after, arguments, self._key) if after else ""
 
     async def _each(

@@ -58,8 +58,10 @@ class Requeueing(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         desk.wake()
         await desk.settled()
         if one and not done.task_ids:
-            raise refused[0] if refused else wrong_state(
-                "TASK_NOT_DEAD", done.named[0], "is no dead letter"
+            raise (
+                refused[0]
+                if refused
+                else wrong_state("TASK_NOT_DEAD", done.named[0], "is no dead letter")
             )
         response = Response(task_ids=done.task_ids, next_page_token=done.next_page_token)
         _tell(response, refused)
