@@ -6,6 +6,7 @@ import pytest
 
 from podium.sdk.conversation import Conversation
 from podium.sdk.identity import Identity
+from podium.sdk.leases import IN_FLIGHT_LEN_MAX
 from podium.v1 import agent_pb2, session_pb2, task_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef, RouterFrame
 
@@ -104,6 +105,22 @@ def test_leases_are_renewed_when_they_are_old_enough(talk: Conversation) -> None
     assert talk.due(9.5, 1.0) == []
 
 
+def test_results_that_hello_had_no_room_for_are_sent_once_the_session_is_ready() -> None:
+    talk = Conversation([Identity("a1", [agent_pb2.Capability(name="work")])])
+    for number in range(IN_FLIGHT_LEN_MAX + 1):
+        key = (f"t{number}", 1)
+        hear(talk, assign=session_pb2.Assign(task_id=key[0], lease_epoch=1))
+        frame = AgentFrame(agent_id="a1", result=session_pb2.Result())
+        frame.result.lease.task_id, frame.result.lease.lease_epoch = key
+        talk.say([("result", key, frame)], 0.0, brief=False)
+
+    [hello] = talk.hellos()
+    received = talk.receive([RouterFrame(agent_id="a1", ready=session_pb2.Ready())], 0.0)
+
+    assert len(hello.hello.in_flight) == IN_FLIGHT_LEN_MAX
+    assert [frame.result.lease.task_id for frame in received.replies] == [f"t{IN_FLIGHT_LEN_MAX}"]
+
+
 def test_a_heartbeat_is_sent_only_when_nothing_else_was_said(talk: Conversation) -> None:
     hear(talk, result_ack=session_pb2.ResultAck(lease=LEASE))
     hear(talk, now_s=100.0, ready=session_pb2.Ready())
@@ -111,6 +128,27 @@ def test_a_heartbeat_is_sent_only_when_nothing_else_was_said(talk: Conversation)
     assert talk.due(113.9, 1.0) == []
     assert [frame.WhichOneof("frame") for frame in talk.due(114.0, 1.0)] == ["heartbeat"]
     assert talk.due(115.0, 1.0) == []
+
+
+@pytest.mark.parametrize("sign", ["probe", "renewal"])
+def test_an_answer_to_a_probe_and_a_renewal_are_signs_of_life(
+    talk: Conversation, sign: str
+) -> None:
+    ready = session_pb2.Ready()
+    ready.heartbeat_interval.FromSeconds(20)
+    ready.renew_interval.FromSeconds(10)
+    talk.receive([RouterFrame(agent_id="a1", ready=ready)], 100.0)
+    if sign == "probe":
+        [reply] = talk.receive(
+            [RouterFrame(agent_id="a1", probe=session_pb2.Probe(nonce=7))], 115.0
+        ).replies
+        assert reply.probe_reply.nonce == 7
+    else:
+        assign = session_pb2.Assign(task_id="t1", lease_epoch=1)
+        talk.receive([RouterFrame(agent_id="a1", assign=assign)], 105.0)
+        assert talk.due(115.0, 1.0)[0].WhichOneof("frame") == "renew"
+
+    assert not any(each.HasField("heartbeat") for each in talk.due(120.0, 1.0))
 
 
 def test_a_drain_is_repeated_on_every_new_stream(talk: Conversation) -> None:
