@@ -9,8 +9,9 @@ from services.kernel import limits
 from services.kernel.rules import Checker
 from services.routing.core.session import Greeting
 
-in_flight_len_max = 1_000
 concurrency_max = 1_000
+in_flight_len_max = 2 * concurrency_max
+"""All that an agent may work on, and as many results that are not settled yet."""
 checkpoint_bytes_max = 64 * 1024
 failure_len_max = 4 * 1024
 money_max = 1e12

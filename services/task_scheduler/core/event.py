@@ -171,6 +171,14 @@ class Input(NamedTuple):
     """For a question: what the attempt consumed."""
 
 
+class Revived(NamedTuple):
+    """A dead letter goes on with another deadline."""
+
+    deadline_ms: int
+    payload: bytes | None = None
+    """Replaces the payload, unless it is None."""
+
+
 class QueuePause(NamedTuple):
     """A part of the queue is paused, or goes on."""
 
@@ -240,6 +248,7 @@ Detail = (
     | Failed
     | Retrying
     | Input
+    | Revived
     | QueuePause
     | ScheduleChange
 )

@@ -63,6 +63,7 @@ class Conversation:
         self.verdict_counts = dict.fromkeys(session_pb2.ResultAck.Verdict.values(), 0)
         self._tokens: dict[str, str] = {}
         self._seqs: dict[str, int] = {}
+        self._unnamed: dict[str, list[Key]] = {}
         self._spoke_s: dict[str, float] = {}
         self._rare = {
             "ready": self._on_ready,
@@ -85,9 +86,8 @@ class Conversation:
 
     def _hello(self, identity: Identity) -> AgentFrame:
         agent_id = identity.agent_id
-        return identity.hello(
-            self.leases.of(agent_id), self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0)
-        )
+        named, self._unnamed[agent_id] = self.leases.named(agent_id)
+        return identity.hello(named, self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0))
 
     def say(self, items: Sequence[Outgoing], now_s: float, *, brief: bool) -> list[AgentFrame]:
         """Returns what of `items` may be sent: nothing about a lease that is over.
@@ -181,6 +181,9 @@ class Conversation:
         self.frame_bytes_max = ready.frame_bytes_max
         for verdict in ready.verdicts:
             self._on_verdict(agent_id, verdict, received)
+        for key in self._unnamed.pop(agent_id, ()):
+            if (final := self.leases.final(key)) is not None:
+                received.replies.append(final)
         if self.draining:
             received.replies += self.drains(agent_id)
         received.welcomed.append(agent_id)
