@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 strikes_max = 16
 strikes_s = 60.0
+superseded_len_max = 8
+"""Superseded instances that are remembered of an agent; the oldest are forgotten."""
 session_bytes_max = 1 << 20
 """Bytes that may wait for an agent before it gets nothing more: a slow reader costs no more."""
 stream_bytes_max = 16 << 20
@@ -127,6 +129,12 @@ class Session:
     cost_per_task: float
     body: object
     heard_s: float
+    since_s: float = 0.0
+    """When it began."""
+    superseded: tuple[str, ...] = ()
+    """Instances of the agent that this one has followed: none of them comes back before it ends."""
+    superseded_by: str = ""
+    """The instance that has followed this one on another router."""
     stream: Stream | None = None
     seq: int = 0
     ready: bool = False
