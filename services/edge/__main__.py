@@ -128,7 +128,7 @@ def measured(bridge: Bridge) -> Metrics:
     metrics.read_gauge(
         names.metric_sessions, "Agents connected through the bridge.", lambda: bridge.agent_count
     )
-    frames = {"in": lambda: counts.frames_in, "out": lambda: counts.frames_out}
+    frames = {"in": lambda: counts.frames_in, "out": lambda: bridge.frames_out}
     for direction, reading in frames.items():
         metrics.read_counter(
             names.metric_frames.replace("_total", f"_{direction}_total"),

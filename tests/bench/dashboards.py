@@ -49,12 +49,14 @@ window.figures = new Promise((settle) => {
   requestAnimationFrame(look);
 });
 """
-TOLD = """async () => ({
-  paint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
-  figures: await window.figures,
-  bytes: ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type))
-    .reduce((sum, each) => sum + each.encodedBodySize, 0),
-})"""
+TOLD = """async () => {
+  const figures = await window.figures;
+  const painted = () => performance.getEntriesByName("first-contentful-paint")[0];
+  while (!painted()) await new Promise(requestAnimationFrame);
+  const loaded = ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type));
+  const bytes = loaded.reduce((sum, each) => sum + each.encodedBodySize, 0);
+  return { paint: painted().startTime, figures, bytes };
+}"""
 
 
 def fan_out(scale: float) -> Sequence[Row]:

@@ -118,6 +118,8 @@ class Referee:
         self._stream: dict[object, str] = {}
         self._nonces: set[int] = set()
         self._total = 0
+        self._received = 0
+        self._slots = 1
         self.faults: list[str] = []
 
     def judge(self, log: Iterable[tuple[object, AgentFrame | RouterFrame]]) -> list[str]:
@@ -142,6 +144,7 @@ class Referee:
         kind = frame.WhichOneof("frame")
         for words, ref in told(frame):
             self._lease(ref).hears(*words)
+        self._received += kind == "assign"
         if kind == "ready":
             self._ready(stream, frame.ready)
         elif kind == "probe":
@@ -154,8 +157,8 @@ class Referee:
 
     def _ready(self, stream: object, ready: Any) -> None:
         self._stream[stream] = "READY"
-        if not ready.resumed:
-            self._total = 0
+        # Counts begin anew with each Ready, resumed or not.
+        self._total = self._received = 0
         for each in ready.verdicts:
             if each.verdict == LeaseVerdict.VERDICT_CANCEL:
                 self._lease(each.lease).hears(*CHOICE)
@@ -184,8 +187,11 @@ class Referee:
 
     def _speaks(self, kind: str, frame: AgentFrame) -> None:
         if kind == "credit":
-            self._fault(frame.credit.total < self._total, "credit that fell")
-            self._total = frame.credit.total
+            total = frame.credit.total
+            self._fault(total < self._total, "credit that fell")
+            beyond = total - self._received
+            self._fault(beyond > self._slots, "credit for more slots than there are")
+            self._total = total
         elif kind == "probe_reply":
             self._fault(frame.probe_reply.nonce not in self._nonces, "a reply to no probe")
         elif kind == "renew":
@@ -195,6 +201,7 @@ class Referee:
             self._about(kind, getattr(frame, kind))
 
     def _hello(self, hello: Any) -> None:
+        self._slots = hello.max_concurrency or 1
         for lease in self._leases.values():
             lease.lost_stream()
         named = {(ref.task_id, ref.lease_epoch) for ref in hello.in_flight}

@@ -60,6 +60,27 @@ async def test_credit_only_counts_up(script: Script) -> None:
     assert totals == sorted(totals)
 
 
+async def test_credit_counts_anew_after_each_ready_and_is_enough_for_another_task(
+    script: Script,
+) -> None:
+    for _ in range(3):
+        await script.settled()
+    # An assignment that is lost with the stream: the router has counted it, the agent has not.
+    script.router.end()
+    script.assign("say nothing")
+    await script.until("hello", 2)
+    await eventually(lambda: script.router.streams[-1].agents)
+    await script.settled()
+    await script.settled()
+
+    since = script.router.frames()
+    hello = max(at for at, frame in enumerate(since) if frame.HasField("hello"))
+    totals = [frame.credit.total for frame in since[hello:] if frame.HasField("credit")]
+    # Two were received here, and four slots are all it has.
+    assert totals == sorted(totals)
+    assert all(0 < total <= 2 + 4 for total in totals)
+
+
 async def test_an_assignment_is_taken_before_it_has_a_result(script: Script) -> None:
     lease = script.assign("say hello")
     result = (await script.until("result"))[0]

@@ -23,6 +23,7 @@ TAKEN: list[Any] = [
 RESULT = AgentFrame(result=session_pb2.Result(lease=LEASE, success={}))
 SETTLED = RouterFrame(result_ack={"lease": LEASE})
 AGAIN: list[Any] = [AgentFrame(hello={"in_flight": [LEASE]}), RouterFrame(ready={"resumed": True})]
+TWO, NOTHING = AgentFrame(credit={"total": 2}), AgentFrame(credit={"total": 0})
 RECALL = RouterFrame(recall={"leases": [LEASE]})
 
 
@@ -39,6 +40,7 @@ def judged(*streams: list[Any]) -> list[str]:
         pytest.param([[*TAKEN, RECALL, RESULT]], id="a-recall-not-heard-yet"),
         pytest.param([[*TAKEN, RESULT, SETTLED], ONE], id="settled-or-not-heard"),
         pytest.param([TAKEN[:3], ONE], id="an-assignment-that-never-came"),
+        pytest.param([[*TAKEN, TWO], [*AGAIN, NOTHING]], id="credit-anew"),
     ],
 )
 def test_right_sessions_pass(streams: list[list[Any]]) -> None:
@@ -60,8 +62,15 @@ def test_right_sessions_pass(streams: list[list[Any]]) -> None:
         ([[*TAKEN, AgentFrame(progress=ABOUT)]], "report_seq that does not rise"),
         ([[*ONE, AgentFrame(probe_reply={"nonce": 5})]], "a reply to no probe"),
         (
-            [[*ONE, AgentFrame(credit={"total": 5}), AgentFrame(credit={"total": 4})]],
+            [[*ONE, AgentFrame(credit={"total": 1}), AgentFrame(credit={"total": 0})]],
             "credit that fell",
+        ),
+        (
+            [
+                [*TAKEN, AgentFrame(credit={"total": 2})],
+                [*AGAIN, AgentFrame(credit={"total": 2})],
+            ],
+            "credit for more slots than there are",
         ),
         ([[*ONE, AgentFrame(drain={}), AgentFrame(drain={})]], "drain a second time on a stream"),
     ],

@@ -220,6 +220,54 @@ def test_credits_count_up_and_bound_what_an_agent_gets() -> None:
     assert [lease.session is session for lease in leases[2:]] == [True, False]
 
 
+@pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "another-session"])
+def test_black_hole_what_a_stream_has_swallowed_costs_no_credit_after_it(resumes: bool) -> None:
+    floor = Floor(ack_s=5.0, ack_pause_s=5.0)
+    session = floor.agent("a1")
+    floor.attendance.credit(session, 1)
+    floor.granted("t1")
+    floor.sleep(5.1)
+    assert floor.last(effects.SendRecall).leases
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", stream=2, token=session.resume_token if resumes else "")
+    floor.attendance.credit(session, 1)  # it has received none and has a slot
+    floor.sleep(5.1)
+    lease = floor.granted("t2")
+
+    assert lease.session is session
+    assert floor.last(effects.SendReady).resumed is resumes
+
+
+def test_an_offer_that_is_repeated_after_ready_is_the_first_of_its_count() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    floor.attendance.credit(session, 2)
+    floor.granted("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", slots=2, stream=2, token=session.resume_token)
+    floor.attendance.credit(session, 1)
+
+    assert floor.assigned() == [("t1", "a1"), ("t1", "a1")]
+    assert floor.granted("t2").session is None, "its credit is used up"
+
+
+def test_a_recalled_assignment_stays_counted_and_its_slot_is_credit_again() -> None:
+    floor = Floor(ack_s=5.0, ack_pause_s=5.0)
+    session = floor.agent("a1")
+    floor.attendance.credit(session, 1)
+    floor.granted("t1")
+    floor.sleep(10.2)
+    assert floor.granted("t2").session is None
+
+    floor.attendance.credit(session, 2)
+    floor.turn()
+
+    assert floor.assigned() == [("t1", "a1"), ("t2", "a1")]
+
+
 def test_a_router_that_drains_gives_back_what_no_agent_has_and_asks_agents_to_move() -> None:
     floor = Floor()
     floor.agent("a1")

@@ -125,6 +125,7 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
             ready = session_pb2.Ready(
                 session_id="s1",
                 resume_token=f"token-{len(self.streams)}",
+                resumed=bool(frame.hello.resume_token),
                 frame_bytes_max=self.frame_bytes_max,
                 verdicts=[
                     LeaseVerdict(lease=ref, verdict=self.verdict) for ref in frame.hello.in_flight

@@ -59,6 +59,7 @@ class Counts:
     def __init__(self) -> None:
         self.frames_in = 0
         self.frames_out = 0
+        """Of connections that are gone."""
         self.opened = 0
         self.evicted = 0
         self.slow_consumers = 0
@@ -104,6 +105,11 @@ class Bridge:
         return len(self._connections)
 
     @property
+    def frames_out(self) -> int:
+        """Messages that were written, ever."""
+        return self.counts.frames_out + sum(wire.written_count for wire in self._open)
+
+    @property
     def agent_count(self) -> int:
         """Agents with a session through this bridge."""
         return len(self._speakers)
@@ -137,12 +143,14 @@ class Bridge:
             await self._read(wire)
         finally:
             self._leave(wire)
+            counted = wire.written_count
             for task in (*wire.watches.values(), *wire.asked):
                 task.cancel()
             if wire.closing and not wire.aborted:
                 await writer
             writer.cancel()
             await asyncio.gather(writer, *wire.asked, return_exceptions=True)
+            self.counts.frames_out += wire.written_count - counted
         return socket
 
     def sweep(self) -> None:
@@ -220,7 +228,6 @@ class Bridge:
             Pulse(self._limits.ping_s, self._limits.ping_s / 2),
             self._clock,
             visitor,
-            self._written,
         )
         self._open.add(wire)
         self.counts.opened += 1
@@ -237,6 +244,7 @@ class Bridge:
 
     def _leave(self, wire: Wire) -> None:
         self._open.discard(wire)
+        self.counts.frames_out += wire.written_count
         self._connections.remove(wire.number)
         self.agents.gone(wire.number)
         self._left.set()
@@ -247,7 +255,7 @@ class Bridge:
             message = await wire.socket.receive()
             if message.type is text or message.type is binary:
                 self.counts.frames_in += 1
-                if wire.closing or self._too_fast(wire):
+                if wire.closing or not (wire.conduct.granted() or self._in_time(wire)):
                     continue
                 self._connections.touch(wire.number)
                 await self._take(wire, message)
@@ -260,16 +268,18 @@ class Bridge:
 
     async def _heed(self, wire: Wire, message: WSMessage) -> None:
         """Answer a ping. A pong answers ours, and many are a flood as good as any."""
-        if not wire.closing and not self._too_fast(wire) and message.type is WSMsgType.PING:
+        if wire.closing or not (wire.conduct.granted() or self._in_time(wire)):
+            return
+        if message.type is WSMsgType.PING:
             await wire.pong(message.data)
 
-    def _too_fast(self, wire: Wire) -> bool:
-        conduct = wire.conduct
-        if conduct.granted() or not conduct.too_fast(self._clock.now().mono_s):
-            return False
+    def _in_time(self, wire: Wire) -> bool:
+        """Tell whether a message that was not granted before may be; else close."""
+        if not wire.conduct.too_fast(self._clock.now().mono_s):
+            return True
         self.counts.refused += 1
         wire.close(POLICY_VIOLATION, "too many messages")
-        return True
+        return False
 
     async def _take(self, wire: Wire, message: WSMessage) -> None:
         """Serve one message; what is wrong with it is answered, and the connection lives."""
@@ -318,9 +328,6 @@ class Bridge:
         self.counts.slow_consumers += 1
         log.warning("a connection does not read and is cut off", extra={"connection": wire.number})
         wire.abort()
-
-    def _written(self) -> None:
-        self.counts.frames_out += 1
 
 
 __all__ = ["Bridge", "Limits"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -19,8 +19,6 @@ from services.edge.servicer.merging import Update
 from services.kernel.clock import Clock
 
 log = logging.getLogger("podium.edge.wire")
-
-Written = Callable[[], None]
 
 
 class _Addressed(NamedTuple):
@@ -51,7 +49,6 @@ class Wire:
         pulse: Pulse,
         clock: Clock,
         visitor: Visitor,
-        written: Written,
     ) -> None:
         self.number = number
         self.socket = socket
@@ -65,7 +62,6 @@ class Wire:
         self._transport = transport
         self.kind = WSMsgType.BINARY if codec.binary else WSMsgType.TEXT
         self._clock = clock
-        self._written = written
         self._outbound: Outbound[BridgeResponse | _Addressed] = Outbound()
         self._waiting = self._outbound.waiting
         self._wake = asyncio.Event()
@@ -73,7 +69,8 @@ class Wire:
         self._closing: tuple[int, str] | None = None
         self._writing = False
         self._asking = False
-        self._written_count = 0
+        self.written_count = 0
+        """Messages that were written."""
         self._stuck: tuple[int, float] | None = None
         """The write that was under way when somebody last looked, and since when."""
 
@@ -88,17 +85,18 @@ class Wire:
 
     def answer(self, response: BridgeResponse) -> Awaitable[None]:
         """Give an answer, waiting for a place: who asks and does not read gets no more answers."""
-        return self._give(response)
+        return self._write(response) if self._idle() else self._queue(response)
 
     def answer_alike(self, ref: str, update: Update) -> Awaitable[None]:
         """Give an answer that is encoded already, but for its ref."""
-        return self._give(_Addressed(ref, update))
+        addressed = _Addressed(ref, update)
+        return self._write(addressed) if self._idle() else self._queue(addressed)
 
     async def update(self, ref: str, update: Update) -> None:
         """Give an update of the watch `ref`, merged with one that waits."""
         addressed = _Addressed(ref, update)
         if self._idle():
-            await self._give(addressed)
+            await self._write(addressed)
             return
         while not self._outbound.update(ref, addressed, _merge) and not self.aborted:
             await self._has_room()
@@ -138,8 +136,8 @@ class Wire:
         """
         if not self._writing:
             self._stuck = None
-        elif self._stuck is None or self._stuck[0] != self._written_count:
-            self._stuck = (self._written_count, now_s)
+        elif self._stuck is None or self._stuck[0] != self.written_count:
+            self._stuck = (self.written_count, now_s)
         return self._stuck is not None and now_s - self._stuck[1] >= deadline_s
 
     async def run(self) -> None:
@@ -171,13 +169,7 @@ class Wire:
         self._wake.set()
         return True
 
-    async def _give(self, message: BridgeResponse | _Addressed) -> None:
-        if self._idle():
-            try:
-                await self._write(message)
-            except (ConnectionError, RuntimeError):
-                self._broken()
-            return
+    async def _queue(self, message: BridgeResponse | _Addressed) -> None:
         while not self._put(message) and not self.aborted:
             await self._has_room()
 
@@ -192,13 +184,14 @@ class Wire:
         self._writing = True
         try:
             await self.socket.send_frame(frame, self.kind)
+        except (ConnectionError, RuntimeError):
+            self._broken()
         finally:
             # Whoever is stopped while the peer is slow has given the frame away whole.
             self._writing = False
-            self._written_count += 1
+            self.written_count += 1
             if self._waiting or self._asking or self._closing is not None:
                 self._wake.set()
-        self._written()
         if not self._room.is_set():
             self._room.set()
 

@@ -5,6 +5,7 @@ A session outlives its stream by a short grace, in which the agent may come back
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -263,8 +264,10 @@ class Attendance:
             session.resume_token = self._board.rng.bytes(16).hex()
             session.session_id = session.resume_token[:12]
             session.seq = 0
-            session.credit_total = None
-            session.assigned_total = 0
+        # Counts begin anew with each Ready, whatever was resumed: an assignment that was lost with
+        # the stream was counted here and not there, and would be owed for ever.
+        session.credit_total = None
+        session.assigned_total = 0
         if session.row >= 0:
             self._leave(session)
         session.name = greeting.name
@@ -334,7 +337,9 @@ class Attendance:
         verdicts = tuple(session.verdicts)
         session.verdicts = []
         lease_s = self._board.lease_s
+        session.heartbeat_s = self._board.heartbeat_s
         self._board.effects.append(SendReady(session, verdicts, session.resumed, lease_s))
+        self._board.looks.at(-math.inf, session)
         self._claiming.discard(session)
         self._board.fleet.refresh(session)
         offers, session.offers = session.offers, []

@@ -238,7 +238,9 @@ class Work:
         """Send an offer once more to an agent that came back and did not get it."""
         session = lease.session
         assert session is not None
-        # Its time runs from the first offer: who comes and goes must not hold it for ever.
+        # Its time runs from the first offer: who comes and goes must not hold it for ever. It is
+        # counted as a new one is, since counts began anew.
+        session.assigned_total += 1
         self._board.effects.append(SendAssign(session, lease, lease.body))
         if session.stream is not None:
             self._board.queued(session.stream, lease.size_bytes)
@@ -247,6 +249,7 @@ class Work:
         """Give an agent nothing for a while."""
         session.paused = True
         session.paused_until_s = max(session.paused_until_s, now.mono_s + seconds)
+        self._board.looks.at(session.paused_until_s, session)
 
     def expire_offers(self, now: Instant) -> None:
         """Take back offers that no agent has acked in time."""
