@@ -119,13 +119,22 @@ class Agent:
         kept_back = self.breaker.state is not State.CLOSED or self.quarantined or self.draining
         return kept_back or bool(self.superseded)
 
-    def outlives(self, other: Rival, router_id: str) -> bool:
-        """Return whether it stays as it is, and not another instance that is on this router."""
+    def outlive(self, other: Rival, router_id: str) -> bool:
+        """Supersede another instance if it is this one that stays; return whether it is.
+
+        Args:
+            other: An instance with a session.
+            router_id: The router of that session; of those that it has itself, its word counts.
+        """
         if not self.present or self.router_id == router_id:
-            return False  # what a router says of the instances that it has itself is so
-        if not self.router_id:
-            return other.instance_id in self.superseded
-        return stays(self.rival, other)
+            return False
+        if self.router_id:
+            wins = stays(self.rival, other)
+        else:
+            wins = other.instance_id in self.superseded
+        if wins:
+            self.superseded = followed(self.superseded, other.instance_id, self.facts.instance_id)
+        return wins
 
     def give_way(self, newer: Rival) -> None:
         """Let another instance follow."""

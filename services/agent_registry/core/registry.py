@@ -55,8 +55,9 @@ class Registry:
         since_ms, left = now.wall_ms - round(age_s * 1e3), ""
         agent = self.agents.get(facts.agent_id)
         if agent is not None and agent.facts.instance_id != facts.instance_id:
-            if agent.outlives(Rival(facts.instance_id, since_ms), router_id):
-                self.directives.put(agent, now, router_id)
+            if agent.outlive(Rival(facts.instance_id, since_ms), router_id):
+                for told in (agent.router_id, router_id):
+                    self.directives.put(agent, now, told)
                 return
             left = agent.router_id
             agent.give_way(Rival(facts.instance_id, since_ms))

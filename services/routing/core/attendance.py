@@ -22,7 +22,7 @@ from services.routing.core.effects import (
     SendSuperseded,
 )
 from services.routing.core.reconcile import reconcile
-from services.routing.core.session import Greeting, Session, Stream, superseded_len_max
+from services.routing.core.session import Greeting, Session, Stream
 from services.routing.core.work import Work
 
 if TYPE_CHECKING:
@@ -73,10 +73,11 @@ class Attendance:
             self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)
             return
         known = board.sessions.get(greeting.agent_id)
-        newer = _newer(known, greeting.instance_id, stream)
-        if newer:
-            self._turn_away(stream, greeting, newer, now)
-            return
+        if known is not None and known.stream is not stream:
+            newer = known.bars(greeting.instance_id)
+            if newer:
+                self._turn_away(stream, greeting, newer, now)
+                return
         self._check_room(stream, known)
         if known is not None and known.instance_id == greeting.instance_id:
             session = self._resume(known, greeting)
@@ -192,7 +193,7 @@ class Attendance:
         if session is None or session.superseded_by:
             return
         if session.instance_id == instance_id:
-            session.superseded = _followed(session.superseded, superseded, instance_id)
+            session.follow(superseded)
         elif session.instance_id in superseded and instance_id not in session.superseded:
             if session.stream is not None:
                 self._board.effects.append(Closed(agent_id, False))
@@ -281,7 +282,7 @@ class Attendance:
         """Take over from an older instance, with the leases the newer one says it has."""
         board = self._board
         self._give_way(old, greeting.instance_id, now)
-        new.superseded = _followed(old.superseded, (old.instance_id,), new.instance_id)
+        new.follow((*old.superseded, old.instance_id))
         for key in greeting.in_flight:
             lease = old.leases.get(key)
             if lease is not None:
@@ -371,27 +372,13 @@ class Attendance:
             del board.sessions[session.agent_id]
         self._claiming.discard(session)
         for lease in tuple(session.leases.values()):
-            if board.draining and lease.stage in (Stage.RUNNING, Stage.CLAIMED):
+            at_work = lease.stage in (Stage.RUNNING, Stage.CLAIMED)
+            if board.draining and at_work and not session.superseded_by:
                 # The agent goes on with it at another router, which will claim it.
                 board.unbind(lease)
                 board.leases.drop(lease)
             else:
                 self._work.give_up(lease, now)
-
-
-def _newer(known: Session | None, instance_id: str, stream: Stream) -> str:
-    """Return the instance that has followed one which says Hello; empty when none has."""
-    if known is None or known.stream is stream:
-        return ""
-    if known.superseded_by and known.instance_id == instance_id:
-        return known.superseded_by
-    return known.instance_id if instance_id in known.superseded else ""
-
-
-def _followed(known: tuple[str, ...], more: tuple[str, ...], instance_id: str) -> tuple[str, ...]:
-    """Return the instances that one has followed: those that were known, and more."""
-    merged = dict.fromkeys(each for each in (*known, *more) if each != instance_id)
-    return tuple(merged)[-superseded_len_max:]
 
 
 def _too_many(message: str, most: int) -> PodiumError:

@@ -184,6 +184,18 @@ class Session:
         self.seq += 1
         return self.seq
 
+    def bars(self, instance_id: str) -> str:
+        """Return the instance that has followed one of its agent; empty when none has."""
+        if self.superseded_by and self.instance_id == instance_id:
+            return self.superseded_by
+        return self.instance_id if instance_id in self.superseded else ""
+
+    def follow(self, instance_ids: tuple[str, ...]) -> None:
+        """Note instances of its agent that it has followed."""
+        known = dict.fromkeys((*self.superseded, *instance_ids))
+        known.pop(self.instance_id, None)
+        self.superseded = tuple(known)[-superseded_len_max:]
+
     def block(self) -> Block:
         """Return why it gets no work; the gravest reason when there are several."""
         doubted = self.silent or self.stalled or self.unproved
