@@ -188,11 +188,23 @@ class Settings(Common):
     ended_tasks_max: int = setting(
         "PODIUM_ENDED_TASKS_MAX",
         100_000,
-        "ended tasks kept in memory to be asked for; as many dead letters again",
+        "ended tasks kept in memory to be asked for, dead letters apart",
         parse=as_count,
     )
     ended_bytes_max: int = setting(
         "PODIUM_ENDED_BYTES_MAX", 256 << 20, "bytes that ended tasks may hold", parse=as_size
+    )
+    dead_tasks_max: int = setting(
+        "PODIUM_DEAD_TASKS_MAX",
+        100_000,
+        "dead letters kept; over it the oldest are dropped, which is counted and logged",
+        parse=as_count,
+    )
+    dead_bytes_max: int = setting(
+        "PODIUM_DEAD_BYTES_MAX",
+        256 << 20,
+        "bytes that dead letters may hold, with what is told of their attempts",
+        parse=as_size,
     )
     request_ids_max: int = setting(
         "PODIUM_REQUEST_IDS_MAX",

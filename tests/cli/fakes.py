@@ -44,7 +44,18 @@ class TellingScheduler(FakeScheduler):
         return response
 
     async def RequeueTasks(self, request: Any, context: Any) -> Any:
-        return task_scheduler_pb2.RequeueTasksResponse(task_ids=["t8", "t9"])
+        self.requeues.append(request.filter)
+        if request.filter.tenant:
+            return task_scheduler_pb2.RequeueTasksResponse(
+                refusals=[
+                    task_scheduler_pb2.RequeueRefusal(
+                        reason="TENANT_BACKLOG_FULL", message="full", count=3
+                    )
+                ]
+            )
+        if not request.page_token:
+            return task_scheduler_pb2.RequeueTasksResponse(task_ids=["t8"], next_page_token="p")
+        return task_scheduler_pb2.RequeueTasksResponse(task_ids=["t9"])
 
 
 class FakeRegistry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):

@@ -147,6 +147,15 @@ async def test_fleet_and_queue_are_told(podium: Shell) -> None:
     assert requeued.out == "2 requeued\n"
 
 
+async def test_what_could_not_be_requeued_is_told_and_is_a_failure(podium: Shell) -> None:
+    ran = await podium("requeue", "--tenant", "acme", "--label", "a=1")
+
+    assert (ran.code, ran.out) == (1, "0 requeued\n")
+    assert "3 not requeued: TENANT_BACKLOG_FULL full" in ran.err
+    (wanted,) = podium.scheduler.requeues
+    assert (wanted.tenant, dict(wanted.labels)) == ("acme", {"a": "1"})
+
+
 async def test_who_tells_who_can_do_something_and_what_a_task_would_wait(podium: Shell) -> None:
     flying, nobody, told = await asyncio.gather(
         podium("who", "fly"), podium("who", "text.sumarize"), podium("who", "fly", "--json")

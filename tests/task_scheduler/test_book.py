@@ -77,6 +77,18 @@ def test_dead_letters_are_bounded_by_their_own_limit() -> None:
     assert len(rig.book.dead) == 2
 
 
+def test_dead_letters_are_bounded_in_bytes_and_what_is_dropped_is_counted() -> None:
+    rig = Rig(Limits(dead_bytes_max=2_500, ended_len_max=0))
+    for _ in range(3):
+        task = rig.running(payload=bytes(1_000))
+        rig.fail(rig.lease(task), retryable=False)
+    assert rig.book.dead.size_bytes > 3_000
+    rig.advance(0.5)
+
+    assert (len(rig.book.dead), rig.book.dead.dropped) == (2, 1)
+    assert rig.book.dead.size_bytes <= 2_500
+
+
 def test_what_is_accounted_for_returns_to_nothing() -> None:
     rig = Rig(Limits(ended_len_max=0, dead_len_max=0))
     for end in (rig.complete, lambda lease: rig.fail(lease, retryable=False)):

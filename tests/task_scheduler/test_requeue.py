@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from podium.v1.task_pb2 import Payload, Task, TaskFilter
 from services.kernel.clock import SystemClock
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.servicer import choice
+from tests.support.waiting import eventually
 from tests.task_scheduler.serving import WITHIN_S, Served, in_process, refusal, spec
 
 
@@ -92,6 +94,22 @@ async def test_a_filter_goes_on_until_all_that_match_were_seen(served: Served, m
     cancel = task_scheduler_pb2.CancelTasksRequest(filter=TaskFilter(type="work"))
     cancel.page_token = (await served.stub.CancelTasks(cancel)).next_page_token
     assert list((await served.stub.CancelTasks(cancel)).task_ids) == ids[2:0:-1]
+
+
+async def test_dead_letters_that_are_dropped_are_counted_and_told(tmp_path: Path, caplog) -> None:
+    async with in_process(tmp_path, dead_tasks_max=2) as served:
+        async with served.router("work") as router:
+            await dead_letters(served, router, 3)
+
+        async def stats() -> Any:
+            return await served.stub.GetQueueStats(task_scheduler_pb2.GetQueueStatsRequest())
+
+        while not (counted := await stats()).dead_letters_dropped_count:
+            await asyncio.sleep(0.01)
+
+        assert counted.dead_letters_dropped_count == 1
+        assert counted.dead_letter_bytes > 0
+        await eventually(lambda: "1 dead letters were dropped" in caplog.text)
 
 
 async def test_a_revived_task_shows_the_deadline_that_holds_now(served: Served) -> None:

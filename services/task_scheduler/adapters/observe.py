@@ -145,6 +145,16 @@ def expose(
         "Grants to routers.",
         lambda: sum(core.dispatch.grants for core in cores()),
     )
+    metrics.read_gauge(
+        names.metric_dead_bytes,
+        "Bytes that dead letters hold.",
+        lambda: sum(core.book.dead.size_bytes for core in cores()),
+    )
+    metrics.read_counter(
+        names.metric_dead_dropped,
+        "Dead letters forgotten for want of room.",
+        lambda: sum(core.book.dead.dropped for core in cores()),
+    )
     metrics.read_counter(
         names.metric_fenced,
         "Outcomes under leases that were over.",

@@ -307,7 +307,9 @@ class Book:
             task = self.ended.popleft()
             self.ended_bytes -= task.size_bytes
             self._forget(task)
-        while dead and len(self.dead) > limits.dead_len_max:
+        while dead and (
+            len(self.dead) > limits.dead_len_max or self.dead.size_bytes > limits.dead_bytes_max
+        ):
             self._forget(self.dead.drop())
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
             self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]

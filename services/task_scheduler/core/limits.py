@@ -23,6 +23,7 @@ class Limits:
     ended_len_max: int = 100_000
     ended_bytes_max: int = 256 << 20
     dead_len_max: int = 100_000
+    dead_bytes_max: int = 256 << 20
     request_ids_len_max: int = 500_000
     lease_ttl_s: float = 30.0
     router_grace_s: float = 5.0

@@ -33,6 +33,7 @@ from services.task_scheduler.ports import (
 log = logging.getLogger("podium.task_scheduler")
 
 TICK_S = 0.05
+TELL_EVERY_S = 60.0
 WORTH_LEN = 6.0
 """Events expected within 3 ms from which a commit waits for more of them."""
 RETRY_AFTER_S = 0.5
@@ -57,6 +58,8 @@ class Committer:
         self.snapshot_seq = 0
         self.checked_seq = 0
         self.damage = ""
+        self._dropped_told = 0
+        self._tell_at_s = 0.0
         self._journal = journal
         self._codec = codec
         self._clock = clock
@@ -247,9 +250,23 @@ class Committer:
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(TICK_S)
-            self.core.tick(self._clock.now())
+            now = self._clock.now()
+            self.core.tick(now)
+            self._tell_dropped(now.mono_s)
             if self.core.book.outbox or self.core.orders:
                 self.wake()
+
+    def _tell_dropped(self, now_s: float) -> None:
+        """Warn of dead letters that were forgotten, at most once a minute."""
+        dropped = self.core.book.dead.dropped - self._dropped_told
+        if dropped and now_s >= self._tell_at_s:
+            self._dropped_told += dropped
+            self._tell_at_s = now_s + TELL_EVERY_S
+            log.warning(
+                "%d dead letters were dropped for want of room: requeue them in time, or "
+                "raise PODIUM_DEAD_TASKS_MAX and PODIUM_DEAD_BYTES_MAX",
+                dropped,
+            )
 
     async def _commit_next(self) -> None:
         if not self._woken:

@@ -160,6 +160,8 @@ def stats_of(parts: Sequence[Stats]) -> Stats:
         whole.log_checked_seq += part.log_checked_seq
         # A router has a stream to each partition.
         whole.router_count = max(whole.router_count, part.router_count)
+        whole.dead_letter_bytes += part.dead_letter_bytes
+        whole.dead_letters_dropped_count += part.dead_letters_dropped_count
         whole.log_damage = whole.log_damage or part.log_damage
         whole.tenants.extend(part.tenants)
         whole.concurrency_keys.extend(part.concurrency_keys)

@@ -15,7 +15,11 @@ Response = task_scheduler_pb2.GetQueueStatsResponse
 def queue_stats(core: Scheduler, now_s: float, tenant: str | None) -> Response:
     """Return what waits and runs; of tenants and their keys, only what `tenant` may see."""
     book = core.book
-    response = Response(router_count=core.dispatch.router_count)
+    response = Response(
+        router_count=core.dispatch.router_count,
+        dead_letter_bytes=book.dead.size_bytes,
+        dead_letters_dropped_count=book.dead.dropped,
+    )
     for state, count in catalog.counts(book):
         response.states.add(state=state_message(state), count=count)
     for depth in catalog.priorities(book, now_s):

@@ -235,6 +235,9 @@ def stats(json: Json = False) -> None:
             )
         )
         console.print(f"[yellow]paused: {what}[/] [dim]{plain(pause.reason)}[/]")
+    if counted.dead_letters_dropped_count:
+        dropped = f"{counted.dead_letters_dropped_count:,} dead letters were dropped"
+        console.print(f"[yellow]{dropped} for want of room (PODIUM_DEAD_TASKS_MAX)[/]")
     if counted.log_damage:
         console.print(f"[red]the log is damaged: {plain(counted.log_damage)}[/]")
     stuck = [each for each in counted.requirements if not each.schedulable]

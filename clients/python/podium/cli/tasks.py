@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from podium.cli import shown
-from podium.cli.output import Json, console, plain, print_json, run, wrong_usage
+from podium.cli.output import FAILED, Json, console, errors, plain, print_json, run, wrong_usage
 from podium.cli.submit import as_payload, payload_bytes
+from podium.sdk.bulk import Progress
 from podium.sdk.client import Client
 from podium.v1 import event_pb2, task_pb2
 
@@ -22,6 +23,10 @@ States = Annotated[
     list[str] | None, typer.Option("--state", "-s", help="Only in this state, for example failed.")
 ]
 Text = Annotated[str, typer.Option("--error", help="Only whose failure contains this text.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", "-l", help="Only with this label: key=value.")
+]
+Tenant = Annotated[str, typer.Option(help="Only tasks of this tenant.")]
 
 
 @app.command()
@@ -82,13 +87,14 @@ def list_tasks(
     state: States = None,
     type: Type = "",
     agent: Annotated[str, typer.Option(help="Only of this agent.")] = "",
-    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value")] = None,
+    label: Labels = None,
+    tenant: Tenant = "",
     error: Text = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
     """List tasks, newest first."""
-    wanted = _filter(state, type, error, agent, label)
+    wanted = _filter(state, type, error, agent, label, tenant)
 
     async def collect(client: Client) -> list[task_pb2.Task]:
         return [task async for task in client.list(wanted, limit=limit)]
@@ -182,11 +188,15 @@ def cancel(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cancel tasks by id, or all open ones of a type or state (at most 1,000 a call)."""
+    """Cancel tasks by id, or all open ones of a type or state."""
     wanted = chosen(task_ids, type, state)
     done = run(
         lambda client: client.cancel(
-            task_ids or [], filter=wanted, reason=reason, keep_children=keep_children
+            task_ids or [],
+            filter=wanted,
+            reason=reason,
+            keep_children=keep_children,
+            on_progress=progress("canceled"),
         ),
         as_json=json,
     )
@@ -198,21 +208,40 @@ def requeue(
     task_ids: TaskIds = None,
     type: Type = "",
     error: Text = "",
+    label: Labels = None,
+    tenant: Tenant = "",
     all: Annotated[bool, typer.Option("--all", help="Every dead letter.")] = False,
     payload: Annotated[
         str | None,
         typer.Option(help="Another payload for the one named: text, JSON, @file, or - for stdin."),
     ] = None,
+    ignore_dependencies: Annotated[
+        bool, typer.Option("--ignore-dependencies", help="Wait for none of the tasks it depends on.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Revive dead letters by id or by filter; their attempts count anew."""
-    wanted = task_pb2.TaskFilter() if all else chosen(task_ids, type, None, error)
+    wanted = None
+    if all:
+        wanted = _filter(None, type, error, labels=label, tenant=tenant)
+    else:
+        wanted = chosen(task_ids, type, None, error, label, tenant)
     instead = None if payload is None else as_payload(payload_bytes(payload), "")
     done = run(
-        lambda client: client.requeue(task_ids or [], filter=wanted, payload=instead),
+        lambda client: client.requeue(
+            task_ids or [],
+            filter=wanted,
+            payload=instead,
+            ignore_dependencies=ignore_dependencies,
+            on_progress=progress("requeued"),
+        ),
         as_json=json,
     )
     tell(done, "requeued", as_json=json)
+    for row in done.refusals:
+        errors.print(f"{row.count:,} not requeued: {row.reason} {plain(row.message)}")
+    if done.refusals:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -223,6 +252,13 @@ def answer(task_id: str, text: str, json: Json = False) -> None:
         print_json({"taskId": task_id})
         return
     console.print(f"{plain(task_id)} is queued again")
+
+
+def progress(done: str) -> Progress | None:
+    """Returns what tells a person how far a call about many tasks is; None where nobody looks."""
+    if not errors.is_terminal:
+        return None
+    return lambda count: errors.print(f"[dim]{count:,} {done} so far[/]", end="\r")
 
 
 def tell(task_ids: Sequence[str], done: str, *, as_json: bool) -> None:
@@ -238,11 +274,13 @@ def chosen(
     type: str,
     states: Sequence[str] | None = None,
     error: str = "",
+    labels: Sequence[str] | None = None,
+    tenant: str = "",
 ) -> task_pb2.TaskFilter | None:
     """Returns the filter of a command, or None when it names tasks."""
-    if bool(task_ids) == bool(type or states or error):
+    if bool(task_ids) == bool(type or states or error or labels or tenant):
         wrong_usage("give task ids, or a filter such as --type; not both, not neither")
-    return None if task_ids else _filter(states, type, error)
+    return None if task_ids else _filter(states, type, error, labels=labels, tenant=tenant)
 
 
 def _filter(
@@ -251,8 +289,9 @@ def _filter(
     error: str,
     agent: str = "",
     labels: Sequence[str] | None = None,
+    tenant: str = "",
 ) -> task_pb2.TaskFilter:
-    wanted = task_pb2.TaskFilter(type=type, failure_text=error, agent_id=agent)
+    wanted = task_pb2.TaskFilter(type=type, failure_text=error, agent_id=agent, tenant=tenant)
     for name in states or ():
         try:
             wanted.states.append(shown.STATES[name.lower()])
