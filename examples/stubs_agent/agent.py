@@ -41,8 +41,9 @@ class _WordCounter:
             time.sleep(os.urandom(1)[0] / 255 * min(5.0, self.wait_s))  # drawn: a fleet is no herd
 
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
+        told = frame.ready.renew_interval, frame.tune.renew_interval
+        self.renew_s = max(each.ToMilliseconds() for each in told) / 1e3 or self.renew_s
         if kind == "ready":
-            self.renew_s = frame.ready.renew_interval.ToMilliseconds() / 1e3
             self.ready_by, self.wait_s, self.taken = READY, 0.1, 0  # each Ready counts anew
             self.about["resume_token"] = frame.ready.resume_token
             self.settle([each.lease for each in frame.ready.verdicts if each.verdict != KEEP])

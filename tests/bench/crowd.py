@@ -26,6 +26,8 @@ OPTIONS = [
 ]
 RETURN_S_MAX = 0.1
 """A first return is spread over this, as the SDK does it."""
+BEAT_SHARE = 0.9
+"""Of the interval, after which a heartbeat is due: it is looked for in steps."""
 OPENING_LEN_MAX = 50
 """Agents that open at once at the start: how fast a fleet begins is not what is measured."""
 
@@ -43,6 +45,8 @@ class Member:
             grpc.aio.insecure_channel(address, options=OPTIONS)
         )
         self.accepted = asyncio.Event()
+        self._beat_s = 0.0
+        self._spoke_s = 0.0
 
     async def run(self) -> None:
         """Stay for ever."""
@@ -56,12 +60,15 @@ class Member:
             await asyncio.sleep(random.uniform(0, RETURN_S_MAX))
 
     async def beat(self) -> None:
-        """Send a heartbeat, and renew what is held."""
+        """Send a heartbeat if nothing else was said, and renew what is held."""
         if self._call is not None and self.accepted.is_set():
-            frames = [self._frame(heartbeat=session_pb2.Heartbeat())]
+            frames = []
+            if time.monotonic() - self._spoke_s >= self._beat_s:
+                frames.append(self._frame(heartbeat=session_pb2.Heartbeat()))
             if self._leases:
                 frames.append(self._frame(renew=session_pb2.Renew(leases=self._refs())))
-            await self._say(*frames)
+            if frames:
+                await self._say(*frames)
 
     async def _stay(self) -> None:
         call = self._stub.OpenSession(wait_for_ready=True)
@@ -79,6 +86,9 @@ class Member:
 
     async def _take(self, frame: session_pb2.RouterFrame) -> None:
         kind = frame.WhichOneof("frame")
+        if kind in ("ready", "tune"):
+            told_s = getattr(frame, kind).heartbeat_interval.ToTimedelta().total_seconds()
+            self._beat_s = told_s * BEAT_SHARE or self._beat_s
         if kind == "ready":
             if self._lost:
                 keep = session_pb2.LeaseVerdict.VERDICT_KEEP
@@ -98,6 +108,7 @@ class Member:
             self._leases.pop(frame.cancel.lease.task_id, None)
 
     async def _say(self, *frames: session_pb2.AgentFrame) -> None:
+        self._spoke_s = time.monotonic()
         await self._call.write(routing_pb2.OpenSessionRequest(frames=frames))
 
     def _frame(self, **given: Any) -> session_pb2.AgentFrame:

@@ -139,6 +139,27 @@ def test_a_heartbeat_is_sent_only_when_nothing_else_was_said(talk: Conversation)
     assert talk.due(115.0, 1.0) == []
 
 
+@pytest.mark.parametrize("sign", ["probe", "renewal"])
+def test_an_answer_to_a_probe_and_a_renewal_are_signs_of_life(
+    talk: Conversation, sign: str
+) -> None:
+    ready = session_pb2.Ready()
+    ready.heartbeat_interval.FromSeconds(20)
+    ready.renew_interval.FromSeconds(10)
+    talk.receive([RouterFrame(agent_id="a1", ready=ready)], 100.0)
+    if sign == "probe":
+        [reply] = talk.receive(
+            [RouterFrame(agent_id="a1", probe=session_pb2.Probe(nonce=7))], 115.0
+        ).replies
+        assert reply.probe_reply.nonce == 7
+    else:
+        assign = session_pb2.Assign(task_id="t1", lease_epoch=1)
+        talk.receive([RouterFrame(agent_id="a1", assign=assign)], 105.0)
+        assert talk.due(115.0, 1.0)[0].WhichOneof("frame") == "renew"
+
+    assert not any(each.HasField("heartbeat") for each in talk.due(120.0, 1.0))
+
+
 def test_a_drain_is_repeated_on_every_new_stream(talk: Conversation) -> None:
     talk.draining = "stopping"
     received = talk.receive([RouterFrame(agent_id="a1", ready=session_pb2.Ready())], 0.0)

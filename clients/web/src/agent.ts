@@ -1,6 +1,7 @@
 // An agent in JavaScript: the same frames, leases and promises as over gRPC.
 import type {
   AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, ResultJson, RouterFrameJson,
+  TuneJson,
 } from "./gen/podium/v1/session_pb.js";
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
 import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
@@ -65,6 +66,9 @@ export class Agent {
   #held = new Map<string, Held>();
   #silence: () => void;
   #timers: ReturnType<typeof setInterval>[] = [];
+  #beatMs = 15_000;
+  #renewMs = 10_000;
+  #spokeMs = 0;
   #again: ReturnType<typeof setTimeout> | undefined;
   #draining: string | undefined;
   #done = () => {};
@@ -127,6 +131,7 @@ export class Agent {
 
   #say(...frames: Omit<AgentFrameJson, "agentId">[]): void {
     const agentId = this.#options.agentId;
+    this.#spokeMs = performance.now();
     this.#wire.frames(frames.map((frame) => ({ agentId, ...frame })));
   }
 
@@ -156,6 +161,7 @@ export class Agent {
     else if (frame.cancel) this.#cancel(frame.cancel.lease, frame.cancel.reason ?? "CANCELED");
     else if (frame.recall) for (const lease of frame.recall.leases ?? []) this.#lose(lease);
     else if (frame.probe) this.#say({ probeReply: { nonce: frame.probe.nonce ?? "0" } });
+    else if (frame.tune) this.#pace(frame.tune);
     else if (frame.superseded) this.#end("superseded");
     else if (frame.refusal?.closing) this.#refused();
   }
@@ -167,12 +173,22 @@ export class Agent {
     }
     this.#setState("ready");
     if (this.#draining !== undefined) this.drain(this.#draining);
-    for (const timer of this.#timers.splice(0)) clearInterval(timer);
-    const renew = milliseconds(ready.renewInterval) || 10_000;
-    const beat = milliseconds(ready.heartbeatInterval) || 15_000;
-    this.#timers.push(setInterval(() => this.#renew(), renew));
-    this.#timers.push(setInterval(() => this.#say({ heartbeat: {} }), beat));
+    this.#pace(ready);
     for (const { result } of this.#held.values()) if (result) this.#say({ result });
+  }
+
+  /** Keeps to the intervals of the router; one that is not set stays as it is. */
+  #pace(told: ReadyJson | TuneJson): void {
+    this.#renewMs = milliseconds(told.renewInterval) || this.#renewMs;
+    this.#beatMs = milliseconds(told.heartbeatInterval) || this.#beatMs;
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#timers.push(setInterval(() => this.#renew(), this.#renewMs));
+    this.#timers.push(setInterval(() => this.#beat(), this.#beatMs / 4));
+  }
+
+  /** Whatever was said is a sign of life: a heartbeat is for when there was nothing to say. */
+  #beat(): void {
+    if (performance.now() - this.#spokeMs >= this.#beatMs * 0.75) this.#say({ heartbeat: {} });
   }
 
   #renew(): void {

@@ -20,9 +20,9 @@ from services.routing.core.router import Router
 
 stalled_len = 2_048
 """Frames that wait for a reader before its agents get nothing more."""
-stall_look_s = 0.5
-"""How often lines are looked through for readers that are behind: of 5,000 idle ones a look costs
-a millisecond."""
+stall_look_s = 1.0
+"""How often lines are looked through for readers that are behind by many frames; by many bytes is
+seen at once. Of 5,000 idle ones a look costs a millisecond."""
 settlement_s = 10.0
 
 
@@ -61,6 +61,7 @@ class RouterDesk:
                 effects.SendCancel,
                 effects.SendRecall,
                 effects.SendProbe,
+                effects.SendPace,
             ),
             self._to_session,
         )

@@ -41,6 +41,7 @@ class Frames:
             effects.SendRefusal: _refusal,
             effects.SendDrain: _drain,
             effects.SendTune: _tune,
+            effects.SendPace: _pace,
         }
 
     def response(self, batch: Iterable[effects.ToAgent]) -> routing_pb2.OpenSessionResponse:
@@ -62,7 +63,7 @@ class Frames:
         ready.resumed = effect.resumed
         ready.router_id = self._router_id
         ready.frame_bytes_max = limits.message_bytes_max
-        ready.heartbeat_interval.CopyFrom(_duration(times.heartbeat_s))
+        ready.heartbeat_interval.CopyFrom(_duration(session.heartbeat_s))
         ready.lease_ttl.CopyFrom(_duration(effect.lease_s))
         ready.renew_interval.CopyFrom(_duration(effect.lease_s / renewals))
         ready.ack_timeout.CopyFrom(_duration(times.ack_s))
@@ -154,6 +155,12 @@ def _drain(frame: session_pb2.RouterFrame, effect: effects.SendDrain) -> None:
 
 def _tune(frame: session_pb2.RouterFrame, effect: effects.SendTune) -> None:
     frame.tune.renew_interval.CopyFrom(_duration(effect.lease_s / renewals))
+
+
+def _pace(frame: session_pb2.RouterFrame, effect: effects.SendPace) -> None:
+    frame.agent_id = effect.session.agent_id
+    frame.seq = effect.session.next_seq()
+    frame.tune.heartbeat_interval.CopyFrom(_duration(effect.heartbeat_s))
 
 
 def add_leases(leases: Any, keys: Iterable[LeaseKey]) -> None:

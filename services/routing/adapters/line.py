@@ -33,6 +33,7 @@ CONTROL = frozenset(
         effects.SendCancel,
         effects.SendRecall,
         effects.SendTune,
+        effects.SendPace,
     )
 )
 FENCES = frozenset(

@@ -5,6 +5,7 @@ A session outlives its stream by a short grace, in which the agent may come back
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -300,7 +301,9 @@ class Attendance:
         verdicts = tuple(session.verdicts)
         session.verdicts = []
         lease_s = self._board.lease_s
+        session.heartbeat_s = self._board.heartbeat_s
         self._board.effects.append(SendReady(session, verdicts, session.resumed, lease_s))
+        self._board.looks.at(-math.inf, session)
         self._claiming.discard(session)
         self._board.fleet.refresh(session)
         offers, session.offers = session.offers, []

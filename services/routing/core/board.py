@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.routing.core import pace
 from services.routing.core.assignment import Lease, Leases, Stage
 from services.routing.core.demand import Demands
 from services.routing.core.effects import Effect, HandedBack, partition_in
 from services.routing.core.fleet import Fleet
+from services.routing.core.looks import Looks
 from services.routing.core.model import Mode, Model
 from services.routing.core.session import Limits, Session, Stream, session_bytes_max
 from services.routing.core.waiting import Waiting
@@ -35,6 +37,7 @@ class Board:
         self.demands = Demands(self.fleet)
         self.waiting = Waiting()
         self.leases = Leases()
+        self.looks = Looks()
         self.effects: list[Effect] = []
         self.on_probation: dict[Session, float] = {}
         """Agents with a half-open breaker, and when each is due to be tried."""
@@ -73,6 +76,12 @@ class Board:
         if self.model_down_s is not None and now_s - self.model_down_s > MODEL_DOWN_S_MAX:
             return None
         return model
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How often an agent should send a heartbeat now, in seconds."""
+        limits = self.limits
+        return pace.heartbeat_s(len(self.sessions), limits.heartbeat_s, limits.probe_s)
 
     @property
     def in_motion(self) -> bool:

@@ -125,6 +125,13 @@ class SendTune(NamedTuple):
     lease_s: float
 
 
+class SendPace(NamedTuple):
+    """Changes how often an agent sends heartbeats."""
+
+    session: Session
+    heartbeat_s: float
+
+
 class CloseStream(NamedTuple):
     """Ends a stream with RESOURCE_EXHAUSTED."""
 
@@ -252,6 +259,7 @@ ToAgent = (
     | SendRefusal
     | SendDrain
     | SendTune
+    | SendPace
 )
 ToScheduler = Started | Progressed | Asked | HandedBack | Ended | Renewed | Claimed | Credited
 ToRegistry = Opened | Closed | Outcome

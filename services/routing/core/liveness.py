@@ -6,42 +6,66 @@ assignments take.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from services.routing.core.attendance import Attendance
 from services.routing.core.board import Board
-from services.routing.core.effects import CloseStream, SendProbe, SendRefusal
+from services.routing.core.effects import CloseStream, SendPace, SendProbe, SendRefusal
+from services.routing.core.pace import differs
 from services.routing.core.session import Session, Stream
 
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
+LOOK_S = 0.25
+"""The shortest time between two looks at an agent."""
+
 
 class Liveness:
-    """Looks after every agent, a few times a second."""
+    """Looks after every agent, each when its time has come."""
 
     def __init__(self, board: Board, attendance: Attendance) -> None:
         self._board = board
         self._attendance = attendance
 
     def watch(self, now: Instant) -> None:
-        """Look after every agent: end pauses, doubt the silent, prove the way down to each."""
+        """Look after every agent whose time has come."""
+        looks = self._board.looks
+        for session in tuple(looks.due(now.mono_s)):
+            looks.at(self._look(session, now), session)
+
+    def _look(self, session: Session, now: Instant) -> float:
+        """End a pause, doubt the silent, prove the way down; return when to look again."""
         board = self._board
-        limits = board.limits
-        silent_s = now.mono_s - 2 * limits.heartbeat_s - 1.0
-        for session in tuple(board.sessions.values()):
-            if session.paused and session.paused_until_s <= now.mono_s:
+        next_s = math.inf
+        if session.paused:
+            if session.paused_until_s <= now.mono_s:
                 session.paused = False
                 board.fleet.refresh(session)
-            if session.stream is None or not session.ready:
-                continue
-            if not session.silent and session.heard_s < silent_s:
+            else:
+                next_s = session.paused_until_s
+        if session.stream is None or not session.ready:
+            # Ready asks for the next look.
+            return next_s
+        if not session.silent:
+            silent_s = session.heard_s + 2 * session.heartbeat_s + 1.0
+            if silent_s < now.mono_s:
                 session.silent = True
                 board.fleet.refresh(session)
-            self._prove(session, now)
+            else:
+                next_s = min(next_s, silent_s)
+        else:
+            next_s = now.mono_s + session.heartbeat_s
+        next_s = min(next_s, self._prove(session, now))
+        return max(next_s, now.mono_s + LOOK_S)
 
-    def _prove(self, session: Session, now: Instant) -> None:
-        """See to it that the way down is proved again and again; without a proof, give it up."""
+    def _prove(self, session: Session, now: Instant) -> float:
+        """See to it that the way down is proved again and again; without a proof, give it up.
+
+        Returns:
+            When to look again.
+        """
         board = self._board
         limits = board.limits
         sent_s = session.probe_sent_s
@@ -50,16 +74,31 @@ class Liveness:
             if session.unproved:
                 session.unproved = False
                 board.fleet.refresh(session)
-        elif sent_s is None:
-            session.probe_nonce += 1
-            session.probe_sent_s = now.mono_s
-            board.effects.append(SendProbe(session, session.probe_nonce))
-        elif now.mono_s - sent_s > limits.probe_s:
+            return session.proved_s + limits.probe_s
+        if sent_s is None:
+            self._probe(session, now)
+            return now.mono_s + min(limits.ack_s, limits.probe_s)
+        if now.mono_s - sent_s > limits.probe_s:
             self._cut_off(session, now)
-        elif not session.unproved and now.mono_s - sent_s > limits.ack_s:
-            # An assignment would have gone back by now: it gets none until it answers.
-            session.unproved = True
-            board.fleet.refresh(session)
+            return math.inf
+        if now.mono_s - sent_s > limits.ack_s:
+            if not session.unproved:
+                # An assignment would have gone back by now: it gets none until it answers.
+                session.unproved = True
+                board.fleet.refresh(session)
+            return now.mono_s + LOOK_S
+        return sent_s + min(limits.ack_s, limits.probe_s)
+
+    def _probe(self, session: Session, now: Instant) -> None:
+        board = self._board
+        session.probe_nonce += 1
+        session.probe_sent_s = now.mono_s
+        board.effects.append(SendProbe(session, session.probe_nonce))
+        heartbeat_s = board.heartbeat_s
+        if differs(session.heartbeat_s, heartbeat_s):
+            # With the probe it costs no message of its own, and a fleet is not told all at once.
+            session.heartbeat_s = heartbeat_s
+            board.effects.append(SendPace(session, heartbeat_s))
 
     def alive(self) -> list[Session]:
         """Return the sessions that were heard of, or have another load, since the last call."""

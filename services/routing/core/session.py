@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -157,6 +158,10 @@ class Session:
     paused_until_s: float = 0.0
     paused: bool = False
     detached_s: float | None = None
+    heartbeat_s: float = math.inf
+    """How often it was asked to send a heartbeat; until Ready it owes none."""
+    look_s: float = math.inf
+    """When it is looked after next."""
     probe_nonce: int = 0
     probe_sent_s: float | None = None
     unproved: bool = False

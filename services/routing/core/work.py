@@ -249,6 +249,7 @@ class Work:
         """Give an agent nothing for a while."""
         session.paused = True
         session.paused_until_s = max(session.paused_until_s, now.mono_s + seconds)
+        self._board.looks.at(session.paused_until_s, session)
 
     def expire_offers(self, now: Instant) -> None:
         """Take back offers that no agent has acked in time."""

@@ -118,8 +118,13 @@ class Conversation:
         return self._heard(frames)
 
     def due(self, now_s: float, period_s: float) -> list[AgentFrame]:
-        """Returns the renewals and heartbeats that cannot wait for another period."""
+        """Returns the renewals and heartbeats that cannot wait for another period.
+
+        A heartbeat is for those that said nothing else: whatever they say is a sign of life.
+        """
         frames = self.leases.renewals(now_s, self.renew_s - period_s)
+        for frame in frames:
+            self._spoke_s[frame.agent_id] = now_s
         for agent_id in self.identities:
             if now_s - self._spoke_s.get(agent_id, 0.0) >= self.heartbeat_s - period_s:
                 self._spoke_s[agent_id] = now_s
@@ -217,6 +222,7 @@ class Conversation:
     def _on_probe(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         reply = session_pb2.ProbeReply(nonce=frame.probe.nonce)
         received.replies.append(AgentFrame(agent_id=frame.agent_id, probe_reply=reply))
+        self._spoke_s[frame.agent_id] = now_s
 
     def _on_tune(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         self._set_intervals(frame.tune)
