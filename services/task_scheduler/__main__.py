@@ -19,6 +19,7 @@ from services.task_scheduler.adapters.calendar import Calendar
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.memory import MemoryJournal
+from services.task_scheduler.adapters.messages import redated
 from services.task_scheduler.adapters.observe import Observer, expose
 from services.task_scheduler.adapters.sqlite import SqliteJournal
 from services.task_scheduler.config import Settings
@@ -70,7 +71,9 @@ class Parts:
         """Return what serves a partition on its journal."""
         settings, clock, calendar = self.settings, self.clock, self._calendar
         limits = limits_of(settings, count)
-        core = Scheduler(limits, random.Random().random, partition, calendar=calendar)
+        core = Scheduler(
+            limits, random.Random().random, partition, calendar=calendar, redate=redated
+        )
         codec = ProtoCodec(partition)
         committer = Committer(core, journal, codec, clock, self.failpoint)
         feed = Feed(settings.tail_bytes_max // count)

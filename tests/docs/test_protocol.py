@@ -97,6 +97,8 @@ BOUNDS = [
     (f"{session.Limits().agents_max:,} on this router", "TOO_MANY_AGENTS"),
     (f"{session.Limits().stream_agents_max:,} on this stream", "TOO_MANY_AGENTS"),
     (f"1 to {checks.concurrency_max:,}", "`max_concurrency`: "),
+    (f"at most {checks.in_flight_len_max:,}", "`in_flight` names"),
+    (f"at most {listener.frames_len_max:,} leases", "`renew` names"),
     (f"1 to {limits.capabilities_len_max} of", "`capabilities`: "),
     (f"at most {limits.labels_len_max}", "`labels`: "),
     (f"at most {limits.payload_bytes_max // 1024} KiB", "`success` is"),

@@ -7,9 +7,12 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from podium.sdk import leases
 from podium.v1 import agent_pb2, session_pb2, task_pb2
 from services.kernel import limits
+from services.kernel.errors import InvalidArgument
 from services.kernel.rpc import from_rpc_error
+from services.routing.servicer import checks, listener
 from tests.routing.peers import room
 
 Frame = session_pb2.AgentFrame
@@ -106,6 +109,30 @@ BAD_HELLOS: list[tuple[str, dict[str, Any]]] = [
         {"cost_hint": agent_pb2.CostHint(cost_per_task=float("nan"))},
     ),
 ]
+
+
+def with_leases(count: int) -> session_pb2.Hello:
+    hello = session_pb2.Hello(instance_id="i1", max_concurrency=checks.concurrency_max)
+    hello.capabilities.add(name="echo")
+    for number in range(count):
+        hello.in_flight.add(task_id=f"t{number}", lease_epoch=number + 1)
+    return hello
+
+
+def test_an_agent_at_its_limit_comes_back_with_as_many_unsettled_results() -> None:
+    most = 2 * checks.concurrency_max
+
+    assert len(checks.greeting("a1", with_leases(most)).in_flight) == most
+    with pytest.raises(InvalidArgument) as refused:
+        checks.greeting("a1", with_leases(most + 1))
+    assert refused.value.violations[0].field == "hello.in_flight"
+
+
+def test_the_sdk_sends_as_many_leases_at_once_as_are_taken() -> None:
+    assert (leases.IN_FLIGHT_LEN_MAX, leases.RENEW_LEN_MAX) == (
+        checks.in_flight_len_max,
+        listener.frames_len_max,
+    )
 
 
 @pytest.mark.parametrize(("field", "wrong"), BAD_HELLOS)

@@ -6,6 +6,7 @@ import pytest
 
 from podium.sdk.conversation import Conversation
 from podium.sdk.identity import Identity
+from podium.sdk.leases import IN_FLIGHT_LEN_MAX
 from podium.v1 import agent_pb2, session_pb2, task_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef, RouterFrame
 
@@ -128,6 +129,22 @@ def test_leases_are_renewed_when_they_are_old_enough(talk: Conversation) -> None
     assert talk.due(8.9, 1.0) == []
     assert [list(frame.renew.leases) for frame in talk.due(9.0, 1.0)] == [[LEASE]]
     assert talk.due(9.5, 1.0) == []
+
+
+def test_results_that_hello_had_no_room_for_are_sent_once_the_session_is_ready() -> None:
+    talk = Conversation([Identity("a1", [agent_pb2.Capability(name="work")])])
+    for number in range(IN_FLIGHT_LEN_MAX + 1):
+        key = (f"t{number}", 1)
+        hear(talk, assign=session_pb2.Assign(task_id=key[0], lease_epoch=1))
+        frame = AgentFrame(agent_id="a1", result=session_pb2.Result())
+        frame.result.lease.task_id, frame.result.lease.lease_epoch = key
+        talk.say([("result", key, frame)], 0.0, brief=False)
+
+    [hello] = talk.hellos()
+    received = talk.receive([RouterFrame(agent_id="a1", ready=session_pb2.Ready())], 0.0)
+
+    assert len(hello.hello.in_flight) == IN_FLIGHT_LEN_MAX
+    assert [frame.result.lease.task_id for frame in received.replies] == [f"t{IN_FLIGHT_LEN_MAX}"]
 
 
 def test_a_heartbeat_is_sent_only_when_nothing_else_was_said(talk: Conversation) -> None:

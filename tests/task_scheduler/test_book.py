@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.core.event import (
     CatchUp,
     Failure,
@@ -216,7 +218,16 @@ class Life:
     def requeue(self) -> None:
         if task := self.some(State.FAILED):
             payload = self.draw.choice([None, b"other"])
-            self.rig.core.control.requeue(task, payload, self.rig.now)
+            deadline_ms = self.draw.choice([0, 0, self.rig.now.wall_ms + 3_000])
+            ignoring = self.draw.random() < 0.3
+            with contextlib.suppress(FailedPrecondition):
+                self.rig.core.control.requeue(
+                    task,
+                    payload,
+                    self.rig.now,
+                    deadline_ms=deadline_ms,
+                    ignore_dependencies=ignoring,
+                )
 
     def hand_back(self) -> None:
         if task := self.some(State.ASSIGNED, State.RUNNING):

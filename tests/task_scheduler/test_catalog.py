@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
+from services.kernel.errors import InvalidArgument
 from services.task_scheduler.core import catalog
 from services.task_scheduler.core.catalog import Filter
 from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.states import State
 from tests.task_scheduler.rig import START, Rig, created
 
@@ -73,6 +77,64 @@ def test_dead_letters_are_paged_without_looking_at_other_tasks() -> None:
     assert second.before == ""
 
 
+def test_dead_letters_that_are_requeued_page_by_page_are_all_seen() -> None:
+    rig = Rig()
+    dead = [rig.running() for _ in range(5)]
+    for task in dead:
+        rig.fail(rig.lease(task), retryable=False)
+    wanted, before, seen = Filter(states=frozenset({State.FAILED})), "", []
+    while True:
+        page = catalog.page(rig.book, wanted, before, 2)
+        seen += page.tasks
+        for task in page.tasks:
+            rig.core.control.requeue(task, None, rig.now)
+        before = page.before
+        if not before:
+            break
+
+    assert seen == dead[::-1]
+
+
+def test_dead_letters_to_be_revived_come_as_they_were_made_and_each_once() -> None:
+    rig = Rig()
+    tasks = [rig.running() for _ in range(6)]
+    for task in tasks[::-1]:
+        rig.fail(rig.lease(task), retryable=False)
+    wanted, after, seen = Filter(states=frozenset({State.FAILED})), "", []
+    while True:
+        page = catalog.dead_page(rig.book, wanted, after, 2)
+        for task in page.tasks:
+            seen.append(task)
+            rig.core.control.requeue(task, None, rig.now)
+            rig.take()
+            rig.start(task)
+            rig.fail(rig.lease(task), retryable=False)
+        after = page.before
+        if not after:
+            break
+
+    assert seen == tasks
+
+
+def test_a_place_among_dead_letters_that_an_earlier_version_named_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        catalog.page(Rig().book, Filter(states=frozenset({State.FAILED})), "00-0-0", 2)
+
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+def test_tasks_that_leave_memory_meanwhile_do_not_end_the_pages() -> None:
+    rig = Rig(Limits(ended_len_max=0))
+    made = rig.submit(*[created() for _ in range(6)])
+    first = catalog.page(rig.book, Filter(), "", 2)
+    for task in first.tasks:
+        rig.core.control.cancel(task, "", rig.now)
+    rig.advance(0.5)
+    assert not set(made[4:]) & set(rig.book.tasks)
+
+    assert ids(catalog.page(rig.book, Filter(), first.before, 9)) == made[3::-1]
+
+
 def test_a_rare_match_is_found_over_several_pages(monkeypatch) -> None:
     monkeypatch.setattr(catalog, "SCANNED_LEN_MAX", 10)
     rig = Rig()
@@ -83,7 +145,8 @@ def test_a_rare_match_is_found_over_several_pages(monkeypatch) -> None:
     first = catalog.page(rig.book, wanted, "", 5)
 
     assert (first.tasks, bool(first.before)) == ([], True)
-    assert catalog.matching(rig.book, wanted, 5) == [rare]
+    second = catalog.page(rig.book, wanted, first.before, 5)
+    assert catalog.page(rig.book, wanted, second.before, 5).tasks == [rare]
 
 
 def test_it_says_what_each_task_waits_for() -> None:

@@ -18,6 +18,7 @@ from services.task_scheduler.core.event import (
     Progress,
     QueuePause,
     Retrying,
+    Revived,
     ScheduleChange,
     Started,
     Terms,
@@ -100,6 +101,9 @@ DETAILS = [
     (Kind.PAUSED, Failed(Failure("PAUSED", "why"), 5)),
     (Kind.RESUMED, None),
     (Kind.REQUEUED, Input(PAYLOAD)),
+    (Kind.REQUEUED, Revived(1_700_000_000_123)),
+    (Kind.REQUEUED, Revived(1_700_000_000_123, PAYLOAD)),
+    (Kind.BLOCKED, None),
 ]
 
 

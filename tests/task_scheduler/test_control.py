@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.kernel.errors import FailedPrecondition, NotFound
+from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
 from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Revoke, Settlement
 from services.task_scheduler.core.states import Kind, State
 from tests.task_scheduler.rig import START, Rig, created
@@ -102,6 +103,43 @@ def test_only_a_dead_letter_is_revived_and_its_attempts_count_anew() -> None:
     rig.complete(rig.lease(task))
     assert task.state is State.COMPLETED
     assert not rig.book.dead
+
+
+def test_a_task_whose_dependency_stays_dead_is_not_revived_without_saying_so() -> None:
+    rig = Rig()
+    first = rig.running()
+    second = rig.submit_one(depends_on=[first.task_id])
+    rig.fail(rig.lease(first), retryable=False)
+
+    with pytest.raises(FailedPrecondition, match="requeue that one first") as refused:
+        rig.core.control.requeue(second, None, rig.now)
+    assert refused.value.reason == "DEPENDENCY_FAILED"
+    assert second.state is State.FAILED
+    assert rig.core.control.requeue(second, None, rig.now, ignore_dependencies=True)
+
+
+def test_what_is_revived_needs_room_like_any_task() -> None:
+    rig = Rig(Limits(open_tasks_max=10, tenant_open_tasks_max={"small": 1}))
+    ordinary = rig.running()
+    small = rig.running(tenant="small")
+    for task in (ordinary, small):
+        rig.fail(rig.lease(task), retryable=False)
+    rig.submit(created(tenant="small"), *[created() for _ in range(7)])
+
+    with pytest.raises(ResourceExhausted) as refused:
+        rig.core.control.requeue(small, None, rig.now)
+    assert refused.value.reason == "TENANT_BACKLOG_FULL"
+    assert rig.core.control.requeue(ordinary, None, rig.now)
+    rig.take()
+    assert rig.book.open_tasks == 9
+    rig.start(ordinary)
+    rig.fail(rig.lease(ordinary), retryable=False)
+    rig.submit_one()
+    with pytest.raises(ResourceExhausted) as refused:
+        rig.core.control.requeue(ordinary, None, rig.now)
+    assert refused.value.reason == "BACKLOG_FULL"
+    assert refused.value.retry_after_s
+    assert ordinary.task_id in rig.book.dead
 
 
 def test_a_revived_task_may_get_another_payload() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import asyncpg
 import pytest
 
 from services.kernel.errors import FailedPrecondition
+from services.task_scheduler.__main__ import limits_of
 from services.task_scheduler.adapters.database import SQL, Database
 from services.task_scheduler.adapters.statements import migrations
+from services.task_scheduler.config import Numbers
 from services.task_scheduler.ports import LogLost
 from tests.contracts.test_journal import group, in_postgres, replayed
+from tests.task_scheduler.serving import settings, spec, wire
 
 
 async def opened(url: str, partitions: int = 0) -> Database:
@@ -80,3 +85,27 @@ async def test_partitions_have_owners_and_fences_of_their_own(postgres_url: str)
     assert await replayed(first[0]) == [group(1), group(2)]
     for journal in (*first, taker):
         await journal.close()
+
+
+async def test_a_limit_that_all_tenants_share_needs_one_partition(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    shared = Numbers({"gpu": 1.0}.items())
+    for partitions, refusal in ((2, "SHARED_KEYS_SPLIT"), (2, ""), (1, "PARTITIONS_MISMATCH")):
+        asked = {"journal": "postgres", "postgres_url": postgres_url, "partitions": partitions}
+        keys = shared if refusal == "SHARED_KEYS_SPLIT" else Numbers()
+        start = wire(tmp_path, **asked, shared_concurrency_limits=keys, port=0)
+        if not refusal:
+            async with start as served:
+                assert (await served.submit(spec()))[0].startswith("00-")
+            continue
+        with pytest.raises(FailedPrecondition) as refused:
+            await start.__aenter__()
+        assert refused.value.reason == refusal
+
+
+def test_limits_of_a_process_hold_when_it_owns_all_partitions(tmp_path: Path) -> None:
+    whole, part = limits_of(settings(tmp_path)), limits_of(settings(tmp_path), 4)
+
+    assert part.open_tasks_max * 4 == whole.open_tasks_max
+    assert part.ended_bytes_max * 4 == whole.ended_bytes_max

@@ -320,3 +320,60 @@ async def test_routers_are_sent_away_when_the_process_stops(served: Served) -> N
         error = await refusal(drained(router.call))
 
     assert (type(error), error.reason) == (Unavailable, "DRAINING")
+
+
+NONE = session_pb2.LeaseRef(task_id="00-none", lease_epoch=-100_000)
+IMPOSSIBLE = {
+    "hello": Report(hello=task_scheduler_pb2.DispatchHello(router_id="r1", held=[NONE])),
+    "started": Report(started=task_scheduler_pb2.AttemptStarted(lease=NONE, agent_id="a1")),
+    "renewed": Report(renewed=task_scheduler_pb2.LeasesRenewed(leases=[NONE])),
+    "progressed": Report(
+        progressed=task_scheduler_pb2.AttemptProgressed(lease=NONE, agent_id="a1")
+    ),
+    "needs_input": Report(
+        needs_input=task_scheduler_pb2.AttemptNeedsInput(lease=NONE, agent_id="a1")
+    ),
+    "handed_back": Report(handed_back=task_scheduler_pb2.LeaseHandedBack(lease=NONE)),
+    "ended": Report(
+        ended=task_scheduler_pb2.AttemptEnded(
+            lease=NONE, agent_id="a1", success=task_pb2.Payload(data=b"ok")
+        )
+    ),
+    "claimed": Report(claimed=task_scheduler_pb2.LeasesClaimed(agent_id="a1", leases=[NONE])),
+}
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+async def test_a_report_of_a_lease_that_there_cannot_be_ends_the_stream_and_nothing_else(
+    served: Served, kind: str
+) -> None:
+    async with served.router("work") as router:
+        await router.say(IMPOSSIBLE[kind])
+        error = await refusal(drained(router.call))
+    assert (error.code, error.reason) == (
+        ("FAILED_PRECONDITION", "HELLO_REPEATED")
+        if kind == "hello"
+        else ("INVALID_ARGUMENT", "INVALID_FIELD")
+    )
+
+    async with served.router("work", router_id="r2") as router:
+        await served.run(router)
+
+
+async def test_usage_without_bounds_is_told_within_them(served: Served) -> None:
+    most = task_pb2.Usage(input_tokens=(1 << 63) - 1, output_tokens=-1, cost=1e308)
+    retried = task_pb2.RetryPolicy(max_retries=1, jitter=0.0)
+    retried.initial_backoff.FromMilliseconds(1)
+    async with served.router("work") as router:
+        [task_id] = await served.submit(spec(retry_policy=retried))
+        failure = task_pb2.Failure(reason="BROKEN", retryable=True)
+        await router.say(ended(await router.grant(), failure=failure, usage=most))
+        success = task_pb2.Payload(data=b"ok")
+        await router.say(ended(await router.grant(), success=success, usage=most))
+        await router.next("settled")
+        await router.next("settled")
+
+    usage = (await served.get(task_id)).usage
+    assert (usage.input_tokens, usage.output_tokens) == ((1 << 53) - 1, 0)
+    listed = await served.stub.ListTasks(task_scheduler_pb2.ListTasksRequest())
+    assert [task.task_id for task in listed.tasks] == [task_id]

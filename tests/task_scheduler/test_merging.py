@@ -2,9 +2,25 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
+from podium.v1 import task_scheduler_pb2
 from podium.v1.task_pb2 import Task
 from podium.v1.task_scheduler_pb2 import GetQueueStatsResponse
-from services.task_scheduler.servicer.merging import END, Part, page_of, positions_in, stats_of
+from services.kernel.errors import InvalidArgument
+from services.kernel.pages import encode_token
+from services.task_scheduler.servicer.merging import (
+    END,
+    Part,
+    Tokens,
+    page_of,
+    positions_in,
+    requeued,
+    stats_of,
+)
+
+KEY = b"k" * 32
+pb = task_scheduler_pb2
 
 
 def part_of(log: list[int], position: str, size: int) -> Part:
@@ -67,3 +83,37 @@ def test_statistics_are_added_up_and_told_as_those_of_one() -> None:
     assert [(r.count, r.schedulable) for r in whole.requirements] == [(8, True)]
     assert [row.tenant for row in whole.tenants] == ["large", "small"]
     assert (len(whole.pauses), whole.log_damage) == (1, "bad")
+
+
+def at(position: str) -> str:
+    return encode_token(position, b"filter", KEY)
+
+
+def test_partitions_of_which_nothing_is_left_are_not_asked_again() -> None:
+    tokens = Tokens(b"filter", KEY)
+    assert tokens.of("", [0, 1, 2]) == {0: "", 1: "", 2: ""}
+
+    token = tokens.after([0, 1, 2], [at("17-90"), "", at("00-0-1")])
+
+    assert tokens.of(token, [0, 1, 2]) == {0: at("17-90"), 2: at("00-0-1")}
+    assert tokens.after([0, 2], ["", ""]) == ""
+    with pytest.raises(InvalidArgument):
+        Tokens(b"another", KEY).of(token, [0, 1, 2])
+
+
+def test_refusals_of_all_partitions_are_added_up_by_reason() -> None:
+    full = pb.RequeueRefusal(reason="BACKLOG_FULL", message="one", count=2)
+    answers = [
+        pb.RequeueTasksResponse(task_ids=["a"], refusals=[full]),
+        pb.RequeueTasksResponse(
+            task_ids=["b"], refusals=[full, pb.RequeueRefusal(reason="OTHER", count=1)]
+        ),
+    ]
+
+    whole = requeued(answers)
+
+    assert list(whole.task_ids) == ["a", "b"]
+    assert [(row.reason, row.message, row.count) for row in whole.refusals] == [
+        ("BACKLOG_FULL", "one", 4),
+        ("OTHER", "", 1),
+    ]

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from services.task_scheduler.core.event import Completed, Failed, Progress, Terms
+from services.task_scheduler.core.event import (
+    COST_MAX,
+    TOKENS_MAX,
+    Completed,
+    Failed,
+    Progress,
+    Terms,
+    Usage,
+)
 from services.task_scheduler.core.orders import Revoke, Settlement, Verdicts
 from services.task_scheduler.core.outcome import AGENT_LOST, RESULT_BYTES_MAX
 from services.task_scheduler.core.retry import RetryPolicy
@@ -135,6 +143,12 @@ def test_an_outcome_of_another_agent_is_fenced() -> None:
 
     assert rig.settlements() == [Settlement.FENCED]
     assert task.state is State.RUNNING
+
+
+def test_what_attempts_consumed_adds_up_to_no_more_than_can_be_told() -> None:
+    most = Usage(TOKENS_MAX, TOKENS_MAX, COST_MAX)
+
+    assert most.plus(most) == most
 
 
 def test_an_outcome_of_a_task_or_a_lease_that_never_was_is_unknown() -> None:

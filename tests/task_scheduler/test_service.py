@@ -157,26 +157,6 @@ async def test_cancel_by_id_and_by_filter(served: Served) -> None:
     assert (type(error), error.reason) == (FailedPrecondition, "TASK_ENDED")
 
 
-async def test_dead_letters_are_requeued_by_id_filter_and_with_another_payload(
-    served: Served,
-) -> None:
-    async with served.router("work") as router:
-        ids = await served.submit(spec(), spec(), spec())
-        for _ in ids:
-            await router.fail(await router.grant())
-        requeue = served.stub.RequeueTasks
-        one = task_scheduler_pb2.RequeueTasksRequest(
-            task_ids=ids[:1], payload=Payload(data=b"better")
-        )
-        assert list((await requeue(one)).task_ids) == ids[:1]
-        assert (await router.grant()).spec.payload.data == b"better"
-        rest = task_scheduler_pb2.RequeueTasksRequest(filter=TaskFilter(failure_text="bad_input"))
-        assert set((await requeue(rest)).task_ids) == set(ids[1:])
-        error = await refusal(requeue(one))
-
-    assert (type(error), error.reason) == (FailedPrecondition, "TASK_NOT_DEAD")
-
-
 async def test_a_question_is_answered(served: Served) -> None:
     async with served.router("work") as router:
         task_id = (await served.submit(spec()))[0]

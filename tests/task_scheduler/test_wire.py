@@ -44,3 +44,9 @@ def test_durations_keep_their_microseconds(us: int) -> None:
 
 def test_doubles_are_exact() -> None:
     assert DoubleValue.FromString(double(b"\x09", 0.1)).value == 0.1
+
+
+@pytest.mark.parametrize("value", [-1, -100_000, -(1 << 63)])
+def test_a_negative_number_is_no_varint(value: int) -> None:
+    with pytest.raises(ValueError, match="no varint"):
+        varint(value)

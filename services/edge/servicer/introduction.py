@@ -9,7 +9,7 @@ from services.kernel.errors import PermissionDenied
 from services.kernel.rules import Checker
 
 concurrency_max = 1_000
-in_flight_len_max = 1_000
+in_flight_len_max = 2 * concurrency_max
 money_max = 1e12
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 from podium.v1 import session_pb2, task_pb2
@@ -10,11 +9,14 @@ from services.kernel import limits
 from services.kernel.rules import Checker
 from services.routing.core.session import Greeting
 
-in_flight_len_max = 1_000
 concurrency_max = 1_000
+in_flight_len_max = 2 * concurrency_max
+"""All that an agent may work on, and as many results that are not settled yet."""
 checkpoint_bytes_max = 64 * 1024
 failure_len_max = 4 * 1024
 money_max = 1e12
+tokens_max = 1_000_000_000_000
+"""Of one report: sums over all attempts of a task stay far below what the wire holds."""
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]").fullmatch
 
@@ -45,6 +47,9 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
         capabilities[capability.name] = proficiency
     check.integer("hello.max_concurrency", hello.max_concurrency, 0, concurrency_max)
     check.length("hello.in_flight", len(hello.in_flight), in_flight_len_max)
+    for index, ref in enumerate(hello.in_flight[:in_flight_len_max]):
+        fault = lease_fault(ref.task_id, ref.lease_epoch)
+        check.require(f"hello.in_flight[{index}]", not fault, fault)
     check.finite("hello.cost_hint.cost_per_task", hello.cost_hint.cost_per_task, 0.0, money_max)
     kilotoken = hello.cost_hint.cost_per_kilotoken
     check.finite("hello.cost_hint.cost_per_kilotoken", kilotoken, 0.0, money_max)
@@ -63,6 +68,13 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
     )
 
 
+def lease_fault(task_id: str, lease_epoch: int) -> str:
+    """Return why these name no lease that there can be; empty when they may."""
+    if lease_epoch >= 1 and 0 < len(task_id) <= limits.id_len_max:
+        return ""
+    return f"lease must have a task_id of 1 to {limits.id_len_max} and a lease_epoch from 1 on."
+
+
 def progress_fault(progress: session_pb2.Progress) -> str:
     """Return what is wrong with a progress report; empty when nothing is."""
     if not 0.0 <= progress.fraction <= 1.0:
@@ -74,7 +86,7 @@ def progress_fault(progress: session_pb2.Progress) -> str:
     if len(progress.checkpoint) > checkpoint_bytes_max:
         return f"progress.checkpoint must be at most {checkpoint_bytes_max} bytes."
     if progress.HasField("usage") and not _usage_is_right(progress.usage):
-        return "progress.usage must have finite numbers of at least 0."
+        return f"progress.usage must have numbers from 0 to {money_max:g}."
     return ""
 
 
@@ -109,5 +121,5 @@ def question_fault(asked: session_pb2.NeedInput) -> str:
 
 
 def _usage_is_right(usage: task_pb2.Usage) -> bool:
-    counts = usage.input_tokens >= 0 and usage.output_tokens >= 0
-    return counts and math.isfinite(usage.cost) and usage.cost >= 0.0
+    tokens = (usage.input_tokens, usage.output_tokens)
+    return all(0 <= count <= tokens_max for count in tokens) and 0.0 <= usage.cost <= money_max

@@ -12,10 +12,12 @@ from services.kernel.auth import Principal
 from services.kernel.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from services.kernel.instant import Instant
 from services.kernel.limits import TokenBucket
+from services.routing.core.effects import LeaseKey
 from services.routing.core.session import Session
 from services.routing.ports import Desk
 from services.routing.servicer.checks import (
     greeting,
+    lease_fault,
     progress_fault,
     question_fault,
     result_fault,
@@ -170,9 +172,17 @@ class Listener:
                 return
         self._attendance.hello(self._number, said, now)
 
+    def _key(self, session: Session, lease: session_pb2.LeaseRef, now: Instant) -> LeaseKey | None:
+        """Return what a frame is about; None, and the frame is refused, when that is no lease."""
+        key = (lease.task_id, lease.lease_epoch)
+        if not lease_fault(*key):
+            return key
+        self._refuse(session.agent_id, "INVALID_FIELD", lease_fault(*key), now, key[0][:64])
+        return None
+
     def _ack(self, session: Session, ack: session_pb2.Ack, now: Instant) -> None:
-        lease = ack.lease
-        self._work.ack(session, (lease.task_id, lease.lease_epoch), now)
+        if key := self._key(session, ack.lease, now):
+            self._work.ack(session, key, now)
 
     def _nack(self, session: Session, nack: session_pb2.Nack, now: Instant) -> None:
         reason = NACK_REASONS.get(nack.reason)
@@ -181,7 +191,8 @@ class Listener:
             message = "nack.reason must be one of the reasons."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
             return
-        self._work.nack(session, (lease.task_id, lease.lease_epoch), reason, now)
+        if key := self._key(session, lease, now):
+            self._work.nack(session, key, reason, now)
 
     def _renew(self, session: Session, renew: session_pb2.Renew, now: Instant) -> None:
         self._idle += 1
@@ -189,7 +200,8 @@ class Listener:
             message = f"At most {frames_len_max} leases a renewal."
             self._refuse(session.agent_id, "BATCH_TOO_LARGE", message, now)
             return
-        self._work.renew(session, [(ref.task_id, ref.lease_epoch) for ref in renew.leases], now)
+        keys = [self._key(session, ref, now) for ref in renew.leases]
+        self._work.renew(session, [key for key in keys if key is not None], now)
 
     def _progress(self, session: Session, progress: session_pb2.Progress, now: Instant) -> None:
         lease = progress.lease
@@ -197,10 +209,13 @@ class Listener:
         if fault:
             self._refuse(session.agent_id, "INVALID_FIELD", fault, now, lease.task_id[:64])
             return
-        self._work.progress(session, (lease.task_id, lease.lease_epoch), progress, now)
+        if key := self._key(session, lease, now):
+            self._work.progress(session, key, progress, now)
 
     def _need_input(self, session: Session, asked: session_pb2.NeedInput, now: Instant) -> None:
-        key = (asked.lease.task_id, asked.lease.lease_epoch)
+        key = self._key(session, asked.lease, now)
+        if key is None:
+            return
         refused = question_fault(asked)
         if refused:
             self._work.result(session, key, asked, "CANCELED", now, refused=refused)
@@ -213,8 +228,10 @@ class Listener:
             message = "result.outcome is required: success, failure or canceled."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
             return
+        key = self._key(session, lease, now)
+        if key is None:
+            return
         refused = result_fault(result)
-        key = (lease.task_id, lease.lease_epoch)
         self._work.result(session, key, result, blame(result, refused), now, refused=refused)
 
     def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:

@@ -89,6 +89,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         checker = Checker()
         checker.identifier("agent_id", request.agent_id)
         checker.identifier("result.lease.task_id", result.lease.task_id)
+        checker.require("result.lease.lease_epoch", result.lease.lease_epoch >= 1, "is at least 1")
         outcome = result.WhichOneof("outcome")
         checker.require("result.outcome", outcome is not None, "is required")
         checker.done()

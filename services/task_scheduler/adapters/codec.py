@@ -327,6 +327,7 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     facts.Failed: _message,
     facts.Retrying: _message,
     facts.Input: _message,
+    facts.Revived: _message,
     facts.QueuePause: _message,
     facts.ScheduleChange: _message,
 }

@@ -22,6 +22,7 @@ from services.task_scheduler.core.event import (
     Progress,
     QueuePause,
     Retrying,
+    Revived,
     ScheduleChange,
     Started,
     Usage,
@@ -44,6 +45,15 @@ class Specs(Protocol):
         """Return the facts of a task."""
 
 
+def redated(head: bytes, deadline_ms: int) -> bytes:
+    """Return a task without its payload, with another deadline; 0 = none."""
+    spec = task_pb2.TaskSpec.FromString(head)
+    spec.ClearField("deadline")
+    if deadline_ms:
+        spec.deadline.FromMilliseconds(deadline_ms)
+    return spec.SerializeToString(deterministic=True)
+
+
 def usage_bytes(usage: Usage) -> bytes:
     """Return a Usage message."""
     return _usage(usage).SerializeToString()
@@ -53,7 +63,7 @@ def rare_detail(detail: Detail) -> tuple[event_pb2.Event, event_pb2.Event]:
     """Return a message with nothing but the detail, and the same without payloads."""
     whole = event_pb2.Event()
     _FILL[type(detail)](whole, detail)
-    if not isinstance(detail, Progress | Input | ScheduleChange):
+    if not isinstance(detail, Progress | Input | Revived | ScheduleChange):
         return whole, whole
     lean = event_pb2.Event()
     lean.CopyFrom(whole)
@@ -62,6 +72,8 @@ def rare_detail(detail: Detail) -> tuple[event_pb2.Event, event_pb2.Event]:
         lean.progress.ClearField("partial")
     elif isinstance(detail, Input):
         lean.input.ClearField("payload")
+    elif isinstance(detail, Revived):
+        lean.requeue.ClearField("payload")
     elif detail.plan is not None:
         lean.schedule.schedule.spec.ClearField("payload")
     return whole, lean
@@ -141,6 +153,12 @@ def _read_input(message: event_pb2.Event) -> Detail:
     return Input(run.payload.SerializeToString(), run_us, usage)
 
 
+def _read_revived(message: event_pb2.Event) -> Detail:
+    requeue = message.requeue
+    payload = requeue.payload.SerializeToString() if requeue.HasField("payload") else None
+    return Revived(requeue.deadline.ToMilliseconds(), payload)
+
+
 def _read_pause(message: event_pb2.Event) -> Detail:
     pause = message.queue_pause
     return QueuePause(pause.tenant, pause.type, pause.reason)
@@ -193,6 +211,7 @@ _READ: dict[str, Callable[[event_pb2.Event], Detail]] = {
     "failed": _read_failed,
     "retrying": _read_retrying,
     "input": _read_input,
+    "requeue": _read_revived,
     "queue_pause": _read_pause,
 }
 
@@ -234,6 +253,12 @@ def _fill_input(message: event_pb2.Event, detail: Input) -> None:
         message.input.usage.CopyFrom(_usage(detail.usage))
 
 
+def _fill_revived(message: event_pb2.Event, detail: Revived) -> None:
+    message.requeue.deadline.FromMilliseconds(detail.deadline_ms)
+    if detail.payload is not None:
+        message.requeue.payload.ParseFromString(detail.payload)
+
+
 def _fill_pause(message: event_pb2.Event, detail: QueuePause) -> None:
     message.queue_pause.SetInParent()
     pause = message.queue_pause
@@ -258,6 +283,7 @@ _FILL: dict[type, Callable[[event_pb2.Event, Any], None]] = {
     Failed: _fill_failed,
     Retrying: _fill_retrying,
     Input: _fill_input,
+    Revived: _fill_revived,
     QueuePause: _fill_pause,
     ScheduleChange: _fill_change,
 }

@@ -20,9 +20,15 @@ SHORT = [_short(value) for value in range(_SHORT_MAX)]
 
 
 def varint(value: int) -> bytes:
-    """Return a varint; the value must not be negative."""
-    if value < _SHORT_MAX:
+    """Return a varint.
+
+    Raises:
+        ValueError: The value is negative; it would be read as another one.
+    """
+    if 0 <= value < _SHORT_MAX:
         return SHORT[value]
+    if value < 0:
+        raise ValueError(f"no varint: {value}")
     if value < 1 << 21:
         return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
     if value < 1 << 28:

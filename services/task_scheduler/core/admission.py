@@ -15,11 +15,12 @@ from services.kernel.errors import (
 )
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import Created, Origin
+from services.task_scheduler.core.event import Created, Origin, Terms
 from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.quotas import Quotas
 from services.task_scheduler.core.room import Room
 from services.task_scheduler.core.states import Kind, State
+from services.task_scheduler.core.task import Task
 
 
 class Draft(NamedTuple):
@@ -34,6 +35,14 @@ class Admitted(NamedTuple):
 
     task_id: str
     duplicate: bool
+
+
+class Returning(NamedTuple):
+    """What a dead letter that is revived takes room for."""
+
+    head: bytes
+    payload: bytes
+    terms: Terms
 
 
 class Admission:
@@ -174,6 +183,19 @@ class Admission:
         parent = self._book.tasks[origin.parent_task_id]
         root_id = parent.origin.root_task_id or parent.task_id
         return origin._replace(root_task_id=root_id, depth=parent.origin.depth + 1)
+
+    def readmit(self, task: Task, payload: bytes | None, now: Instant) -> None:
+        """Raise when there is no room for a task that is to be open again.
+
+        How fast its tenant submits is of no account: it was submitted before.
+
+        Raises:
+            ResourceExhausted: BACKLOG_FULL or TENANT_BACKLOG_FULL.
+        """
+        load = Returning(task.head, task.payload if payload is None else payload, task.terms)
+        self._room.check([load], now)
+        self._quotas.check_open(task.tenant, 1)
+        self._room.taken(1, now)
 
     def room_for(self, created: Created, now: Instant) -> bool:
         """Whether one more task has room, without regard to how fast its tenant submits."""

@@ -24,6 +24,7 @@ from services.task_scheduler.core.event import (
     ScheduleChange,
 )
 from services.task_scheduler.core.ids import Ids
+from services.task_scheduler.core.letters import DeadLetters
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.lineage import Lineages
 from services.task_scheduler.core.pauses import Pause, Scope
@@ -66,12 +67,14 @@ class Book:
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
         self.ended_bytes = 0
-        self.dead: OrderedDict[str, Task] = OrderedDict()
+        self.dead = DeadLetters()
         self.sticky: OrderedDict[str, str] = OrderedDict()
         self.lineages = Lineages()
         self.schedules = Schedules()
         self.seq = 0
         self.lease_epoch = 0
+        self.redate: Callable[[bytes, int], bytes] = lambda head, deadline_ms: head
+        """Gives a head another deadline, 0 = none; the core does not open heads."""
         self.before_change: Callable[[Task], None] | None = None
         """Told of a task before an event changes it, while a snapshot is taken."""
         self.outbox: list[Recorded] = []
@@ -172,7 +175,7 @@ class Book:
         kind = event.kind
         before = task.state
         state = next_state(before, kind)
-        self.seq = task.last_seq = event.seq
+        self.seq = event.seq
         if state is not before:
             self.counts[before] -= 1
             self.counts[state] += 1
@@ -180,7 +183,10 @@ class Book:
                 self.queue.remove(task)
             elif before in LEASED and state not in LEASED:
                 self._end_lease(task, event)
+            elif before is State.FAILED:
+                self.dead.remove(task)
             task.state = state
+        task.last_seq = event.seq
         change = CHANGES.get(kind)
         if change is not None:
             change(self, task, event, mono_s)
@@ -207,14 +213,29 @@ class Book:
             if task.origin.schedule_id:
                 self.schedules.made(task)
 
-    def wait_for_others(self, task: Task) -> None:
-        """Count the tasks that a task has to wait for, and let them know of it."""
+    def wait_for_others(self, task: Task, *, ended: bool = True) -> None:
+        """Count the tasks that a task has to wait for, and let them know of it.
+
+        Args:
+            task: Who waits.
+            ended: Also for those that have ended without having completed.
+        """
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)
-            if other is not None and other.state is not State.COMPLETED:
+            if other is None or other.state is State.COMPLETED:
+                continue
+            if ended or not other.ended:
                 self.dependents.setdefault(other_id, []).append(task)
                 task.open_dependencies += 1
+
+    def wait_no_more(self, task: Task) -> None:
+        """Let no task that it depends on know of a task any more."""
+        task.open_dependencies = 0
+        for other_id in task.depends_on:
+            waiting = self.dependents.get(other_id, [])
+            while task in waiting:
+                waiting.remove(task)
 
     def _end_lease(self, task: Task, event: Event) -> None:
         self.leases.pop(task.lease_epoch, None)
@@ -243,7 +264,7 @@ class Book:
         if task.terms.deadline_ms:
             self.timers.dropped()
         if task.state is State.FAILED:
-            self.dead[task.task_id] = task
+            self.dead.add(task)
         else:
             self.ended.append(task)
             self.ended_bytes += size_bytes
@@ -287,7 +308,7 @@ class Book:
             self.ended_bytes -= task.size_bytes
             self._forget(task)
         while dead and len(self.dead) > limits.dead_len_max:
-            self._forget(self.dead.popitem(last=False)[1])
+            self._forget(self.dead.drop())
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
             self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from heapq import nsmallest
+from operator import attrgetter
 from typing import NamedTuple
 
+from services.kernel.errors import InvalidArgument, Violation
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.lane import ConcurrencyKey
 from services.task_scheduler.core.shares import Tenant
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
 
-SCANNED_LEN_MAX = 20_000
-"""Tasks looked at for one page: a rare match must not hold up everything else."""
+SCANNED_LEN_MAX = 5_000
+"""Tasks looked at for one page, a few milliseconds: a rare match must not hold up all else."""
 
 
 class Filter(NamedTuple):
@@ -53,7 +55,7 @@ class Page(NamedTuple):
 
     tasks: list[Task]
     before: str
-    """Go on before this id; empty at the end."""
+    """Where to go on; empty at the end. It stays a position when tasks of this page change."""
 
 
 class PriorityDepth(NamedTuple):
@@ -73,43 +75,60 @@ class RequirementDepth(NamedTuple):
 
 
 def page(book: Book, wanted: Filter, before: str, size: int) -> Page:
-    """Return the tasks that match and were created before `before`; all when it is empty.
+    """Return the tasks that match and come after the position `before`; all when it is empty.
+
+    Of dead letters alone it gives the last ones to die first, of others the last ones made.
 
     A page may hold fewer tasks than asked for, or none, and yet not be the last.
     """
     if wanted.states == {State.FAILED}:
-        return _page(iter(reversed(book.dead)), book, wanted, before, size)
+        # In the order in which they died, so that none has to be looked for among other tasks.
+        return _page(book.dead.before(_seq(before)), wanted, size, lambda task: str(task.last_seq))
     end = bisect_left(book.catalog, before) if before else len(book.catalog)
-    return _page((book.catalog[i] for i in range(end - 1, -1, -1)), book, wanted, "", size)
+    known = (book.tasks.get(book.catalog[i]) for i in range(end - 1, -1, -1))
+    return _page(filter(None, known), wanted, size, lambda task: task.task_id)
 
 
-def _page(ids: Iterator[str], book: Book, wanted: Filter, before: str, size: int) -> Page:
-    # Dead letters are in the order in which they died, so their position is one of them itself.
-    if before:
-        for task_id in ids:
-            if task_id == before:
-                break
+def _page(
+    tasks: Iterator[Task], wanted: Filter, size: int, position_of: Callable[[Task], str]
+) -> Page:
     found: list[Task] = []
-    for scanned, task_id in enumerate(ids):
-        task = book.tasks.get(task_id)
-        if task is not None and wanted.matches(task):
+    for scanned, task in enumerate(tasks):
+        if wanted.matches(task):
             found.append(task)
         if len(found) == size or scanned + 1 == SCANNED_LEN_MAX:
-            return Page(found, task_id)
+            return Page(found, position_of(task))
     return Page(found, "")
 
 
-def matching(book: Book, wanted: Filter, limit: int) -> list[Task]:
-    """Return up to `limit` tasks that match, newest first."""
-    found: list[Task] = []
-    before = ""
-    while len(found) < limit:
-        part = page(book, wanted, before, limit - len(found))
-        found += part.tasks
-        before = part.before
-        if not before:
-            break
-    return found
+def _seq(before: str) -> int:
+    try:
+        return int(before or 0)
+    except ValueError:
+        # An earlier version named a place by a task, which may have been requeued since.
+        raise InvalidArgument(
+            "PAGE_TOKEN_INVALID",
+            "page_token is of an earlier version; begin again without one.",
+            violations=[Violation("page_token", "must be the next_page_token of the same list")],
+        ) from None
+
+
+def dead_page(book: Book, wanted: Filter, after: str, size: int) -> Page:
+    """Return dead letters that match, in the order in which they were submitted.
+
+    So a task comes before those that depend on it. Those that die after the first page was asked
+    for come in none: who revives what he gets would meet his own tasks again and again.
+    """
+    created, _, until = after.partition("-")
+    created_seq, until_seq = int(created or 0), int(until or book.seq)
+    left = [
+        task
+        for task in book.dead.tasks()
+        if task.created_seq > created_seq and task.last_seq <= until_seq
+    ]
+    # Most died in the same order, so this takes hardly longer than to look at them.
+    left.sort(key=attrgetter("created_seq"))
+    return _page(iter(left), wanted, size, lambda task: f"{task.created_seq}-{until_seq}")
 
 
 def unschedulable(task: Task) -> str:

@@ -13,6 +13,7 @@ from services.task_scheduler.core.event import (
     Input,
     Progress,
     Retrying,
+    Revived,
     Started,
     Usage,
 )
@@ -173,18 +174,30 @@ def paused(book: Book, task: Task, event: Event, mono_s: float) -> None:
 
 
 def requeued(book: Book, task: Task, event: Event, mono_s: float) -> None:
-    """Begin anew."""
-    book.dead.pop(task.task_id, None)
+    """Begin anew, without a deadline that has passed; BLOCKED follows if it waits for others."""
     task.revive()
-    if event.detail is not None:
-        assert isinstance(event.detail, Input)
-        task.payload = event.detail.payload
-    # Whoever revives it does not want it to wait for others any more.
-    task.open_dependencies = 0
+    detail = event.detail
+    deadline_ms = task.terms.deadline_ms
+    if isinstance(detail, Revived):
+        deadline_ms = detail.deadline_ms
+    if isinstance(detail, Input | Revived) and detail.payload is not None:
+        task.payload = detail.payload
+    if deadline_ms <= event.wall_ms:
+        deadline_ms = 0
+    if deadline_ms != task.terms.deadline_ms:
+        task.terms = task.terms._replace(deadline_ms=deadline_ms)
+        task.head = book.redate(task.head, deadline_ms)
+    book.wait_no_more(task)
     book.open_bytes += task.size_bytes
     book.open(task, new=False)
     queued(book, task, event, mono_s)
     _set_deadline(book, task, event, mono_s)
+
+
+def blocked(book: Book, task: Task, event: Event, mono_s: float) -> None:
+    """Wait for tasks that it depends on, after it was revived."""
+    # Those that have ended are let be: whether they are still in memory is no fact of the log.
+    book.wait_for_others(task, ended=False)
 
 
 def _set_deadline(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -236,6 +249,7 @@ CHANGES: dict[Kind, Change] = {
     Kind.EXPIRED: ended_without_result,
     Kind.REJECTED: ended_without_result,
     Kind.REQUEUED: requeued,
+    Kind.BLOCKED: blocked,
     Kind.PAUSED: paused,
 }
 """By kind; RESUMED changes nothing but the state."""

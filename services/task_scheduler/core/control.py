@@ -5,8 +5,16 @@ from __future__ import annotations
 from services.kernel.errors import FailedPrecondition, NotFound
 from services.kernel.instant import Instant
 from services.task_scheduler.core import catalog
+from services.task_scheduler.core.admission import Admission
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import Failed, Failure, Input, QueuePause
+from services.task_scheduler.core.event import (
+    Detail,
+    Failed,
+    Failure,
+    Input,
+    QueuePause,
+    Revived,
+)
 from services.task_scheduler.core.orders import Orders, Revoke
 from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.pauses import Scope
@@ -18,7 +26,10 @@ from services.task_scheduler.core.timers import Purpose
 class Control:
     """Changes tasks from outside their attempts."""
 
-    def __init__(self, book: Book, orders: Orders, outcomes: Outcomes) -> None:
+    def __init__(
+        self, book: Book, orders: Orders, outcomes: Outcomes, admission: Admission
+    ) -> None:
+        self._admission = admission
         self._book = book
         self._orders = orders
         self._outcomes = outcomes
@@ -54,13 +65,68 @@ class Control:
             failure = Failure("DEADLINE_QUEUED", f"The deadline passed before it was done. {why}")
         self._end(task, Kind.EXPIRED, failure, now)
 
-    def requeue(self, task: Task, payload: bytes | None, now: Instant) -> bool:
-        """Revive a dead letter; return False when it is none."""
+    def requeue(
+        self,
+        task: Task,
+        payload: bytes | None,
+        now: Instant,
+        *,
+        deadline_ms: int = 0,
+        ignore_dependencies: bool = False,
+    ) -> bool:
+        """Revive a dead letter; return False when it is none.
+
+        Args:
+            task: The task.
+            payload: Replaces its payload, unless it is None.
+            now: The time.
+            deadline_ms: Replaces its deadline, in wall time; with 0 it keeps one that lies ahead.
+            ignore_dependencies: Let it wait for no other task.
+
+        Raises:
+            FailedPrecondition: DEPENDENCY_FAILED.
+            ResourceExhausted: BACKLOG_FULL or TENANT_BACKLOG_FULL.
+        """
         if task.state is not State.FAILED:
             return False
-        detail = None if payload is None else Input(payload)
+        waits = not ignore_dependencies and self._waits(task)
+        self._admission.readmit(task, payload, now)
+        detail: Detail | None = None
+        if deadline_ms:
+            detail = Revived(deadline_ms, payload)
+        elif payload is not None:
+            detail = Input(payload)
         self._book.record(Kind.REQUEUED, task, now, detail)
+        if waits:
+            self._book.record(Kind.BLOCKED, task, now)
         return True
+
+    def _waits(self, task: Task) -> bool:
+        """Whether tasks that it depends on are still to be done.
+
+        Raises:
+            FailedPrecondition: DEPENDENCY_FAILED, one of them has ended and did not complete.
+        """
+        waits = False
+        for other_id in task.depends_on:
+            # Of one that has left memory it is not known how it ended: it holds up nobody.
+            other = self._book.tasks.get(other_id)
+            if other is None or other.state is State.COMPLETED:
+                continue
+            if other.ended:
+                raise FailedPrecondition(
+                    "DEPENDENCY_FAILED",
+                    f"Task {task.task_id} depends on task {other_id}, which is "
+                    f"{other.state.name}: requeue that one first or with it, or ignore "
+                    "dependencies.",
+                    metadata={
+                        "task_id": task.task_id,
+                        "dependency_id": other_id,
+                        "state": other.state.name,
+                    },
+                )
+            waits = True
+        return waits
 
     def answer(self, task: Task, answer: bytes, now: Instant) -> None:
         """Answer a task's question; it is queued again.

@@ -156,12 +156,35 @@ class Dispatch:
 
     def claimed(self, router_id: str, agent_id: str, leases: Iterable[Lease], now: Instant) -> None:
         """Rule on leases that an agent brings from another router."""
-        verdicts = tuple((lease, self._claim(lease, router_id, now)) for lease in leases)
+        verdicts = tuple(
+            (lease, self._claim(lease, router_id, now))
+            if self._may_claim(lease, router_id, agent_id)
+            else (lease, Verdict.LOST)
+            for lease in leases
+        )
         self._orders.send(router_id, Verdicts(agent_id, verdicts))
+
+    def speaks_for(self, router_id: str, task: Task) -> bool:
+        """Whether a router may say what became of a lease that no agent is known to have.
+
+        The one that it was granted to chose the agent, and tells of it; another can only know once
+        that one is gone, from the agent itself.
+        """
+        return router_id == task.router_id or task.router_id not in self._routers
+
+    def _may_claim(self, lease: Lease, router_id: str, agent_id: str) -> bool:
+        task = self._book.leases.get(lease.epoch)
+        if task is None or task.state is not State.RUNNING:
+            return task is None or self.speaks_for(router_id, task)
+        return task.agent_id == agent_id
 
     def refuse(self, router_id: str, lease: Lease) -> None:
         """Tell a router that a lease it speaks of is over."""
         self._orders.send(router_id, Verdicts("", ((lease, self._verdict(lease)),)))
+
+    def deny(self, router_id: str, lease: Lease) -> None:
+        """Tell a router that a lease is not held by the agent it speaks for."""
+        self._orders.send(router_id, Verdicts("", ((lease, Verdict.LOST),)))
 
     def hand_back(self, task: Task, reason: str, agent_id: str, now: Instant) -> None:
         """Return a granted task to the queue; no attempt is consumed."""

@@ -11,6 +11,10 @@ from typing import NamedTuple
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind
 
+TOKENS_MAX = (1 << 53) - 1
+"""What JSON holds exactly; the log and the wire hold more."""
+COST_MAX = 1e300
+
 
 class Usage(NamedTuple):
     """What an agent says it consumed."""
@@ -25,11 +29,11 @@ class Usage(NamedTuple):
         return self.input_tokens + self.output_tokens
 
     def plus(self, other: Usage) -> Usage:
-        """Return the sum."""
+        """Return the sum, no part of it beyond what can be told."""
         return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cost + other.cost,
+            min(TOKENS_MAX, self.input_tokens + other.input_tokens),
+            min(TOKENS_MAX, self.output_tokens + other.output_tokens),
+            min(COST_MAX, self.cost + other.cost),
         )
 
 
@@ -167,6 +171,14 @@ class Input(NamedTuple):
     """For a question: what the attempt consumed."""
 
 
+class Revived(NamedTuple):
+    """A dead letter goes on with another deadline."""
+
+    deadline_ms: int
+    payload: bytes | None = None
+    """Replaces the payload, unless it is None."""
+
+
 class QueuePause(NamedTuple):
     """A part of the queue is paused, or goes on."""
 
@@ -236,6 +248,7 @@ Detail = (
     | Failed
     | Retrying
     | Input
+    | Revived
     | QueuePause
     | ScheduleChange
 )

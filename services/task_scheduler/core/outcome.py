@@ -62,7 +62,10 @@ class Outcomes:
         if task is None or not task.holds(lease.epoch):
             self._dispatch.refuse(router_id, lease)
         elif task.state is State.ASSIGNED:
-            self._start(task, agent_id, decision, now)
+            if self._dispatch.speaks_for(router_id, task):
+                self._start(task, agent_id, decision, now)
+            else:
+                self._dispatch.deny(router_id, lease)
 
     def progressed(
         self, router_id: str, lease: Lease, agent_id: str, progress: Progress, now: Instant
@@ -310,10 +313,10 @@ class Outcomes:
         if task is None or not task.holds(lease.epoch):
             self._dispatch.refuse(router_id, lease)
             return None
-        if task.state is State.ASSIGNED:
+        if task.state is State.ASSIGNED and self._dispatch.speaks_for(router_id, task):
             self._start(task, agent_id, b"", now)
-        elif task.agent_id != agent_id:
-            self._dispatch.refuse(router_id, lease)
+        elif task.state is State.ASSIGNED or task.agent_id != agent_id:
+            self._dispatch.deny(router_id, lease)
             return None
         return task
 
@@ -323,9 +326,9 @@ class Outcomes:
         """Return the running task an outcome ends, or settle the outcome of a dead lease."""
         task = self._book.tasks.get(lease.task_id)
         if task is not None and task.holds(lease.epoch):
-            if task.state is State.ASSIGNED:
+            if task.state is State.ASSIGNED and self._dispatch.speaks_for(router_id, task):
                 self._start(task, agent_id, b"", now)
-            if task.agent_id == agent_id:
+            if task.state is not State.ASSIGNED and task.agent_id == agent_id:
                 return task
         settlement = self._settled_before(task, lease, outcome_hash)
         if settlement is not Settlement.DUPLICATE:

@@ -7,11 +7,12 @@ the rest and is refused; what is urgent goes on being taken, and passes it in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from services.kernel.errors import ResourceExhausted
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import Created
+from services.task_scheduler.core.event import Terms
 
 URGENT_PRIORITY = 6
 URGENT_SHARE = 10
@@ -20,6 +21,22 @@ RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX = 0.05, 1.0
 DRAINED_SHARE = 20
 """Who is refused comes back when one in so many places has become free."""
 SAMPLE_S = 0.25
+
+
+class Load(Protocol):
+    """What takes room."""
+
+    @property
+    def head(self) -> bytes:
+        """The task without its payload."""
+
+    @property
+    def payload(self) -> bytes:
+        """The payload."""
+
+    @property
+    def terms(self) -> Terms:
+        """Tells the priority."""
 
 
 class Room:
@@ -32,7 +49,7 @@ class Room:
         self._sampled_s = float("-inf")
         self._ended_per_s = 0.0
 
-    def check(self, created: Sequence[Created], now: Instant) -> None:
+    def check(self, created: Sequence[Load], now: Instant) -> None:
         """Raise when there is no room for all of `created`.
 
         Raises:

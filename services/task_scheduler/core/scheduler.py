@@ -6,6 +6,7 @@ events taken with it are durable.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from services.kernel.instant import Instant
@@ -43,13 +44,15 @@ class Scheduler:
         partition: int = 0,
         *,
         calendar: Calendar = lambda cron, zone, wall_ms: 0,
+        redate: Callable[[bytes, int], bytes] = lambda head, deadline_ms: head,
     ) -> None:
         self.book = Book(limits, partition)
+        self.book.redate = redate
         self.orders = Orders()
         self.dispatch = Dispatch(self.book, self.orders)
         self.outcomes = Outcomes(self.book, self.orders, self.dispatch, draw)
-        self.control = Control(self.book, self.orders, self.outcomes)
         self.admission = Admission(self.book, self.outcomes)
+        self.control = Control(self.book, self.orders, self.outcomes, self.admission)
         self.recurrence = Recurrence(self.book, self.admission, self.control, calendar, draw)
         self.more = False
         """Whether the last step had no room for every grant that was possible."""

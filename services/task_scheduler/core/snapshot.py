@@ -336,7 +336,7 @@ class Restoring:
         # Nothing follows the event that ended a task, so that event tells the order.
         for task in sorted(tasks, key=attrgetter("last_seq")):
             if task.state is State.FAILED:
-                book.dead[task.task_id] = task
+                book.dead.add(task)
             else:
                 book.ended.append(task)
                 book.ended_bytes += task.size_bytes

@@ -57,6 +57,7 @@ class Kind(IntEnum):
     SCHEDULE_PAUSED = 24
     SCHEDULE_RESUMED = 25
     SCHEDULE_FIRED = 26
+    BLOCKED = 27
 
 
 TABLE: dict[tuple[State, Kind], State] = {
@@ -68,6 +69,7 @@ TABLE: dict[tuple[State, Kind], State] = {
     (State.CREATED, Kind.EXPIRED): State.EXPIRED,
     (State.QUEUED, Kind.ASSIGNED): State.ASSIGNED,
     (State.QUEUED, Kind.RETRYING): State.RETRY_WAIT,
+    (State.QUEUED, Kind.BLOCKED): State.CREATED,
     (State.QUEUED, Kind.CANCELED): State.CANCELED,
     (State.QUEUED, Kind.EXPIRED): State.EXPIRED,
     (State.ASSIGNED, Kind.STARTED): State.RUNNING,

@@ -77,5 +77,5 @@ def in_force(task: Task, purpose: Purpose, token: int) -> bool:
     if purpose is Purpose.QUEUE:
         return task.next_ms == token
     if purpose is Purpose.DEADLINE:
-        return not task.ended
+        return task.terms.deadline_ms == token and not task.ended
     return task.lease_epoch == token

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from podium.v1 import task_pb2
 from services.kernel import limits
 from services.kernel.auth import Principal, current_principal
+from services.kernel.pages import decode_token, encode_token
 from services.kernel.rules import Checker
 from services.task_scheduler.core import catalog
-from services.task_scheduler.core.catalog import Filter
+from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.catalog import Filter, Page
 from services.task_scheduler.core.control import not_found
 from services.task_scheduler.core.states import PAUSABLE, State
 from services.task_scheduler.core.task import Task
@@ -19,6 +22,8 @@ from services.task_scheduler.servicer.drafts import OPERATOR
 
 SERVICE = "service"
 NO_STATE = frozenset({-1})
+STEP_LEN = 250
+"""Tasks to which something is done before others get their turn."""
 
 
 class Chosen(Protocol):
@@ -32,12 +37,31 @@ class Chosen(Protocol):
     def filter(self) -> task_pb2.TaskFilter:
         """The filter."""
 
+    @property
+    def page_token(self) -> str:
+        """Where to go on among what the filter means."""
+
+
+Pages = Callable[[Book, Filter, str, int], Page]
+
+
+class Done(NamedTuple):
+    """What was done to the tasks that a request means."""
+
+    task_ids: list[str]
+    """Those to which it could be done."""
+    next_page_token: str
+    """Where to go on; empty at the end."""
+    named: list[Task]
+    """Those that were named by ids."""
+
 
 class Choice:
     """Finds the tasks that are meant."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, page_key: bytes) -> None:
         self._desk = desk
+        self._key = page_key
 
     def visible(self, task_id: str) -> Task:
         """Return a task that the caller may know of.
@@ -54,19 +78,50 @@ class Choice:
             raise not_found(task_id)
         return task
 
-    def chosen(
-        self, request: Chosen, by_filter: bool, narrow: Callable[[Filter], Filter]
-    ) -> list[Task]:
-        """Return the tasks that a request names by ids or, narrowed, by a filter."""
+    async def each(
+        self,
+        request: Chosen,
+        by_filter: bool,
+        narrow: Callable[[Filter], Filter],
+        act: Callable[[Task], bool],
+        pages: Pages = catalog.page,
+    ) -> Done:
+        """Do something to each task that a request names by ids or, narrowed, by a filter.
+
+        Others get their turn between parts of what a filter means, so each part is done as soon as
+        it is found: a moment later its tasks may not be there any more.
+
+        Args:
+            request: Names the tasks.
+            by_filter: Whether it has a filter.
+            narrow: Leaves tasks out with which nothing is to be done.
+            act: Does it, and tells whether it was possible.
+            pages: In which order a filter's tasks come.
+        """
         checker = Checker()
         checker.length("task_ids", len(request.task_ids), limits.batch_len_max)
         either = bool(request.task_ids) != by_filter
         checker.require("task_ids", either, "or filter must be given, and not both")
+        checker.require("page_token", by_filter or not request.page_token, "needs a filter")
         checker.done()
         if request.task_ids:
-            return [self.visible(task_id) for task_id in dict.fromkeys(request.task_ids)]
-        wanted = narrow(self.filter(request.filter))
-        return catalog.matching(self._desk.core.book, wanted, limits.batch_len_max)
+            tasks = [self.visible(task_id) for task_id in dict.fromkeys(request.task_ids)]
+            return Done([task.task_id for task in tasks if act(task)], "", tasks)
+        desk, wanted = self._desk, narrow(self.filter(request.filter))
+        arguments = list_arguments(request.filter)
+        position = decode_token(request.page_token, arguments, self._key)
+        done: list[str] = []
+        left = limits.batch_len_max
+        while True:
+            page = pages(desk.core.book, wanted, position, min(left, STEP_LEN))
+            done += [task.task_id for task in page.tasks if act(task)]
+            position, left = page.before, left - len(page.tasks)
+            if not position or not left:
+                break
+            desk.wake()
+            await asyncio.sleep(0)
+            desk.check()
+        return Done(done, encode_token(position, arguments, self._key) if position else "", [])
 
     def filter(self, message: task_pb2.TaskFilter) -> Filter:
         """Return the core's filter, narrowed to what the caller may see."""
@@ -81,10 +136,10 @@ class Choice:
         checker.text("filter.failure_text", message.failure_text)
         checker.done()
         tenant = only_tenant()
-        labels = dict(message.labels)
+        labels = Labels(message.labels)
 
         def also(task: Task) -> bool:
-            return (tenant is None or task.tenant == tenant) and _has_labels(task, labels)
+            return (tenant is None or task.tenant == tenant) and labels.of(task)
 
         return Filter(
             frozenset(message.states),
@@ -92,7 +147,7 @@ class Choice:
             message.tenant,
             message.agent_id,
             message.failure_text,
-            also if labels or tenant is not None else None,
+            also if message.labels or tenant is not None else None,
         )
 
 
@@ -128,8 +183,34 @@ def in_state(state: State) -> Callable[[Filter], Filter]:
     return narrow
 
 
-def _has_labels(task: Task, labels: dict[str, str]) -> bool:
-    if not labels:
-        return True
-    actual = task_pb2.TaskSpec.FromString(task.head).labels
-    return all(actual.get(key) == value for key, value in labels.items())
+class Labels:
+    """Tells whether tasks have some labels; to read a task takes as long as to look at fifty."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = dict(labels)
+        self._parts = [_label(*pair) for pair in self._labels.items()]
+
+    def of(self, task: Task) -> bool:
+        """Whether a task has all of them."""
+        head = task.head
+        for part in self._parts:
+            if part not in head:
+                return False
+        if not self._parts:
+            return True
+        # The same bytes may stand elsewhere.
+        actual = task_pb2.TaskSpec.FromString(head).labels
+        return all(actual.get(key) == value for key, value in self._labels.items())
+
+
+def _label(key: str, value: str) -> bytes:
+    """Return what a task that has a label contains."""
+    entry = task_pb2.TaskSpec(labels={key: value}).SerializeToString()
+    # Without the length before it; an empty value need not be written.
+    at = entry.index(key.encode())
+    return entry[at:] if value else key.encode()
+
+
+def list_arguments(message: task_pb2.TaskFilter) -> bytes:
+    """Return what the page tokens of a filter are bound to: the filter, and who asks."""
+    return message.SerializeToString(deterministic=True) + current_principal().subject.encode()

@@ -19,16 +19,9 @@ from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 from services.task_scheduler.core.ownership import partition_in, partition_of
-from services.task_scheduler.servicer.choice import only_tenant
+from services.task_scheduler.servicer import merging
+from services.task_scheduler.servicer.choice import list_arguments, only_tenant
 from services.task_scheduler.servicer.following import NOW, Merged, positions_of
-from services.task_scheduler.servicer.merging import (
-    END,
-    Part,
-    page_of,
-    positions_in,
-    stats_of,
-    task_order,
-)
 from services.task_scheduler.servicer.relay import Relay, chained
 
 pb = task_scheduler_pb2
@@ -48,10 +41,15 @@ def _of_tasks(name: str, merge: Callable[[Sequence[Any]], Any]) -> Any:
     """Return a call about tasks that are named by ids or by a filter."""
 
     async def rpc(self: Front, request: Any, context: Context) -> Any:
-        parts = self.of_tasks(request, context)
+        parts, tokens = self.of_tasks(request, context)
         # One after the other: where one refuses, the next ones have done nothing.
         answers = [await self.ask(name, number, part, context) for number, part in parts]
-        return answers[0] if len(answers) == 1 else merge(answers)
+        if tokens is None:
+            return answers[0] if len(answers) == 1 else merge(answers)
+        merged = merge(answers)
+        numbers = [number for number, _ in parts]
+        merged.next_page_token = tokens.after(numbers, [one.next_page_token for one in answers])
+        return merged
 
     return rpc
 
@@ -66,14 +64,12 @@ def _of_schedule(name: str) -> Any:
     return rpc
 
 
-def _canceled(answers: Sequence[Any]) -> Any:
-    return pb.CancelTasksResponse(
-        task_ids=_ids(answers), descendant_count=sum(one.descendant_count for one in answers)
-    )
-
-
-def _ids(answers: Sequence[Any]) -> list[str]:
-    return [task_id for answer in answers for task_id in answer.task_ids]
+def _like(request: Any, **changed: str) -> Any:
+    part = type(request)()
+    part.CopyFrom(request)
+    for name, value in changed.items():
+        setattr(part, name, value)
+    return part
 
 
 class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
@@ -93,12 +89,10 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     GetTask = _of_task("GetTask")
     ExplainTask = _of_task("ExplainTask")
     ProvideInput = _of_task("ProvideInput")
-    CancelTasks = _of_tasks("CancelTasks", _canceled)
-    PauseTasks = _of_tasks("PauseTasks", lambda all_: pb.PauseTasksResponse(task_ids=_ids(all_)))
-    ResumeTasks = _of_tasks("ResumeTasks", lambda all_: pb.ResumeTasksResponse(task_ids=_ids(all_)))
-    RequeueTasks = _of_tasks(
-        "RequeueTasks", lambda all_: pb.RequeueTasksResponse(task_ids=_ids(all_))
-    )
+    CancelTasks = _of_tasks("CancelTasks", merging.canceled)
+    PauseTasks = _of_tasks("PauseTasks", merging.paused)
+    ResumeTasks = _of_tasks("ResumeTasks", merging.resumed)
+    RequeueTasks = _of_tasks("RequeueTasks", merging.requeued)
     GetSchedule = _of_schedule("GetSchedule")
     DeleteSchedule = _of_schedule("DeleteSchedule")
     PauseSchedule = _of_schedule("PauseSchedule")
@@ -134,13 +128,13 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                 "ListTasks", partitions[0], request, context
             )
             return answer
-        arguments = request.filter.SerializeToString(deterministic=True)
+        dead = list(request.filter.states) == DEAD
         tasks, token = await self._page(
             ("ListTasks", "tasks", partitions),
             (request, context),
-            arguments + current_principal().subject.encode(),
-            order=task_order(dead=list(request.filter.states) == DEAD),
-            position_of=lambda task: str(task.task_id),
+            list_arguments(request.filter),
+            order=merging.task_order(dead=dead),
+            position_of=lambda task: str(task.last_seq if dead else task.task_id),
             descending=True,
         )
         return pb.ListTasksResponse(tasks=tasks, next_page_token=token)
@@ -203,7 +197,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     ) -> pb.GetQueueStatsResponse:
         """Count what waits and runs in all partitions."""
         parts = await self._each("GetQueueStats", self._all(context), request, context)
-        return parts[0] if len(parts) == 1 else stats_of(parts)
+        return parts[0] if len(parts) == 1 else merging.stats_of(parts)
 
     async def VerifyLog(
         self, request: pb.VerifyLogRequest, context: Context
@@ -285,24 +279,30 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             async for message in messages:
                 yield message
 
-    def of_tasks(self, request: Any, context: Context) -> list[tuple[int, Any]]:
-        """Return which partitions a request is about, and what each is asked."""
+    def of_tasks(
+        self, request: Any, context: Context
+    ) -> tuple[list[tuple[int, Any]], merging.Tokens | None]:
+        """Return which partitions a request is about, what each is asked, and how to go on."""
         if self.count == 1:
-            return [(0, request)]
+            return [(0, request)], None
         if not request.task_ids:
-            return [(n, request) for n in self._of_caller(context, request.filter.tenant)]
+            partitions = self._of_caller(context, request.filter.tenant)
+            if len(partitions) == 1:
+                return [(partitions[0], request)], None
+            tokens = merging.Tokens(list_arguments(request.filter), self._key)
+            left = tokens.of(request.page_token, partitions)
+            return [(n, _like(request, page_token=token)) for n, token in left.items()], tokens
         by_partition: dict[int, list[str]] = {}
         for task_id in request.task_ids:
             by_partition.setdefault(partition_in(task_id, self.count), []).append(task_id)
         if len(by_partition) == 1:
-            return [(next(iter(by_partition)), request)]
+            return [(next(iter(by_partition)), request)], None
         parts = []
         for number, task_ids in sorted(by_partition.items()):
-            part = type(request)()
-            part.CopyFrom(request)
+            part = _like(request)
             part.task_ids[:] = task_ids
             parts.append((number, part))
-        return parts
+        return parts, None
 
     async def _watch(
         self, name: str, response: Any, request: Any, context: Context, chosen: list[int] | None
@@ -316,9 +316,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         def open_one(partition: int, cursor: str) -> AsyncGenerator[bytes, None]:
             part = request
             if cursor != request.cursor:
-                part = type(request)()
-                part.CopyFrom(request)
-                part.cursor = cursor
+                part = _like(request, cursor=cursor)
             return self._relay.stream(name, partition, part, context)
 
         if len(partitions) == 1:
@@ -361,20 +359,20 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Return a page over several partitions, and the token of the next one."""
         (name, field, partitions), (request, context) = what, call
         size = page_size(request.page_size)
-        positions = positions_in(decode_token(request.page_token, arguments, self._key), partitions)
+        at = decode_token(request.page_token, arguments, self._key)
+        positions = merging.positions_in(at, partitions)
 
-        async def part_of(partition: int, position: str) -> Part:
-            part = type(request)()
-            part.CopyFrom(request)
-            part.page_token = encode_token(position, arguments, self._key) if position else ""
+        async def part_of(partition: int, position: str) -> merging.Part:
+            token = encode_token(position, arguments, self._key) if position else ""
+            part = _like(request, page_token=token)
             answer = await self.ask(name, partition, part, context)
-            after = decode_token(answer.next_page_token, arguments, self._key) or END
-            return Part(getattr(answer, field), position, after)
+            after = decode_token(answer.next_page_token, arguments, self._key) or merging.END
+            return merging.Part(getattr(answer, field), position, after)
 
-        open_ones = {n: position for n, position in positions.items() if position != END}
+        open_ones = {n: position for n, position in positions.items() if position != merging.END}
         found = await asyncio.gather(*(part_of(n, at) for n, at in open_ones.items()))
         parts = dict(zip(open_ones, found, strict=True))
-        items, after = page_of(parts, size, order, position_of, descending=descending)
+        items, after = merging.page_of(parts, size, order, position_of, descending=descending)
         return items, encode_token(after, arguments, self._key) if after else ""
 
     async def _each(

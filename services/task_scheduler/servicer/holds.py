@@ -26,29 +26,40 @@ class Holding(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         """Pause tasks."""
         self._desk.check()
         _check_reason(request.reason)
-        tasks = self._choice.chosen(request, request.HasField("filter"), pausable)
-        now, control = self._desk.now(), self._desk.core.control
-        reason = request.reason or "Paused by request."
-        paused = [task.task_id for task in tasks if control.pause(task, reason, now)]
+        desk, reason = self._desk, request.reason or "Paused by request."
+        done = await self._choice.each(
+            request,
+            request.HasField("filter"),
+            pausable,
+            lambda task: desk.core.control.pause(task, reason, desk.now()),
+        )
         refused = None
-        if not paused and len(request.task_ids) == 1:
-            refused = wrong_state("TASK_NOT_PAUSABLE", tasks[0], "cannot be paused")
+        if not done.task_ids and len(request.task_ids) == 1:
+            refused = wrong_state("TASK_NOT_PAUSABLE", done.named[0], "cannot be paused")
         await self._durable(refused)
-        return task_scheduler_pb2.PauseTasksResponse(task_ids=paused)
+        return task_scheduler_pb2.PauseTasksResponse(
+            task_ids=done.task_ids, next_page_token=done.next_page_token
+        )
 
     async def ResumeTasks(
         self, request: task_scheduler_pb2.ResumeTasksRequest, context: Context
     ) -> task_scheduler_pb2.ResumeTasksResponse:
         """Let paused tasks go on."""
         self._desk.check()
-        tasks = self._choice.chosen(request, request.HasField("filter"), in_state(State.PAUSED))
-        now, control = self._desk.now(), self._desk.core.control
-        resumed = [task.task_id for task in tasks if control.resume(task, now)]
+        desk = self._desk
+        done = await self._choice.each(
+            request,
+            request.HasField("filter"),
+            in_state(State.PAUSED),
+            lambda task: desk.core.control.resume(task, desk.now()),
+        )
         refused = None
-        if not resumed and len(request.task_ids) == 1:
-            refused = wrong_state("TASK_NOT_PAUSED", tasks[0], "is not paused")
+        if not done.task_ids and len(request.task_ids) == 1:
+            refused = wrong_state("TASK_NOT_PAUSED", done.named[0], "is not paused")
         await self._durable(refused)
-        return task_scheduler_pb2.ResumeTasksResponse(task_ids=resumed)
+        return task_scheduler_pb2.ResumeTasksResponse(
+            task_ids=done.task_ids, next_page_token=done.next_page_token
+        )
 
     async def PauseQueue(
         self, request: task_scheduler_pb2.PauseQueueRequest, context: Context

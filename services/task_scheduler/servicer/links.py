@@ -7,10 +7,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
 from podium.v1 import session_pb2, task_pb2, task_scheduler_pb2
 from services.kernel.coalesce import Outbox
-from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted, Unavailable
+from services.kernel.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    PodiumError,
+    ResourceExhausted,
+    Unavailable,
+)
 from services.kernel.instant import Instant
 from services.kernel.rules import Checker
-from services.task_scheduler.core.event import Failure, Progress, Usage
+from services.task_scheduler.core.event import COST_MAX, TOKENS_MAX, Failure, Progress, Usage
 from services.task_scheduler.core.orders import Grant, Settled, Welcome
 from services.task_scheduler.core.outcome import AGENT_CANCELED, AGENT_LOST
 from services.task_scheduler.core.task import Lease
@@ -276,15 +282,30 @@ def _messages(batch: list[bytes]) -> Iterable[bytes]:
 
 
 def _lease(message: session_pb2.LeaseRef) -> Lease:
-    return Lease(message.task_id, message.lease_epoch)
+    """Return a lease that a router speaks of.
+
+    Raises:
+        InvalidArgument: INVALID_FIELD, there can be none such. It cannot be answered, since the
+            answer would name it; and a router lets nothing like it through.
+    """
+    epoch = message.lease_epoch
+    if epoch < 1:
+        raise InvalidArgument("INVALID_FIELD", f"lease_epoch must be at least 1, not {epoch}.")
+    return Lease(message.task_id, epoch)
 
 
 def _leases(messages: Iterable[session_pb2.LeaseRef]) -> list[Lease]:
-    return [Lease(message.task_id, message.lease_epoch) for message in messages]
+    return [_lease(message) for message in messages]
 
 
 def _usage(message: task_pb2.Usage) -> Usage:
-    return Usage(message.input_tokens, message.output_tokens, message.cost)
+    """Return what was consumed, within what can be kept and added up."""
+    cost = message.cost if message.cost >= 0.0 else 0.0  # NaN is not
+    return Usage(
+        min(TOKENS_MAX, max(0, message.input_tokens)),
+        min(TOKENS_MAX, max(0, message.output_tokens)),
+        min(COST_MAX, cost),
+    )
 
 
 def _failure(message: task_pb2.Failure) -> Failure:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from podium.v1 import task_scheduler_pb2
 from podium.v1.task_pb2 import Task
+from services.kernel.pages import decode_token, encode_token
 from services.task_scheduler.servicer.stats import ROWS_LEN_MAX
 
+Requeued = task_scheduler_pb2.RequeueTasksResponse
 Stats = task_scheduler_pb2.GetQueueStatsResponse
 END = "-"
 """Position of a partition of which nothing is left."""
@@ -32,6 +34,75 @@ def positions_in(text: str, partitions: Iterable[int]) -> dict[int, str]:
         partition, _, position = pair.partition(":")
         positions[int(partition)] = position
     return positions
+
+
+class Tokens:
+    """Page tokens of several partitions in one.
+
+    Args:
+        arguments: What they are bound to, the same here and at the partitions.
+        key: Secret of page tokens.
+    """
+
+    def __init__(self, arguments: bytes, key: bytes) -> None:
+        self._arguments = arguments
+        self._key = key
+
+    def of(self, token: str, partitions: Iterable[int]) -> dict[int, str]:
+        """Return the token of each partition of which something is left.
+
+        Raises:
+            InvalidArgument: PAGE_TOKEN_INVALID.
+        """
+        positions = positions_in(decode_token(token, self._arguments, self._key), partitions)
+        return {
+            number: encode_token(position, self._arguments, self._key) if position else ""
+            for number, position in positions.items()
+            if position != END
+        }
+
+    def after(self, partitions: Sequence[int], tokens: Sequence[str]) -> str:
+        """Return the token that goes on with those that partitions gave; empty at the end."""
+        left = [
+            f"{number}:{decode_token(token, self._arguments, self._key)}"
+            for number, token in zip(partitions, tokens, strict=True)
+            if token
+        ]
+        return encode_token(",".join(left), self._arguments, self._key) if left else ""
+
+
+def _ids(answers: Sequence[Any]) -> list[str]:
+    return [task_id for answer in answers for task_id in answer.task_ids]
+
+
+def canceled(answers: Sequence[Any]) -> Any:
+    """Return what was canceled in all partitions."""
+    return task_scheduler_pb2.CancelTasksResponse(
+        task_ids=_ids(answers), descendant_count=sum(one.descendant_count for one in answers)
+    )
+
+
+def paused(answers: Sequence[Any]) -> Any:
+    """Return what was paused in all partitions."""
+    return task_scheduler_pb2.PauseTasksResponse(task_ids=_ids(answers))
+
+
+def resumed(answers: Sequence[Any]) -> Any:
+    """Return what was resumed in all partitions."""
+    return task_scheduler_pb2.ResumeTasksResponse(task_ids=_ids(answers))
+
+
+def requeued(answers: Sequence[Requeued]) -> Requeued:
+    """Return what was requeued in all partitions."""
+    whole = Requeued(task_ids=_ids(answers))
+    rows: dict[str, task_scheduler_pb2.RequeueRefusal] = {}
+    for answer in answers:
+        for row in answer.refusals:
+            known = rows.setdefault(row.reason, row)
+            if known is not row:
+                known.count += row.count
+    whole.refusals.extend(rows.values())
+    return whole
 
 
 def page_of(

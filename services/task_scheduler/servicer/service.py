@@ -7,24 +7,29 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from podium.v1 import task_pb2, task_scheduler_pb2
-from services.kernel import limits
+from podium.v1 import task_scheduler_pb2
 from services.kernel.auth import Policy, current_principal
 from services.kernel.clock import Clock
-from services.kernel.errors import InvalidArgument, PodiumError, ResourceExhausted
+from services.kernel.errors import PodiumError, ResourceExhausted
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 from services.kernel.telemetry import Tracer
 from services.task_scheduler.core import catalog
-from services.task_scheduler.core.states import State
+from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Codec, Desk
-from services.task_scheduler.servicer.choice import Choice, in_state, only_tenant, open_ones
+from services.task_scheduler.servicer.choice import (
+    Choice,
+    list_arguments,
+    only_tenant,
+    open_ones,
+)
 from services.task_scheduler.servicer.drafts import Defaults, Drafter
 from services.task_scheduler.servicer.feed import Feed
 from services.task_scheduler.servicer.holds import REASON_LEN_MAX, Holding, wrong_state
 from services.task_scheduler.servicer.links import Links
 from services.task_scheduler.servicer.plans import Cron, Planner
+from services.task_scheduler.servicer.requeue import Requeueing, payload_bytes
 from services.task_scheduler.servicer.roots import Roots
 from services.task_scheduler.servicer.schedules import Scheduling
 from services.task_scheduler.servicer.stats import queue_stats
@@ -67,9 +72,11 @@ POLICY: Policy = {
     }.items()
 }
 WAIT_S_MAX = 60.0
+PARTS_MAX = 8
+"""Parts of all tasks that are looked through for one page."""
 
 
-class TaskScheduler(Holding, Scheduling):
+class TaskScheduler(Holding, Requeueing, Scheduling):
     """Messages to the core, and what is durable back."""
 
     def __init__(
@@ -96,8 +103,8 @@ class TaskScheduler(Holding, Scheduling):
         self._drafter = Drafter(codec, defaults)
         self._planner = Planner(self._drafter, cron)
         self._roots = Roots(tracer, clock)
-        self._choice = Choice(desk)
         self._key = page_key or secrets.token_bytes(32)
+        self._choice = Choice(desk, self._key)
 
     async def SubmitTasks(
         self, request: task_scheduler_pb2.SubmitTasksRequest, context: Context
@@ -163,10 +170,17 @@ class TaskScheduler(Holding, Scheduling):
         """Return a page of tasks."""
         self._desk.check()
         size = page_size(request.page_size)
-        arguments = request.filter.SerializeToString(deterministic=True)
-        arguments += current_principal().subject.encode()
+        arguments = list_arguments(request.filter)
         before = decode_token(request.page_token, arguments, self._key)
-        page = catalog.page(self._desk.core.book, self._choice.filter(request.filter), before, size)
+        wanted = self._choice.filter(request.filter)
+        for _ in range(PARTS_MAX):
+            page = catalog.page(self._desk.core.book, wanted, before, size)
+            before = page.before
+            if page.tasks or not before:
+                break
+            # A match is rare: others get their turn while it is looked for.
+            await asyncio.sleep(0)
+            self._desk.check()
         token = encode_token(page.before, arguments, self._key) if page.before else ""
         response = task_scheduler_pb2.ListTasksResponse(
             tasks=[task_message(task, payloads=False) for task in page.tasks],
@@ -183,59 +197,34 @@ class TaskScheduler(Holding, Scheduling):
         checker = Checker()
         checker.text("reason", request.reason, REASON_LEN_MAX)
         checker.done()
-        tasks = self._choice.chosen(request, request.HasField("filter"), open_ones)
-        now = self._desk.now()
+        desk, control = self._desk, self._desk.core.control
         reason = request.reason or "Canceled by request."
-        control = self._desk.core.control
         descendants = 0
-        canceled = []
-        for task in tasks:
-            if control.cancel(task, reason, now):
-                canceled.append(task.task_id)
-            if not request.keep_children:
-                descendants += control.cancel_descendants(task, now)
-        refused = None
-        if not canceled and len(request.task_ids) == 1:
-            refused = wrong_state("TASK_ENDED", tasks[0], "has ended")
-        self._desk.wake()
-        await self._desk.settled()
-        if refused is not None:
-            raise refused
-        return task_scheduler_pb2.CancelTasksResponse(
-            task_ids=canceled, descendant_count=descendants
-        )
 
-    async def RequeueTasks(
-        self, request: task_scheduler_pb2.RequeueTasksRequest, context: Context
-    ) -> task_scheduler_pb2.RequeueTasksResponse:
-        """Revive dead letters."""
-        self._desk.check(submitting=True)
-        payload = None
-        if request.HasField("payload"):
-            payload = _payload(request.payload)
-            if len(request.task_ids) != 1:
-                checker = Checker()
-                checker.fault("payload", "is allowed with exactly one id")
-                checker.done()
-        tasks = self._choice.chosen(request, request.HasField("filter"), in_state(State.FAILED))
-        now = self._desk.now()
-        control = self._desk.core.control
-        requeued = [task.task_id for task in tasks if control.requeue(task, payload, now)]
+        def cancel(task: Task) -> bool:
+            nonlocal descendants
+            canceled = control.cancel(task, reason, desk.now())
+            if not request.keep_children:
+                descendants += control.cancel_descendants(task, desk.now())
+            return canceled
+
+        done = await self._choice.each(request, request.HasField("filter"), open_ones, cancel)
         refused = None
-        if not requeued and len(request.task_ids) == 1:
-            refused = wrong_state("TASK_NOT_DEAD", tasks[0], "is no dead letter")
-        self._desk.wake()
-        await self._desk.settled()
-        if refused is not None:
-            raise refused
-        return task_scheduler_pb2.RequeueTasksResponse(task_ids=requeued)
+        if not done.task_ids and len(request.task_ids) == 1:
+            refused = wrong_state("TASK_ENDED", done.named[0], "has ended")
+        await self._durable(refused)
+        return task_scheduler_pb2.CancelTasksResponse(
+            task_ids=done.task_ids,
+            descendant_count=descendants,
+            next_page_token=done.next_page_token,
+        )
 
     async def ProvideInput(
         self, request: task_scheduler_pb2.ProvideInputRequest, context: Context
     ) -> task_scheduler_pb2.ProvideInputResponse:
         """Answer a task's question."""
         self._desk.check(submitting=True)
-        answer = _payload(request.input)
+        answer = payload_bytes(request.input)
         task = self._choice.visible(request.task_id)
         try:
             self._desk.core.control.answer(task, answer, self._desk.now())
@@ -341,17 +330,3 @@ class TaskScheduler(Holding, Scheduling):
         async with aclosing(self._links.serve(request_iterator)) as messages:
             async for message in messages:
                 yield message
-
-
-def _payload(message: task_pb2.Payload) -> bytes:
-    if len(message.data) > limits.payload_bytes_max:
-        raise InvalidArgument(
-            "PAYLOAD_TOO_LARGE",
-            f"The payload has {len(message.data)} bytes, at most {limits.payload_bytes_max} "
-            "are taken: store it elsewhere and pass a reference.",
-            metadata={"payload_bytes_max": str(limits.payload_bytes_max)},
-        )
-    checker = Checker()
-    checker.text("content_type", message.content_type, limits.name_len_max)
-    checker.done()
-    return message.SerializeToString()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from podium.cli import shown
+from podium.cli import lack, shown
 from podium.cli.output import Json, console, plain, print_json, run, wrong_usage
 from podium.sdk.client import Client
 from podium.v1 import agent_pb2, agent_registry_pb2, task_scheduler_pb2
@@ -134,22 +134,25 @@ def who(
 ) -> None:
     """Tell who can do something now, and how long a task would wait."""
 
-    async def ask(client: Client) -> tuple[int, agent_registry_pb2.FindAgentsResponse]:
+    async def ask(client: Client) -> tuple[int, agent_registry_pb2.FindAgentsResponse, list[str]]:
         counted = await client.queue_stats()
         ahead = sum(
             each.count
             for each in counted.requirements
             if set(each.required_capabilities) == set(capabilities)
         )
-        found = client.find_agents(*capabilities, task_type=task_type, ahead_count=ahead)
-        return ahead, await found
+        found = await client.find_agents(*capabilities, task_type=task_type, ahead_count=ahead)
+        if found.capable_count or json:
+            return ahead, found, []
+        return ahead, found, list(lack.reasons(capabilities, await client.agents()))
 
-    ahead, found = run(ask, as_json=json)
+    ahead, found, lacking = run(ask, as_json=json)
     if json:
         print_json(found)
         return
     if not found.capable_count:
-        console.print("No agent takes such work now. `podium agents` tells why.")
+        for line in lacking:
+            console.print(line)
         return
     names = ["agent", "load", "wait", "takes", "success", "versions"]
     cells = (_candidate_cells(each, set(capabilities)) for each in found.candidates)

@@ -13,11 +13,13 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Unpack
 
 from podium.sdk import payloads, specs, wire
 from podium.sdk.batches import batches, relocate
+from podium.sdk.bulk import Progress, Requeued, ids_in, requeued_in, to_the_end
 from podium.sdk.calls import Calls, Stubs
 from podium.sdk.errors import PodiumError
 from podium.sdk.fleet import Fleet
@@ -210,6 +212,7 @@ class Client:
         filter: task_pb2.TaskFilter | None = None,
         reason: str = "",
         keep_children: bool = False,
+        on_progress: Progress | None = None,
     ) -> Sequence[str]:
         """Cancels tasks by id or by filter, and returns those that are canceled now.
 
@@ -218,6 +221,7 @@ class Client:
             filter: or all that match and have not ended.
             reason: why, for people.
             keep_children: leave the open tasks that descend from them alone.
+            on_progress: is told how many are canceled so far, of those that a filter means.
 
         Raises:
             NotFound: there is no such task.
@@ -226,10 +230,10 @@ class Client:
         request = task_scheduler_pb2.CancelTasksRequest(
             task_ids=task_ids, filter=filter, reason=reason, keep_children=keep_children
         )
-        response = await self._calls.unary(
-            "task_scheduler", lambda stubs: stubs.scheduler.CancelTasks, request
+        answers = await to_the_end(
+            self._calls, lambda stubs: stubs.scheduler.CancelTasks, request, on_progress
         )
-        return response.task_ids
+        return ids_in(answers)
 
     async def requeue(
         self,
@@ -237,25 +241,39 @@ class Client:
         *,
         filter: task_pb2.TaskFilter | None = None,
         payload: Any = None,
-    ) -> Sequence[str]:
-        """Revives dead letters by id or by filter, and returns those that are queued again.
+        deadline: datetime | timedelta | None = None,
+        ignore_dependencies: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Requeued:
+        """Revives dead letters by id or by filter, and returns those that are open again.
+
+        Those that could not be revived are told by `refusals` of what it returns.
 
         Args:
             task_ids: which.
-            filter: or all that match.
+            filter: or all that match, the first to be submitted first.
             payload: replaces the payload of the one named.
+            deadline: replaces the deadline of each: a time, or a span from now. Without it, one
+                that has passed is dropped.
+            ignore_dependencies: let them wait for none of the tasks that they depend on.
+            on_progress: is told how many are requeued so far, of those that a filter means.
 
         Raises:
             NotFound: there is no such task.
-            FailedPrecondition: TASK_NOT_DEAD, when only one was named.
+            FailedPrecondition: TASK_NOT_DEAD or DEPENDENCY_FAILED, when only one was named.
+            ResourceExhausted: BACKLOG_FULL or TENANT_BACKLOG_FULL, when only one was named.
         """
-        request = task_scheduler_pb2.RequeueTasksRequest(task_ids=task_ids, filter=filter)
+        request = task_scheduler_pb2.RequeueTasksRequest(
+            task_ids=task_ids, filter=filter, ignore_dependencies=ignore_dependencies
+        )
+        if deadline is not None:
+            request.deadline.CopyFrom(specs.timestamp(deadline))
         if payload is not None:
             request.payload.CopyFrom(payloads.encode(payload))
-        response = await self._calls.unary(
-            "task_scheduler", lambda stubs: stubs.scheduler.RequeueTasks, request
+        answers = await to_the_end(
+            self._calls, lambda stubs: stubs.scheduler.RequeueTasks, request, on_progress
         )
-        return response.task_ids
+        return requeued_in(answers)
 
     async def provide_input(self, task_id: str, value: Any) -> None:
         """Answers a task that waits for input.

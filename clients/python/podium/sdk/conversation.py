@@ -69,6 +69,7 @@ class Conversation:
         self.verdict_counts = dict.fromkeys(session_pb2.ResultAck.Verdict.values(), 0)
         self._tokens: dict[str, str] = {}
         self._seqs: dict[str, int] = {}
+        self._unnamed: dict[str, list[Key]] = {}
         self._spoke_s: dict[str, float] = {}
         self._rare = {
             "ready": self._on_ready,
@@ -90,10 +91,10 @@ class Conversation:
         return [self.hello(agent_id) for agent_id in self.identities]
 
     def hello(self, agent_id: str) -> AgentFrame:
-        """Returns the first frame of an agent, with all that it has in work."""
-        return self.identities[agent_id].hello(
-            self.leases.of(agent_id), self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0)
-        )
+        """Returns the first frame of an agent, with what it has in work."""
+        named, self._unnamed[agent_id] = self.leases.named(agent_id)
+        token, seq = self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0)
+        return self.identities[agent_id].hello(named, token, seq)
 
     def say(self, items: Sequence[Outgoing], now_s: float, *, brief: bool) -> list[AgentFrame]:
         """Returns what of `items` may be sent: nothing about a lease that is over.
@@ -194,6 +195,9 @@ class Conversation:
         self.frame_bytes_max = ready.frame_bytes_max
         for verdict in ready.verdicts:
             self._on_verdict(agent_id, verdict, received)
+        for key in self._unnamed.pop(agent_id, ()):
+            if (final := self.leases.final(key)) is not None:
+                received.replies.append(final)
         if self.draining:
             received.replies += self.drains(agent_id)
         received.welcomed.append(agent_id)

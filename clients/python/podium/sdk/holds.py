@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from podium.sdk.bulk import Progress, ids_in, to_the_end
 from podium.sdk.calls import Calls
 from podium.v1 import task_pb2, task_scheduler_pb2
 
@@ -26,6 +27,7 @@ class Holds:
         *,
         filter: task_pb2.TaskFilter | None = None,
         reason: str = "",
+        on_progress: Progress | None = None,
     ) -> Sequence[str]:
         """Pauses tasks by id or by filter, and returns those that are paused now.
 
@@ -36,13 +38,17 @@ class Holds:
         request = task_scheduler_pb2.PauseTasksRequest(
             task_ids=task_ids, filter=filter, reason=reason
         )
-        response = await self._calls.unary(
-            SERVICE, lambda stubs: stubs.scheduler.PauseTasks, request
+        answers = await to_the_end(
+            self._calls, lambda stubs: stubs.scheduler.PauseTasks, request, on_progress
         )
-        return response.task_ids
+        return ids_in(answers)
 
     async def resume(
-        self, task_ids: Sequence[str] = (), *, filter: task_pb2.TaskFilter | None = None
+        self,
+        task_ids: Sequence[str] = (),
+        *,
+        filter: task_pb2.TaskFilter | None = None,
+        on_progress: Progress | None = None,
     ) -> Sequence[str]:
         """Lets paused tasks go on, by id or by filter, and returns those that do.
 
@@ -51,10 +57,10 @@ class Holds:
             FailedPrecondition: TASK_NOT_PAUSED, when only one was named.
         """
         request = task_scheduler_pb2.ResumeTasksRequest(task_ids=task_ids, filter=filter)
-        response = await self._calls.unary(
-            SERVICE, lambda stubs: stubs.scheduler.ResumeTasks, request
+        answers = await to_the_end(
+            self._calls, lambda stubs: stubs.scheduler.ResumeTasks, request, on_progress
         )
-        return response.task_ids
+        return ids_in(answers)
 
     async def pause_queue(self, *, task_type: str = "", tenant: str = "", reason: str = "") -> None:
         """Starts no more tasks of a type, of a tenant, or of both together, until it is resumed.

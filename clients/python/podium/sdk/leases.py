@@ -9,6 +9,11 @@ from podium.v1 import session_pb2
 Key = tuple[str, int]
 """Task id and lease epoch."""
 
+RENEW_LEN_MAX = 1_000
+"""Leases that a router takes in one Renew; more are refused, all of them."""
+IN_FLIGHT_LEN_MAX = 2_000
+"""Leases that a router takes in one Hello: the most tasks at once, and as many results."""
+
 
 class Lease:
     """One lease: a task in work here, or its outcome that the router has not settled yet."""
@@ -70,8 +75,19 @@ class LeaseTable:
         return lease.final if lease else None
 
     def of(self, agent_id: str) -> list[session_pb2.LeaseRef]:
-        """Returns the leases of one agent, for its Hello."""
+        """Returns the leases of one agent."""
         return [lease.ref for lease in self._leases.values() if lease.agent_id == agent_id]
+
+    def named(self, agent_id: str) -> tuple[list[session_pb2.LeaseRef], list[Key]]:
+        """Returns the leases of one agent that its Hello names, and those that have no room there.
+
+        What is in work comes first: it would be lost unnamed, and a result can still be sent.
+        """
+        mine = [(key, each) for key, each in self._leases.items() if each.agent_id == agent_id]
+        if len(mine) > IN_FLIGHT_LEN_MAX:
+            mine.sort(key=lambda item: item[1].final is not None)
+        unnamed = [key for key, _ in mine[IN_FLIGHT_LEN_MAX:]]
+        return [lease.ref for _, lease in mine[:IN_FLIGHT_LEN_MAX]], unnamed
 
     def of_task(self, agent_id: str, task_id: str) -> list[Key]:
         """Returns the leases of one agent on one task."""
@@ -88,13 +104,20 @@ class LeaseTable:
                 yield key, lease.final
 
     def renewals(self, now_s: float, older_s: float) -> list[session_pb2.AgentFrame]:
-        """Returns a Renew for each agent with leases not renewed for `older_s`, and notes it."""
+        """Returns Renews of all leases not renewed for `older_s`, and notes it.
+
+        Each is of one agent, and an agent with very many leases has several.
+        """
         due: dict[str, list[session_pb2.LeaseRef]] = {}
         for lease in self._leases.values():
             if now_s - lease.renewed_s >= older_s and not lease.stopping:
                 lease.renewed_s = now_s
                 due.setdefault(lease.agent_id, []).append(lease.ref)
         return [
-            session_pb2.AgentFrame(agent_id=agent_id, renew=session_pb2.Renew(leases=refs))
+            session_pb2.AgentFrame(
+                agent_id=agent_id,
+                renew=session_pb2.Renew(leases=refs[start : start + RENEW_LEN_MAX]),
+            )
             for agent_id, refs in due.items()
+            for start in range(0, len(refs), RENEW_LEN_MAX)
         ]

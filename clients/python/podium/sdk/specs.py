@@ -114,9 +114,9 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
     if timeout_s := options.pop("attempt_timeout_s", 0.0):
         spec.attempt_timeout.CopyFrom(duration(timeout_s))
     if "deadline" in options:
-        spec.deadline.CopyFrom(_timestamp(options.pop("deadline")))
+        spec.deadline.CopyFrom(timestamp(options.pop("deadline")))
     if "not_before" in options:
-        spec.not_before.CopyFrom(_timestamp(options.pop("not_before")))
+        spec.not_before.CopyFrom(timestamp(options.pop("not_before")))
     if "max_cost" in options:
         spec.budget.max_cost = options.pop("max_cost")
     if "max_tokens" in options:
@@ -142,7 +142,8 @@ def duration(seconds: float) -> Duration:
     return message
 
 
-def _timestamp(when: datetime | timedelta) -> Timestamp:
+def timestamp(when: datetime | timedelta) -> Timestamp:
+    """Returns a time, or a span from now, as a message."""
     if isinstance(when, timedelta):
         # The one thing here that depends on the wall clock, as does what the caller asks for.
         message = Timestamp()

@@ -1,0 +1,78 @@
+"""Dead letters in the order in which they died, each under the number of the event that ended it.
+
+A number stays a position when its task is gone: whoever pages through dead letters while they are
+requeued neither misses one nor stops early.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from services.task_scheduler.core.event import Failure
+from services.task_scheduler.core.task import Task
+
+GONE_LEN_MAX = 1_024
+"""Numbers of letters that are gone, kept at least until there are so many."""
+
+
+class DeadLetters:
+    """Tasks that have failed for good, oldest first."""
+
+    __slots__ = ("_letters", "_seqs", "dropped", "size_bytes")
+
+    def __init__(self) -> None:
+        self._letters: dict[int, Task] = {}
+        self._seqs: list[int] = []
+        """In order; some of them may be gone."""
+        self.size_bytes = 0
+        self.dropped = 0
+        """Letters that this process has forgotten for want of room."""
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def __iter__(self) -> Iterator[str]:
+        return (task.task_id for task in self._letters.values())
+
+    def tasks(self) -> Iterator[Task]:
+        """Return them, oldest first."""
+        return iter(self._letters.values())
+
+    def add(self, task: Task) -> None:
+        """Take in a task that has failed now, by its last event."""
+        self._letters[task.last_seq] = task
+        self._seqs.append(task.last_seq)
+        self.size_bytes += letter_bytes(task)
+
+    def remove(self, task: Task) -> None:
+        """Let a task go, before anything changes it."""
+        del self._letters[task.last_seq]
+        self.size_bytes -= letter_bytes(task)
+        if len(self._seqs) > 2 * len(self._letters) + GONE_LEN_MAX:
+            self._seqs = list(self._letters)
+
+    def drop(self) -> Task:
+        """Forget the oldest for want of room, and return it."""
+        task = next(iter(self._letters.values()))
+        self.remove(task)
+        self.dropped += 1
+        return task
+
+    def before(self, seq: int) -> Iterator[Task]:
+        """Return those that died before event `seq`, the last one first; all when it is 0."""
+        seqs = self._seqs
+        for index in range((bisect_left(seqs, seq) if seq else len(seqs)) - 1, -1, -1):
+            task = self._letters.get(seqs[index])
+            if task is not None:
+                yield task
+
+
+def letter_bytes(task: Task) -> int:
+    """Return what a dead letter holds for others: its task, and what is told of its attempts."""
+    told = sum([len(one.decision) + _said(one.failure) for one in task.attempts])
+    return task.size_bytes + _said(task.failure) + told
+
+
+def _said(failure: Failure | None) -> int:
+    return 0 if failure is None else len(failure.reason) + len(failure.message)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from services.task_scheduler.core import letters
+from services.task_scheduler.core.letters import DeadLetters, letter_bytes
+from services.task_scheduler.core.task import Task
+from tests.task_scheduler.rig import Rig
+
+
+def dead(rig: Rig, count: int) -> list[Task]:
+    tasks = [rig.running() for _ in range(count)]
+    for task in tasks:
+        rig.fail(rig.lease(task), retryable=False)
+    return tasks
+
+
+def before(found: DeadLetters, seq: int) -> list[Task]:
+    return list(found.before(seq))
+
+
+def test_a_place_among_dead_letters_outlives_the_letter_that_had_it() -> None:
+    rig = Rig()
+    first, second, third = dead(rig, 3)
+    place = third.last_seq
+
+    rig.core.control.requeue(third, None, rig.now)
+
+    assert before(rig.book.dead, place) == [second, first]
+    assert before(rig.book.dead, 0) == [second, first]
+    assert before(rig.book.dead, first.last_seq) == []
+
+
+def test_who_dies_again_goes_to_the_end() -> None:
+    rig = Rig()
+    first, second = dead(rig, 2)
+    rig.credit()
+    rig.core.control.requeue(first, None, rig.now)
+    rig.take()
+    rig.start(first)
+    rig.fail(rig.lease(first), retryable=False)
+
+    assert list(rig.book.dead) == [second.task_id, first.task_id]
+
+
+def test_numbers_of_letters_that_are_gone_do_not_pile_up(monkeypatch) -> None:
+    monkeypatch.setattr(letters, "GONE_LEN_MAX", 2)
+    rig = Rig()
+    tasks = dead(rig, 9)
+    for task in tasks[1:-1]:
+        rig.core.control.requeue(task, None, rig.now)
+
+    assert len(rig.book.dead._seqs) < 5
+    assert before(rig.book.dead, 0) == [tasks[8], tasks[0]]
+
+
+def test_what_letters_hold_is_counted_until_they_are_gone() -> None:
+    rig = Rig()
+    first, second = dead(rig, 2)
+    assert first.failure is not None
+    told = 2 * len(first.failure.reason + first.failure.message)  # by the task and by its attempt
+    assert letter_bytes(first) == len(first.head + first.payload) + told
+    assert rig.book.dead.size_bytes == letter_bytes(first) + letter_bytes(second)
+    assert rig.restarted().book.dead.size_bytes == rig.book.dead.size_bytes
+
+    rig.core.control.requeue(first, b"another payload", rig.now)
+    assert rig.book.dead.size_bytes == letter_bytes(second)
+    assert rig.book.dead.drop() is second
+    assert (rig.book.dead.size_bytes, rig.book.dead.dropped, len(rig.book.dead)) == (0, 1, 0)
