@@ -54,7 +54,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
         dispatch = Dispatch(settings.task_scheduler_address, dial, desk, Reports(router_id))
         links: dict[str, RegistryLink | ModelLink] = {
             "agent_registry_address": RegistryLink(
-                settings.agent_registry_address, dial, desk, Facts(router_id)
+                settings.agent_registry_address, dial, desk, Facts(router_id, clock)
             ),
             "ml_router_address": ModelLink(settings.ml_router_address, dial, desk),
         }

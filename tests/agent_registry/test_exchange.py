@@ -311,3 +311,75 @@ def test_the_lease_of_a_registry_is_no_agents_and_is_forgotten_in_the_end(one: R
 
     assert one.exchange.heard({REPLICA_MARK + "new": 0.0}, one.time) == []
     assert one.exchange.inherit(leases) == [REPLICA_MARK + "old"]
+
+
+def superseding(replica: Replica) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Returns what the routers at a replica were told last of the instances of the agent."""
+    replica.tell()
+    return {router: (each.instance_id, each.superseded) for router, each in replica.directives}
+
+
+def test_dup_agent_id_the_replica_of_the_older_instance_tells_its_router(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a", router="r1", instance="one")
+    one.tell(other)
+    other.sleep(1.0)
+    other.agent("a", router="r2", instance="two")
+
+    other.tell(one)
+
+    assert superseding(one) == {"r1": ("two", ("one",))}
+    assert one.registry.agents["a"].router_id == "r2"
+    assert other.registry.agents["a"].superseded == ("one",)
+
+
+@pytest.mark.parametrize("first", ["one", "other"], ids=["older-first", "newer-first"])
+def test_of_two_instances_that_came_at_once_the_same_one_stays_at_both_whoever_is_heard_first(
+    one: Replica, other: Replica, first: str
+) -> None:
+    other.time = other.time._replace(wall_ms=other.time.wall_ms + 5)
+    one.agent("a", router="r1", instance="one")
+    other.agent("a", router="r2", instance="two")
+    # The term alone would say otherwise.
+    one.registry.agents["a"].term = other.registry.agents["a"].term + 7
+
+    pair = (one, other) if first == "one" else (other, one)
+    for _ in range(2):
+        pair[0].tell(pair[1])
+        pair[1].tell(pair[0])
+
+    for replica in (one, other):
+        agent = replica.registry.agents["a"]
+        assert (agent.router_id, agent.facts.instance_id) == ("r2", "two")
+    assert superseding(one)["r1"] == ("two", ("one",))
+    assert all(instance == "two" for instance, _ in superseding(other).values())
+
+
+def test_an_instance_that_another_replica_knows_as_superseded_cannot_come_back_here(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a", router="r1", instance="one")
+    one.tell(other)
+    other.agent("a", router="r2", instance="two")
+    other.tell(one)
+    one.directives.clear()
+
+    one.sleep(1.0)
+    one.agent("a", router="r1", instance="one")
+
+    assert superseding(one)["r1"] == ("two", ("one",))
+    assert one.registry.agents["a"].router_id == "r2"
+
+
+def test_an_instance_that_moved_between_routers_of_two_replicas_is_its_own_successor(
+    one: Replica, other: Replica
+) -> None:
+    one.agent("a", router="r1", instance="one")
+    one.tell(other)
+    other.agent("a", router="r2", instance="one")
+
+    other.tell(one)
+
+    assert superseding(one) == {}
+    assert one.registry.agents["a"].router_id == "r2"

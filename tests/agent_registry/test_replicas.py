@@ -323,3 +323,25 @@ class Watch:
     async def close(self) -> None:
         self._call.cancel()
         self._reader.cancel()
+
+
+async def test_dup_agent_id_routers_of_two_registries_learn_which_instance_stays(
+    floor: Floor,
+) -> None:
+    one, _ = await floor.registry()
+    other, _ = await floor.registry()
+    first = await floor.router(one, "r1", agent("a1"))
+    await known(other, "a1")
+    newer = agent("a1")
+    newer.instance_id = "i2"
+    second = await floor.router(other, "r2", newer)
+
+    for router in (first, second):
+        directive = (await eventually(lambda r=router: r.directives, within_s=15.0))[-1]
+        assert (directive.instance_id, list(directive.superseded_instance_ids)) == ("i2", ["i1"])
+    for stub in (one, other):
+
+        async def moved(stub: Any = stub) -> bool:
+            return (await view(stub))["a1"].router_id == "r2"
+
+        await eventually(moved, within_s=15.0)

@@ -314,3 +314,32 @@ async def test_a_router_that_does_not_say_who_it_is_is_refused() -> None:
         error = await refused(call.read())
 
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "HELLO_REQUIRED")
+
+
+async def test_dup_agent_id_the_router_of_the_older_instance_is_told_whatever_comes_first() -> None:
+    async with registry() as stub:
+        routers = {"r1": Router(stub), "r2": Router(stub)}
+        older, newer = agent("a1"), agent("a1")
+        older.session_age.FromSeconds(60)
+        newer.instance_id = "i2"
+        newer.session_age.FromSeconds(5)
+        await routers["r2"].tell("r2", snapshot=True, opened=[newer])
+        await eventually(lambda: listed(stub, "a1"))
+        await routers["r1"].tell("r1", snapshot=True, opened=[older])
+
+        directives = [
+            (await eventually(lambda r=router: r.directives))[-1] for router in routers.values()
+        ]
+        for router in routers.values():
+            await router.close()
+
+        for directive in directives:
+            assert (directive.instance_id, list(directive.superseded_instance_ids)) == (
+                "i2",
+                ["i1"],
+            )
+
+
+async def listed(stub: Any, agent_id: str) -> bool:
+    answer = await stub.ListAgents(pb.ListAgentsRequest())
+    return agent_id in [each.agent_id for each in answer.agents]

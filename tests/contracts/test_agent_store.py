@@ -64,6 +64,8 @@ def kept(agent_id: str, *capabilities: str, heard_ms: int = 2, term: int = 1) ->
         in_flight=3,
         breaker=Standing(int(State.OPEN), 20.0, 77, ((5, True, "t-1"), (6, False, "t-2"))),
         tallies=(Tally("echo", 3, 1, 3.9, 2.9, 2.8, 0.25),),
+        since_ms=1_700_000_000_000,
+        superseded=("older", "oldest"),
     )
 
 

@@ -185,12 +185,15 @@ class Wire:
         async with self._writing:
             await self.call.write(routing_pb2.OpenSessionRequest(frames=frames))
 
-    async def hello(self, agent_id: str, *capabilities: str, **given: Any) -> session_pb2.Ready:
+    async def say_hello(self, agent_id: str, *capabilities: str, **given: Any) -> None:
         said = session_pb2.Hello(**{"instance_id": f"{agent_id}-1", "max_concurrency": 1, **given})
         for name in capabilities or ("echo",):
             said.capabilities.add(name=name)
-        before = len(self.of(agent_id, "ready"))
         await self.send(session_pb2.AgentFrame(agent_id=agent_id, hello=said))
+
+    async def hello(self, agent_id: str, *capabilities: str, **given: Any) -> session_pb2.Ready:
+        before = len(self.of(agent_id, "ready"))
+        await self.say_hello(agent_id, *capabilities, **given)
         return (await self.until(agent_id, "ready", before + 1))[-1]
 
     def of(self, agent_id: str, kind: str) -> list[Any]:

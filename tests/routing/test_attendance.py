@@ -128,24 +128,6 @@ def test_a_detached_agent_gets_no_work() -> None:
     assert lease.session is None
 
 
-def test_dup_agent_id_a_newer_instance_supersedes_the_older() -> None:
-    floor = Floor()
-    floor.agent("a1", slots=2)
-    kept, left = floor.running("kept"), floor.running("left")
-    floor.attendance.open_stream(2)
-
-    newer = floor.agent("a1", slots=2, stream=2, instance="i2", in_flight=(kept.key,))
-
-    gone = floor.last(effects.SendSuperseded)
-    assert (gone.stream, gone.instance_id) == (1, "i2")
-    assert kept.session is newer and newer.load == 1
-    assert floor.attendance.speaker(1, "a1", floor.time) is None, "the older is not heard"
-    assert floor.of(effects.Ended) == []
-    floor.sleep(2.0)
-    assert [ended.lease for ended in floor.of(effects.Ended)] == [left] and left.lost
-    assert floor.board.sessions["a1"] is newer
-
-
 def test_a_half_open_stream_gives_way_to_the_same_instance() -> None:
     floor = Floor()
     session = floor.agent("a1")

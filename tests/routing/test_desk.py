@@ -6,6 +6,7 @@ import pytest
 
 from podium.v1 import session_pb2, task_scheduler_pb2
 from services.kernel.auth import ANONYMOUS
+from services.kernel.clock import ManualClock
 from services.kernel.coalesce import Outbox
 from services.kernel.errors import ResourceExhausted
 from services.kernel.spans import parse_traceparent
@@ -122,7 +123,7 @@ def test_facts_that_must_stay_in_order_are_in_different_messages() -> None:
     outcome = Outcome("a1", "t1", "echo", "FAILED", 1.5, 1_700_000_000_000)
     batch = [Opened(session), outcome, Closed("a1", False), Opened(session), session]
 
-    requests = list(Facts("router-1").requests(batch))
+    requests = list(Facts("router-1", ManualClock()).requests(batch))
 
     listed = [(len(r.opened), len(r.closed), len(r.alive), len(r.outcomes)) for r in requests]
     assert listed == [(1, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 0)]

@@ -200,3 +200,22 @@ async def test_give_up_reconnect_a_link_is_tried_for_ever_and_says_so_once(
     assert told.startswith("Nobody at x:1 (PODIUM_X) is not reached, trying again")
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def test_the_registry_ends_an_instance_whose_agent_has_a_newer_one_elsewhere() -> None:
+    async with peers() as (registry, _, address), room(agent_registry_address=address) as here:
+        await eventually(lambda: registry.facts)
+        wire = here.wire()
+        await wire.hello("a1", instance_id="one")
+        [opened] = await eventually(lambda: [a for f in registry.facts for a in f.opened])
+        registry.directives.put_nowait(
+            agent_registry_pb2.AgentDirective(
+                agent_id="a1", instance_id="two", superseded_instance_ids=["one"]
+            )
+        )
+
+        [superseded] = await wire.until("a1", "superseded")
+        [closed] = await eventually(lambda: [c for f in registry.facts for c in f.closed])
+
+        assert superseded.instance_id == "two"
+        assert opened.HasField("session_age") and not closed.orderly

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.kernel.errors import ResourceExhausted
-from services.routing.core.session import Stream, strikes_max
+from services.routing.core.session import Stream, strikes_max, superseded_len_max
 from tests.routing.floor import Floor
 
 
@@ -15,6 +15,23 @@ def test_a_session_has_the_slots_it_says_less_what_it_does() -> None:
     assert session.free_slots() == 1
     session.load = 5
     assert session.free_slots() == 0
+
+
+def test_instances_that_it_has_followed_are_barred_the_last_of_them() -> None:
+    session = Floor().agent("a1", instance="new")
+
+    session.follow(tuple(f"i{number}" for number in range(superseded_len_max + 1)))
+    session.follow(("new", "i8"))
+
+    assert (session.bars("i0"), session.bars("i1"), session.bars("new")) == ("", "new", "")
+    assert len(session.superseded) == superseded_len_max
+
+
+def test_an_instance_that_was_followed_elsewhere_is_barred_itself() -> None:
+    session = Floor().agent("a1", instance="old")
+    session.superseded_by = "new"
+
+    assert (session.bars("old"), session.bars("other")) == ("new", "")
 
 
 @pytest.mark.parametrize(

@@ -394,3 +394,53 @@ async def test_results_and_renewals_do_not_wait_behind_large_pieces() -> None:
 
     sizes = [len(frame.progress.partial.data) for frame in router.frames("progress")]
     assert sizes == [1] * (session_module.BULK_LEN_MAX + 1) + [2]
+
+
+async def test_a_router_that_lets_nobody_in_is_left_for_another_and_not_asked_again() -> None:
+    full, free = FakeRouter(), FakeRouter()
+    full.closing = "DRAINING"
+    async with serving(router_of(full)) as one, serving(router_of(free)) as two:
+        async with running(f"{one},{two}") as agent:
+            await agent.session.ready.wait()
+
+    assert all(stream.ended for stream in full.streams)
+    assert len(full.frames("hello")) == len(full.streams) <= 1
+    assert len(free.frames("hello")) == 1
+
+
+async def test_a_router_that_drains_is_left_for_good_and_not_before_there_is_another() -> None:
+    router = FakeRouter()
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await agent.session.ready.wait()
+        refusal = session_pb2.Refusal(reason="DRAINING", message="no more", closing=True)
+        router.say(RouterFrame(agent_id="a1", refusal=refusal))
+        await eventually(lambda: len(router.streams) == 2 and router.streams[0].ended)
+        await eventually(lambda: agent.session.connected)
+
+        assert [frame.agent_id for frame in router.frames("hello")] == ["a1", "a2"] * 2
+
+
+async def test_a_session_that_is_closed_again_and_again_waits_before_each_hello(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    class Noted(Backoff):
+        def next_s(self) -> float:
+            waits.append(super().next_s() / 20)
+            return waits[-1]
+
+    monkeypatch.setattr(session_module, "Backoff", Noted)
+    router = FakeRouter()
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await agent.session.ready.wait()
+        router.closing = "PROBE_UNANSWERED"
+        refusal = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no", closing=True)
+        router.say(RouterFrame(agent_id="a1", refusal=refusal))
+        await eventually(lambda: len(router.frames("hello")) >= 6)
+        router.closing = ""
+        await eventually(lambda: router.streams[0].agents == ["a1", "a2", "a1"])
+
+        said = [frame.agent_id for frame in router.frames("hello")]
+        assert said == ["a1", "a2", *["a1"] * len(waits)]
+        assert len(router.streams) == 1

@@ -6,7 +6,7 @@ import type {
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
 import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
 import { isTooLarge, milliseconds, payload, value } from "./data.js";
-import type { Wire } from "./wire.js";
+import type { PodiumError, Wire } from "./wire.js";
 
 /** What a handler gets beside the payload. */
 export interface Work {
@@ -80,6 +80,7 @@ export class Agent {
       opened: () => this.#hello(),
       closed: () => this.#setState("connecting"),
       take: (frame) => this.#take(frame),
+      refused: (error) => this.#unheard(error),
     });
   }
 
@@ -276,8 +277,18 @@ export class Agent {
   #refused(): void {
     // The session is over and the connection is not: introduce ourselves again, with our leases.
     this.#setState("connecting");
+    this.#helloIn(200);
+  }
+
+  #unheard({ code, retryAfterMs }: PodiumError): void {
+    // Our Hello found no router, or no place: until one is heard nothing is done here.
+    const passes = code === "UNAVAILABLE" || code === "RESOURCE_EXHAUSTED";
+    if (this.state === "connecting" && passes) this.#helloIn(Math.max(200, retryAfterMs));
+  }
+
+  #helloIn(ms: number): void {
     clearTimeout(this.#again);
-    this.#again = setTimeout(() => this.#hello(), 200 + Math.random() * 2_000);
+    this.#again = setTimeout(() => this.#hello(), ms + Math.random() * 2_000);
   }
 }
 

@@ -67,6 +67,8 @@ export interface Spoken {
   opened: () => void;
   closed: () => void;
   take: (frame: RouterFrameJson) => void;
+  /** Told that some frame was refused, and which agent's is not known: frames have no ref. */
+  refused: (error: PodiumError) => void;
 }
 
 export class Wire {
@@ -211,6 +213,10 @@ export class Wire {
     }
     if (response.notice) {
       this.notice = response.notice;
+      return;
+    }
+    if (response.error && !ref) {
+      for (const { refused } of this.#spoken.values()) refused(new PodiumError(response.error));
       return;
     }
     const watched = this.#watched.get(ref);

@@ -202,3 +202,32 @@ test("it drains, and stopping says goodbye", async () => {
   assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "done");
   assert.equal(agent.state, "stopped");
 });
+
+test("a hello that finds no router is said again", async () => {
+  const agent = await ready(() => 1);
+  bridge.tell({ agentId: "a-1", refusal: { reason: "ROUTER_LOST", closing: true } });
+  await eventually(() => bridge.frames("hello").length === 2, 5_000);
+
+  bridge.say({ error: { code: "UNAVAILABLE", reason: "ROUTING_UNREACHABLE", retryAfterMs: "300" } });
+
+  await eventually(() => bridge.frames("hello").length === 3, 5_000);
+  agent.stop();
+});
+
+test("leaving waits for what is in work", async () => {
+  let finish;
+  const agent = await ready(() => new Promise((resolve) => { finish = resolve; }));
+  bridge.tell({ agentId: "a-1", assign: { taskId: "t-1", leaseEpoch: "1", spec: { type: "a" } } });
+  await eventually(() => bridge.frames("ack").length === 1);
+  const left = agent.leave("enough");
+  assert.equal(bridge.frames("drain").length, 1);
+  assert.equal(bridge.frames("goodbye").length, 0);
+
+  finish("done");
+  await eventually(() => bridge.frames("result").length === 1);
+  bridge.tell({ agentId: "a-1", resultAck: { lease: { taskId: "t-1", leaseEpoch: "1" } } });
+  await left;
+
+  assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "enough");
+  assert.equal(agent.state, "stopped");
+});

@@ -15,12 +15,14 @@ _FACTS = Facts._fields
 _STATUS = (
     "create_ms heard_ms present quarantined reason home term router_id silent draining in_flight"
 ).split()
+_NEWER = ("since_ms", "superseded")
+"""Of the status too, and missing in what earlier versions have written."""
 
 
 def written(kept: Kept) -> tuple[str, str, str, bytes, bytes, bytes]:
     """Return the fields of an agent's hash: id, term, capabilities, facts, status, health."""
     facts = kept.facts
-    status = {name: getattr(kept, name) for name in _STATUS}
+    status = {name: getattr(kept, name) for name in (*_STATUS, *_NEWER)}
     health = {"breaker": kept.breaker, "tallies": kept.tallies}
     return (
         facts.agent_id,
@@ -43,6 +45,7 @@ def read(fields: Mapping[bytes, bytes]) -> Kept | None:
             breaker=_standing(health["breaker"]),
             tallies=tuple(Tally(*each) for each in health["tallies"]),
             **{name: status[name] for name in _STATUS},
+            **{name: _tuples(status[name]) for name in _NEWER if name in status},
         )
     except (KeyError, TypeError, ValueError):
         return None

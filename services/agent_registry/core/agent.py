@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from services.agent_registry.core.breaker import Breaker, State
+from services.agent_registry.core.rivals import Rival, followed, stays
 from services.agent_registry.core.statistics import Statistics
 
 
@@ -73,6 +74,10 @@ class Agent:
     """The replica of the registry that speaks for it."""
     term: int = 0
     """Grows whenever another replica begins to speak for it."""
+    since_ms: int = 0
+    """When the session of its instance began, on whichever router."""
+    superseded: tuple[str, ...] = ()
+    """Instances that this one has followed."""
     breaker: Breaker = field(default_factory=Breaker)
     statistics: Statistics = field(default_factory=Statistics)
 
@@ -80,6 +85,11 @@ class Agent:
     def agent_id(self) -> str:
         """Its id."""
         return self.facts.agent_id
+
+    @property
+    def rival(self) -> Rival:
+        """Its instance, to be compared with another one."""
+        return Rival(self.facts.instance_id, self.since_ms, self.superseded)
 
     @property
     def status(self) -> Status:
@@ -103,6 +113,37 @@ class Agent:
             and self.in_flight < self.facts.max_concurrency
         )
 
+    @property
+    def is_special(self) -> bool:
+        """Whether its router must know something about it from the beginning."""
+        kept_back = self.breaker.state is not State.CLOSED or self.quarantined or self.draining
+        return kept_back or bool(self.superseded)
+
+    def outlive(self, other: Rival, router_id: str) -> bool:
+        """Supersede another instance if it is this one that stays; return whether it is.
+
+        Args:
+            other: An instance with a session.
+            router_id: The router of that session; of those that it has itself, its word counts.
+        """
+        if not self.present or self.router_id == router_id:
+            return False
+        if self.router_id:
+            wins = stays(self.rival, other)
+        else:
+            wins = other.instance_id in self.superseded
+        if wins:
+            self.superseded = followed(self.superseded, other.instance_id, self.facts.instance_id)
+        return wins
+
+    def give_way(self, newer: Rival) -> None:
+        """Let another instance follow."""
+        self.superseded = followed(self.superseded, self.facts.instance_id, newer.instance_id)
+        self.since_ms = newer.since_ms
+        # A drain is of a session; another process of the agent begins anew.
+        self.draining = False
+        self.reason = self.reason if self.quarantined else ""
+
 
 class Directive(NamedTuple):
     """What a router must know about one agent."""
@@ -112,6 +153,10 @@ class Directive(NamedTuple):
     draining: bool
     quarantined: bool
     failure_rate: float
+    instance_id: str = ""
+    """The instance that is right now."""
+    superseded: tuple[str, ...] = ()
+    """Instances whose sessions must end."""
 
 
 def directive_of(agent: Agent, now_s: float) -> Directive:
@@ -122,4 +167,6 @@ def directive_of(agent: Agent, now_s: float) -> Directive:
         agent.draining,
         agent.quarantined,
         agent.breaker.failure_rate(now_s),
+        agent.facts.instance_id,
+        agent.superseded,
     )

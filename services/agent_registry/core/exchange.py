@@ -12,6 +12,7 @@ from services.agent_registry.core.agent import Agent
 from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.kept import Kept, Note, statistics_of
 from services.agent_registry.core.registry import Registry
+from services.agent_registry.core.rivals import followed, stays
 from services.agent_registry.core.statistics import Statistics
 from services.kernel.errors import FailedPrecondition, ResourceExhausted
 from services.kernel.instant import Instant
@@ -39,8 +40,13 @@ class Exchange:
             now: The time.
         """
         registry = self._registry
-        agent = registry.agents.get(kept.facts.agent_id)
-        if agent is not None and not self._is_newer(kept, agent):
+        agent, left, gone = registry.agents.get(kept.facts.agent_id), "", ""
+        if agent is not None and self._contend(kept, agent):
+            if stays(agent.rival, kept.rival):
+                self._outlive(kept, agent, now)
+                return
+            left, gone = agent.router_id, agent.facts.instance_id
+        elif agent is not None and not self._is_newer(kept, agent):
             if self.is_mine(agent) and kept.term == agent.term and kept.home > agent.home:
                 registry.changed[agent.agent_id] = None  # said again, for the other one to see
             return
@@ -53,7 +59,8 @@ class Exchange:
         except ResourceExhausted:
             return  # the other replica will be asked for it
         agent.create_ms, agent.heard_ms = kept.create_ms, kept.heard_ms
-        agent.home, agent.term = kept.home, kept.term
+        agent.home, agent.term = kept.home, max(kept.term, agent.term if left else 0)
+        agent.since_ms, agent.superseded = kept.since_ms, kept.superseded
         agent.quarantined, agent.reason = kept.quarantined, kept.reason
         agent.router_id = agent.last_router_id = kept.router_id
         agent.silent, agent.draining = kept.silent, kept.draining
@@ -63,6 +70,9 @@ class Exchange:
         for tally in kept.tallies:
             agent.statistics.put(tally.task_type, statistics_of(tally))
         self._place(agent, heard_ago_s if kept.present else None, now)
+        if left:
+            agent.superseded = followed(kept.superseded, gone, kept.facts.instance_id)
+            registry.directives.put(agent, now, left)
 
     def heard(self, ages_s: Mapping[str, float], now: Instant) -> list[str]:
         """Note when other replicas have last heard of agents of theirs, in seconds ago.
@@ -175,6 +185,26 @@ class Exchange:
             if agent.silent and ago_s < registry.limits.suspect_s:
                 agent.silent = False
                 registry.changed[agent.agent_id] = None
+
+    def _contend(self, kept: Kept, agent: Agent) -> bool:
+        """Return whether another replica's router has another instance of an agent than one here.
+
+        Then it is not the term that tells who is right, since both sessions are there.
+        """
+        here = self.is_mine(agent) and agent.router_id
+        there = kept.present and kept.router_id
+        is_other = kept.facts.instance_id != agent.facts.instance_id
+        return bool(here and there) and is_other and kept.router_id != agent.router_id
+
+    def _outlive(self, kept: Kept, agent: Agent, now: Instant) -> None:
+        """Say again, for the other replica to see, that the instance which is here stays."""
+        registry = self._registry
+        agent.superseded = followed(
+            agent.superseded, kept.facts.instance_id, agent.facts.instance_id
+        )
+        agent.term = max(agent.term, kept.term + 1)
+        registry.changed[agent.agent_id] = None
+        registry.directives.put(agent, now)
 
     def _is_newer(self, kept: Kept, agent: Agent) -> bool:
         if kept.term != agent.term:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.agent_registry.core.agent import Agent, Facts
 from services.agent_registry.core.breaker import Standing
+from services.agent_registry.core.rivals import Rival
 from services.agent_registry.core.statistics import TypeStatistics
 from services.kernel.instant import Instant
 
@@ -41,6 +42,13 @@ class Kept(NamedTuple):
     in_flight: int = 0
     breaker: Standing = Standing()
     tallies: tuple[Tally, ...] = ()
+    since_ms: int = 0
+    superseded: tuple[str, ...] = ()
+
+    @property
+    def rival(self) -> Rival:
+        """Its instance, to be compared with another one."""
+        return Rival(self.facts.instance_id, self.since_ms, self.superseded)
 
 
 class Note(NamedTuple):
@@ -73,6 +81,8 @@ def kept_of(agent: Agent, now: Instant) -> Kept:
         agent.in_flight,
         agent.breaker.standing(now),
         tuple(_tally(task_type, one) for task_type, one in agent.statistics.items()),
+        agent.since_ms,
+        agent.superseded,
     )
 
 

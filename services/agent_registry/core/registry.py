@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from services.agent_registry.core.agent import Agent, Directive, Facts, directive_of
+from services.agent_registry.core.agent import Agent, Directive, Facts
 from services.agent_registry.core.blame import Blame
 from services.agent_registry.core.breaker import State
+from services.agent_registry.core.directives import Directives
 from services.agent_registry.core.filter import Filter
 from services.agent_registry.core.index import Index
 from services.agent_registry.core.kept import Note
 from services.agent_registry.core.lease import Leases, Limits
+from services.agent_registry.core.rivals import Rival
 from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
 from services.kernel.instant import Instant
 
@@ -38,26 +40,38 @@ class Registry:
         self.changed: dict[str, None] = {}
         self._counted: dict[str, None] = {}
         self._notes: list[Note] = []
-        self._directives: dict[str, dict[str, Directive]] = {}
+        self.directives = Directives()
         self.open_breakers: dict[str, Agent] = {}
 
     # From routers.
 
-    def opened(self, facts: Facts, router_id: str, in_flight: int, now: Instant) -> None:
-        """Note an agent's session."""
+    def opened(
+        self, facts: Facts, router_id: str, in_flight: int, now: Instant, age_s: float = 0.0
+    ) -> None:
+        """Note an agent's session, which lasts `age_s` already.
+
+        Of two instances on different routers one stays; the router of the other one is told.
+        """
+        since_ms, left = now.wall_ms - round(age_s * 1e3), ""
         agent = self.agents.get(facts.agent_id)
         if agent is not None and agent.facts.instance_id != facts.instance_id:
-            # A drain is of a session; another process of the agent begins anew.
-            agent.draining = False
-            agent.reason = agent.reason if agent.quarantined else ""
+            if agent.outlive(Rival(facts.instance_id, since_ms), router_id):
+                for told in (agent.router_id, router_id):
+                    self.directives.put(agent, now, told)
+                return
+            left = agent.router_id
+            agent.give_way(Rival(facts.instance_id, since_ms))
         agent = self.put(facts, now)
         agent.home, agent.term = self.replica_id, max(agent.term + 1, now.wall_ms)
+        agent.since_ms = min(agent.since_ms or since_ms, since_ms)
+        if left and left != router_id:
+            self.directives.put(agent, now, left)
         agent.router_id = agent.last_router_id = router_id
         agent.present, agent.silent = True, False
         agent.in_flight = in_flight
         self._heard(agent, now)
-        if agent.breaker.state is not State.CLOSED or agent.quarantined or agent.draining:
-            self._direct(agent, now)
+        if agent.is_special:
+            self.directives.put(agent, now)
 
     def closed(self, agent_id: str, router_id: str, now: Instant, *, orderly: bool) -> None:
         """Note that an agent's stream is gone; its grace runs, unless it said goodbye."""
@@ -85,7 +99,7 @@ class Registry:
 
         Those that it has told another replica of meanwhile are that one's matter.
         """
-        self._directives.pop(router_id, None)
+        self.directives.drop(router_id)
         for agent in list(self.agents.values()):
             if agent.router_id == router_id and agent.home == self.replica_id:
                 self.closed(agent.agent_id, router_id, now, orderly=False)
@@ -162,6 +176,10 @@ class Registry:
         Raises:
             ResourceExhausted: TOO_MANY_AGENTS.
         """
+        known = self.agents.get(facts.agent_id)
+        if known is not None and known.present:
+            # Which instance it is, its session tells.
+            facts = facts._replace(instance_id=known.facts.instance_id)
         agent = self.put(facts, now)
         if not agent.present:
             self.speak_for(agent)
@@ -208,7 +226,7 @@ class Registry:
             agent = self.get(agent_id)
             agent.draining, agent.reason = True, reason or "An operator drains it."
             self._acted(agent, Note("drain", agent_id, agent.facts.instance_id, agent.reason))
-            self._direct(agent, now)
+            self.directives.put(agent, now)
             drained.append(agent_id)
         return sorted(drained)
 
@@ -217,7 +235,7 @@ class Registry:
         agent = self.get(agent_id)
         agent.quarantined, agent.reason = True, reason or "An operator keeps it from work."
         self._acted(agent, Note("quarantine", agent_id, reason=agent.reason))
-        self._direct(agent, now)
+        self.directives.put(agent, now)
         return agent
 
     def release(self, agent_id: str, now: Instant) -> Agent:
@@ -237,7 +255,7 @@ class Registry:
         agent.breaker.close()
         self.open_breakers.pop(agent_id, None)
         self._acted(agent, Note("release", agent_id))
-        self._direct(agent, now)
+        self.directives.put(agent, now)
         return agent
 
     def deregister(self, agent_id: str) -> None:
@@ -295,9 +313,7 @@ class Registry:
 
     def take_directives(self) -> dict[str, list[Directive]]:
         """Return what each router must be told."""
-        directives = {router: list(each.values()) for router, each in self._directives.items()}
-        self._directives = {}
-        return directives
+        return self.directives.take()
 
     def put(self, facts: Facts, now: Instant) -> Agent:
         """Know an agent, or know it anew.
@@ -381,9 +397,4 @@ class Registry:
         else:
             self.open_breakers.pop(agent.agent_id, None)
         self.changed[agent.agent_id] = None
-        self._direct(agent, now)
-
-    def _direct(self, agent: Agent, now: Instant) -> None:
-        if agent.router_id:
-            known = self._directives.setdefault(agent.router_id, {})
-            known[agent.agent_id] = directive_of(agent, now.mono_s)
+        self.directives.put(agent, now)

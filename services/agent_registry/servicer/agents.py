@@ -239,7 +239,8 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         if request.snapshot:
             registry.snapshot(router_id, (agent.agent_id for agent in request.opened), now)
         for agent in request.opened:
-            registry.opened(facts_of(agent), router_id, agent.in_flight_count, now)
+            age_s = max(0.0, agent.session_age.ToNanoseconds() / 1e9)
+            registry.opened(facts_of(agent), router_id, agent.in_flight_count, now, age_s)
         for closed in request.closed:
             registry.closed(closed.agent_id, router_id, now, orderly=closed.orderly)
         for alive in request.alive:

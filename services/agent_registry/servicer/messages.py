@@ -137,4 +137,6 @@ def directive_of(directive: Directive) -> agent_registry_pb2.AgentDirective:
         draining=directive.draining,
         quarantined=directive.quarantined,
         failure_rate=directive.failure_rate,
+        instance_id=directive.instance_id,
+        superseded_instance_ids=directive.superseded,
     )

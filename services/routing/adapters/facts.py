@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from podium.v1 import agent_pb2, agent_registry_pb2
+from services.kernel.clock import Clock
 from services.routing.core.effects import Closed, Opened, Outcome, ToRegistry
 from services.routing.core.session import Session
 
@@ -28,8 +29,9 @@ _RANKS: dict[type, int] = {Opened: 0, Closed: 1, Session: 2, Outcome: 3}
 class Facts:
     """Builds what a stream carries to the registry."""
 
-    def __init__(self, router_id: str) -> None:
+    def __init__(self, router_id: str, clock: Clock) -> None:
         self._router_id = router_id
+        self._clock = clock
 
     def snapshot(self, sessions: Iterable[Session]) -> Request:
         """Return the first message of a stream: every session there is."""
@@ -88,3 +90,5 @@ class Facts:
         agent.router_id = self._router_id
         agent.transport = hello.transport or "grpc"
         agent.in_flight_count = session.load
+        age_s = self._clock.now().mono_s - session.since_s
+        agent.session_age.FromNanoseconds(round(age_s * 1e9))

@@ -45,6 +45,12 @@ class RegistryLink:
         try:
             async for response in call:
                 for directive in response.directives:
+                    desk.router.attendance.rivals(
+                        directive.agent_id,
+                        directive.instance_id,
+                        tuple(directive.superseded_instance_ids),
+                        desk.now(),
+                    )
                     desk.router.attendance.directive(
                         directive.agent_id,
                         breaker=agent_pb2.Agent.Breaker.Name(directive.breaker)[8:],

@@ -73,6 +73,11 @@ class Attendance:
             self.refuse(stream, greeting.agent_id, "HELLO_REPEATED", "Hello was said before.", now)
             return
         known = board.sessions.get(greeting.agent_id)
+        if known is not None and known.stream is not stream:
+            newer = known.bars(greeting.instance_id)
+            if newer:
+                self._turn_away(stream, greeting, newer, now)
+                return
         self._check_room(stream, known)
         if known is not None and known.instance_id == greeting.instance_id:
             session = self._resume(known, greeting)
@@ -180,6 +185,21 @@ class Attendance:
         session.quarantined = quarantined
         self._board.fleet.refresh(session)
 
+    def rivals(
+        self, agent_id: str, instance_id: str, superseded: tuple[str, ...], now: Instant
+    ) -> None:
+        """Follow the registry, which sees all routers, on which instance of an agent stays."""
+        session = self._board.sessions.get(agent_id)
+        if session is None or session.superseded_by:
+            return
+        if session.instance_id == instance_id:
+            session.follow(superseded)
+        elif session.instance_id in superseded and instance_id not in session.superseded:
+            if session.stream is not None:
+                self._board.effects.append(Closed(agent_id, False))
+            session.superseded_by = instance_id
+            self._give_way(session, instance_id, now)
+
     def drain(self, deadline_wall_ms: int, now: Instant) -> None:
         """Take nothing new, give back what no agent has begun, and ask all agents to move."""
         board = self._board
@@ -232,6 +252,7 @@ class Attendance:
             cost_per_task=greeting.cost_per_task,
             body=greeting.body,
             heard_s=now.mono_s,
+            since_s=now.mono_s,
         )
 
     def _resume(self, session: Session, greeting: Greeting) -> Session:
@@ -260,14 +281,8 @@ class Attendance:
     def _supersede(self, old: Session, new: Session, greeting: Greeting, now: Instant) -> None:
         """Take over from an older instance, with the leases the newer one says it has."""
         board = self._board
-        if old.stream is not None:
-            del old.stream.agents[old.agent_id]
-            board.effects.append(SendSuperseded(old.stream.number, old, greeting.instance_id))
-            old.stream = None
-            old.detached_s = now.mono_s
-            self._departed.append((now.mono_s + board.limits.detach_grace_s, old))
-        if old.row >= 0:
-            self._leave(old)
+        self._give_way(old, greeting.instance_id, now)
+        new.follow((*old.superseded, old.instance_id))
         for key in greeting.in_flight:
             lease = old.leases.get(key)
             if lease is not None:
@@ -275,6 +290,28 @@ class Attendance:
                 lease.session = new
                 new.leases[key] = lease
                 new.load += 1
+
+    def _give_way(self, old: Session, instance_id: str, now: Instant) -> None:
+        """End an older instance; its leases are for the newer one to claim within the grace."""
+        board = self._board
+        if old.stream is not None:
+            del old.stream.agents[old.agent_id]
+            board.effects.append(SendSuperseded(old.stream.number, old, instance_id))
+            old.stream = None
+            old.detached_s = now.mono_s
+            self._departed.append((now.mono_s + board.limits.detach_grace_s, old))
+        board.on_probation.pop(old, None)
+        if old.row >= 0:
+            self._leave(old)
+
+    def _turn_away(self, stream: Stream, greeting: Greeting, newer: str, now: Instant) -> None:
+        """Tell an instance that comes back that a newer one has followed it."""
+        if greeting.agent_id in stream.greeted:
+            stream.strike(now.mono_s)
+        stream.greeted.add(greeting.agent_id)
+        # The session only numbers the frame: nobody will ever find it.
+        effect = SendSuperseded(stream.number, self._new(greeting, now), newer)
+        self._board.effects.append(effect)
 
     def _attach(self, session: Session, stream: Stream, now: Instant) -> None:
         board = self._board
@@ -335,7 +372,8 @@ class Attendance:
             del board.sessions[session.agent_id]
         self._claiming.discard(session)
         for lease in tuple(session.leases.values()):
-            if board.draining and lease.stage in (Stage.RUNNING, Stage.CLAIMED):
+            at_work = lease.stage in (Stage.RUNNING, Stage.CLAIMED)
+            if board.draining and at_work and not session.superseded_by:
                 # The agent goes on with it at another router, which will claim it.
                 board.unbind(lease)
                 board.leases.drop(lease)

@@ -200,6 +200,8 @@ class Fleet:
     def refresh(self, session: Session) -> None:
         """Recount an agent after its load, credit or block has changed."""
         row = session.row
+        if row < 0:
+            return  # superseded: its leases end after it
         kind = session.kind
         assert kind is not None
         block = session.block()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 strikes_max = 16
 strikes_s = 60.0
+superseded_len_max = 8
+"""Superseded instances that are remembered of an agent; the oldest are forgotten."""
 session_bytes_max = 1 << 20
 """Bytes that may wait for an agent before it gets nothing more: a slow reader costs no more."""
 stream_bytes_max = 16 << 20
@@ -128,6 +130,12 @@ class Session:
     cost_per_task: float
     body: object
     heard_s: float
+    since_s: float = 0.0
+    """When it began."""
+    superseded: tuple[str, ...] = ()
+    """Instances of the agent that this one has followed: none of them comes back before it ends."""
+    superseded_by: str = ""
+    """The instance that has followed this one on another router."""
     stream: Stream | None = None
     seq: int = 0
     ready: bool = False
@@ -175,6 +183,18 @@ class Session:
         """Return the number of the next frame."""
         self.seq += 1
         return self.seq
+
+    def bars(self, instance_id: str) -> str:
+        """Return the instance that has followed one of its agent; empty when none has."""
+        if self.superseded_by and self.instance_id == instance_id:
+            return self.superseded_by
+        return self.instance_id if instance_id in self.superseded else ""
+
+    def follow(self, instance_ids: tuple[str, ...]) -> None:
+        """Note instances of its agent that it has followed."""
+        known = dict.fromkeys((*self.superseded, *instance_ids))
+        known.pop(self.instance_id, None)
+        self.superseded = tuple(known)[-superseded_len_max:]
 
     def block(self) -> Block:
         """Return why it gets no work; the gravest reason when there are several."""
