@@ -1,4 +1,4 @@
-"""What may not run: lanes that are paused, or under a full concurrency key, and who goes on next."""
+"""What may not run: paused lanes, those under a full concurrency key, and who goes on next."""
 
 from __future__ import annotations
 
