@@ -28,7 +28,7 @@ def test_a_figure_knows_whether_its_goal_is_met(row: Row, met: bool | None, goal
 def test_agent_seconds_are_shared_and_the_lowest_class_waits_no_longer_than_told() -> None:
     rows = fairness.measure(0.05)
 
-    assert [row.what for row in rows if not row.met] == []
+    assert [row.what for row in rows if row.met is False] == []
 
 
 def test_a_queue_grants_from_its_backlog_and_is_filled_again() -> None:

@@ -20,6 +20,10 @@ from tests.sdk.fakes import FakeScheduler
 class TellingScheduler(FakeScheduler):
     """Explains every task the same way."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.requeues: list[task_scheduler_pb2.TaskFilter] = []
+
     async def ExplainTask(self, request: Any, context: Any) -> Any:
         decision = decision_pb2.Decision(
             agent_id="a1",

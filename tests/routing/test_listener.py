@@ -29,7 +29,22 @@ async def test_a_calm_agent_is_never_slowed() -> None:
         await clock.advance(0.1)
 
 
-async def test_a_flood_of_heartbeats_is_slowed_and_then_ends_the_stream() -> None:
+GONE = session_pb2.LeaseRef(task_id="t9", lease_epoch=9)
+NOT_ABOUT_WORK = {
+    "heartbeat": BEAT,
+    "drain": Frame(agent_id="a1", drain=session_pb2.AgentDrain()),
+    "ack": Frame(agent_id="a1", ack=session_pb2.Ack(lease=GONE)),
+    "nack": Frame(
+        agent_id="a1", nack=session_pb2.Nack(lease=GONE, reason=session_pb2.Nack.REASON_BUSY)
+    ),
+    "progress": Frame(agent_id="a1", progress=session_pb2.Progress(lease=GONE)),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_ABOUT_WORK)
+async def test_a_flood_of_what_is_not_about_work_is_slowed_and_then_ends_the_stream(
+    kind: str,
+) -> None:
     room, clock, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello("a1")])
@@ -37,12 +52,47 @@ async def test_a_flood_of_heartbeats_is_slowed_and_then_ends_the_stream() -> Non
     waits = []
     with pytest.raises(ResourceExhausted) as refused:
         for _ in range(1_000):
-            waits.append(listener.take([BEAT] * 50))
+            waits.append(listener.take([NOT_ABOUT_WORK[kind]] * 50))
             await clock.advance(waits[-1])
 
     assert refused.value.reason == "FRAME_RATE"
     assert 4 < len(waits) < 100
     assert max(waits) > 0.5
+
+
+async def test_of_several_agents_only_the_one_at_fault_is_out() -> None:
+    room, _, _ = desk()
+    line = room.open_line()
+    listener = Listener(room, line.number, ANONYMOUS)
+    listener.take([hello(f"a{number}") for number in range(1, 8)])
+    wrong = session_pb2.Heartbeat(load=-1.0)
+    # Three each of six are more than one may have, and nobody's fault alone.
+    for number in range(2, 8):
+        listener.take([Frame(agent_id=f"a{number}", heartbeat=wrong)] * 3)
+    sessions = room.router.board.sessions
+    assert all(sessions[f"a{number}"].stream is not None for number in range(1, 8))
+
+    listener.take([Frame(agent_id="a2", heartbeat=wrong)] * 13)
+
+    there = [agent_id for agent_id, session in sessions.items() if session.stream is not None]
+    assert sorted(there) == [f"a{number}" for number in (1, *range(3, 8))]
+    told = [each for each in room.router.board.effects if isinstance(each, effects.SendRefusal)]
+    assert (told[-1].agent_id, told[-1].reason, told[-1].closing) == (
+        "a2",
+        "TOO_MANY_STRIKES",
+        True,
+    )
+
+
+async def test_an_agent_that_has_its_stream_to_itself_loses_it() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    listener.take([hello("a1")])
+
+    with pytest.raises(ResourceExhausted) as refused:
+        listener.take([Frame(agent_id="a1", heartbeat=session_pb2.Heartbeat(load=-1.0))] * 16)
+
+    assert refused.value.reason == "TOO_MANY_STRIKES"
 
 
 async def test_many_agents_on_a_stream_may_say_more() -> None:

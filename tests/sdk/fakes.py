@@ -50,6 +50,8 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         self.welcoming = True
         self.acking = True
         self.refusal: tuple[grpc.StatusCode, str] | None = None
+        # Why each Hello is refused, and its session closed, on a stream that stays open.
+        self.closing = ""
         self.verdict: LeaseVerdict.Verdict = KEEP
         self.heartbeat_ms = 60_000
         self.renew_ms = 60_000
@@ -120,7 +122,10 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         stream.outgoing.put_nowait(None)
 
     def _answer(self, stream: Stream, frame: AgentFrame) -> None:
-        if frame.HasField("hello") and self.welcoming:
+        if frame.HasField("hello") and self.closing:
+            refusal = session_pb2.Refusal(reason=self.closing, message="not now", closing=True)
+            stream.outgoing.put_nowait([RouterFrame(agent_id=frame.agent_id, refusal=refusal)])
+        elif frame.HasField("hello") and self.welcoming:
             stream.agents.append(frame.agent_id)
             ready = session_pb2.Ready(
                 session_id="s1",

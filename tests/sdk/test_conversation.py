@@ -94,6 +94,32 @@ def test_another_refusal_costs_no_lease(talk: Conversation) -> None:
     assert KEY in talk.leases
 
 
+def test_an_agent_whose_session_was_closed_says_nothing_until_ready_and_loses_nothing(
+    talk: Conversation,
+) -> None:
+    closing = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no", closing=True)
+    received = talk.receive([RouterFrame(agent_id="a1", refusal=closing)], 0.0)
+
+    assert (received.closed, received.replies, received.turned_away) == (["a1"], [], False)
+    assert say(talk, "result", **result()) == 0
+    assert talk.due(1_000.0, 1.0) == [] == talk.drains() == talk.goodbyes()
+    assert list(talk.hello("a1").hello.in_flight) == [LEASE]
+
+    kept = session_pb2.LeaseVerdict(lease=LEASE, verdict=session_pb2.LeaseVerdict.VERDICT_KEEP)
+    ready = RouterFrame(agent_id="a1", ready=session_pb2.Ready(verdicts=[kept]))
+    replies = talk.receive([ready], 0.0).replies
+    assert [frame.WhichOneof("frame") for frame in replies] == ["result"]
+    assert len(talk.goodbyes()) == 1
+
+
+def test_a_router_that_takes_no_more_agents_is_told_from_one_that_closes_a_session(
+    talk: Conversation,
+) -> None:
+    closing = session_pb2.Refusal(reason="DRAINING", message="no more", closing=True)
+
+    assert talk.receive([RouterFrame(agent_id="a1", refusal=closing)], 0.0).turned_away
+
+
 def test_leases_are_renewed_when_they_are_old_enough(talk: Conversation) -> None:
     ready = session_pb2.Ready()
     ready.renew_interval.FromSeconds(10)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +11,6 @@ import pytest
 from podium.sdk import session as session_module
 from podium.sdk.backoff import Backoff
 from podium.sdk.conversation import Outgoing
-from podium.sdk.errors import PermissionDenied
 from podium.sdk.identity import Identity
 from podium.sdk.session import Session
 from podium.v1 import agent_pb2, session_pb2, task_pb2
@@ -312,85 +310,3 @@ async def test_work_that_comes_before_all_agents_are_accepted_is_answered_all_th
         await eventually(lambda: router.frames("result"))
 
     assert agent.kinds() == ["assign"]
-
-
-async def test_an_agent_that_is_refused_does_not_hold_up_the_others() -> None:
-    router = FakeRouter()
-    router.welcoming = False
-    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
-        await eventually(lambda: len(router.frames("hello")) == 2)
-        refusal = session_pb2.Refusal(reason="AGENT_NOT_YOURS", message="not yours")
-        router.say(RouterFrame(agent_id="a2", refusal=refusal))
-        router.welcome("a1")
-        await asyncio.wait_for(agent.session.ready.wait(), 5)
-
-    assert len(router.streams) == 1
-
-
-async def test_an_agent_that_may_not_speak_says_so_instead_of_trying_for_ever() -> None:
-    router = FakeRouter()
-    router.welcoming = False
-    async with serving(router_of(router)) as address:
-        agent = Running(address)
-        task = asyncio.create_task(agent.session.run())
-        await eventually(lambda: router.frames("hello"))
-        refusal = session_pb2.Refusal(reason="CAPABILITY_NOT_GRANTED", message="not granted")
-        router.say(RouterFrame(agent_id="a1", refusal=refusal))
-        with pytest.raises(PermissionDenied, match="not granted"):
-            await asyncio.wait_for(task, 5)
-
-
-async def test_an_agent_whose_session_is_closed_says_hello_again_with_its_leases() -> None:
-    router = FakeRouter()
-    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
-        await agent.session.ready.wait()
-        router.assign("a1")
-        await eventually(lambda: agent.delivered)
-        closed = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no answer", closing=True)
-        router.say(RouterFrame(agent_id="a1", refusal=closed))
-        await eventually(lambda: len(router.frames("hello")) == 3)
-
-    hello = router.frames("hello")[-1]
-    assert (hello.agent_id, list(hello.hello.in_flight)) == ("a1", [LEASE])
-    assert len(router.streams) == 1
-
-
-async def test_of_several_routers_one_that_answers_is_taken() -> None:
-    async with serving(router_of(FakeRouter())) as address:
-        async with running(f"127.0.0.1:{free_port()},{address}") as run:
-            await eventually(lambda: run.session.connected)
-
-
-async def test_agents_that_know_several_routers_spread_over_them() -> None:
-    one, other = FakeRouter(), FakeRouter()
-    async with contextlib.AsyncExitStack() as stack:
-        here = await stack.enter_async_context(serving(router_of(one)))
-        there = await stack.enter_async_context(serving(router_of(other)))
-        # Of twenty that draw lots, all alike comes once in 500,000 runs.
-        for number in range(20):
-            await stack.enter_async_context(running(f"{here},{there}", f"a{number}"))
-        await eventually(lambda: len(one.frames("hello") + other.frames("hello")) == 20)
-
-        assert one.frames("hello")
-        assert other.frames("hello")
-
-
-async def test_results_and_renewals_do_not_wait_behind_large_pieces() -> None:
-    router = FakeRouter()
-
-    def piece(size: int) -> Outgoing:
-        report = session_pb2.Progress(lease=LEASE, partial=task_pb2.Payload(data=bytes(size)))
-        return ("progress", KEY, AgentFrame(agent_id="a1", progress=report))
-
-    async with serving(router_of(router)) as address, running(address) as agent:
-        await agent.session.ready.wait()
-        router.assign("a1")
-        await eventually(lambda: agent.delivered)
-        # All in one turn: what waits is not on its way yet.
-        agent.session.send([piece(1)] * (session_module.BULK_LEN_MAX + 1))
-        agent.session.send([piece(100_000), piece(2)])
-        agent.result()
-        await eventually(lambda: router.frames("result"))
-
-    sizes = [len(frame.progress.partial.data) for frame in router.frames("progress")]
-    assert sizes == [1] * (session_module.BULK_LEN_MAX + 1) + [2]

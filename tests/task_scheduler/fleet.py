@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -66,6 +67,21 @@ class Fleet:
         if passed_s > 0:
             wall_ms = self.rig.now.wall_ms + round(passed_s * 1000)
             self.rig.now = Instant(mono_s, wall_ms)
+
+
+def overtaken(fleet: Fleet, after_s: float) -> dict[str, int]:
+    """Return how many more urgent tasks were granted before each, once it had waited `after_s`."""
+    starts_s: defaultdict[int, list[float]] = defaultdict(list)
+    found: dict[str, int] = {}
+    for task, wait_s in fleet.waits_s:
+        priority, since_s = task.terms.priority, task.queued_s + after_s
+        found[task.task_id] = sum(
+            len(times_s) - bisect_right(times_s, since_s)
+            for urgent, times_s in starts_s.items()
+            if urgent > priority
+        )
+        starts_s[priority].append(task.queued_s + wait_s)
+    return found
 
 
 def jain(values: list[float]) -> float:

@@ -43,6 +43,33 @@ def test_a_repeated_request_is_known_after_a_restart() -> None:
     assert again.submit(draft) == first
 
 
+def test_a_repeat_gets_its_answer_also_when_its_deadline_has_passed() -> None:
+    rig = Rig()
+    terms = Terms(deadline_ms=START.wall_ms + 1_000)
+    draft = created(request_id="q1", spec_hash=b"h", terms=terms)
+    first = rig.submit(draft)
+    rig.advance(2.0)
+
+    assert rig.submit(draft) == first
+    with pytest.raises(InvalidArgument) as refused:
+        rig.submit(draft._replace(request_id="q2"))
+    assert refused.value.violations[0] == ("tasks[0].deadline", "must lie ahead")
+
+
+@pytest.mark.parametrize("early_ms", [0, 1])
+def test_a_task_that_could_only_expire_is_refused_by_name(early_ms: int) -> None:
+    rig = Rig()
+    later_ms = START.wall_ms + 5_000
+    terms = Terms(not_before_ms=later_ms, deadline_ms=later_ms - early_ms)
+
+    with pytest.raises(InvalidArgument) as refused:
+        rig.submit(created(), created(terms=terms))
+
+    assert refused.value.reason == "INVALID_FIELD"
+    assert refused.value.violations[0].field == "tasks[1].not_before"
+    assert not rig.book.tasks
+
+
 def test_a_request_id_of_another_task_is_refused_with_its_index() -> None:
     rig = Rig()
     rig.submit(created(request_id="q1", spec_hash=b"h"))

@@ -10,7 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.v1 import task_pb2, task_scheduler_pb2
 from podium.v1.task_pb2 import Payload, RetryPolicy, TaskFilter, TaskSpec
+from services.kernel.auth import ANONYMOUS
 from services.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PodiumError
+from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.core.admission import Draft
+from services.task_scheduler.servicer.drafts import Defaults, Drafter
 from tests.task_scheduler.serving import WITHIN_S, Served, refusal, spec
 
 UNKNOWN = "00-000000000000-0000000000"
@@ -57,6 +61,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"attempt_timeout": Duration(seconds=-1)}, "attempt_timeout"),
     ({"attempt_timeout": Duration(seconds=1, nanos=-1)}, "attempt_timeout"),
     ({"deadline": Timestamp(seconds=NOW)}, "deadline"),
+    ({"deadline": Timestamp()}, "deadline"),
     ({"deadline": FAR}, "deadline"),
     ({"deadline": Timestamp(seconds=-1)}, "deadline"),
     ({"not_before": FAR}, "not_before"),
@@ -82,6 +87,16 @@ async def test_a_bad_task_is_refused_by_field_and_none_of_its_batch_is_taken(
     assert (type(error), error.reason) == (InvalidArgument, "INVALID_FIELD")
     assert error.violations[0].field == f"tasks[1].{path}"
     assert (await wired.stub.ListTasks(task_scheduler_pb2.ListTasksRequest())).tasks == []
+
+
+def test_a_repeat_is_known_for_one_also_after_its_deadline() -> None:
+    drafter = Drafter(ProtoCodec(), Defaults(max_retries=3))
+
+    def draft(now_s: int) -> Draft:
+        asked = spec(request_id="once", deadline=Timestamp(seconds=NOW + 60))
+        return drafter.drafts([asked], "", ANONYMOUS, now_s * 1000).drafts[0]
+
+    assert draft(NOW + 3_600).created.spec_hash == draft(NOW).created.spec_hash
 
 
 REFUSED: list[tuple[str, Any, type[PodiumError], str]] = [

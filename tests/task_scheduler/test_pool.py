@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.lane import Lane, LaneKey, Requirement
-from services.task_scheduler.core.pool import Pool
+from services.task_scheduler.core.pool import STALE_LEN_MIN, Elders, Pool
 from services.task_scheduler.core.shares import Shares
 from services.task_scheduler.core.task import Task
 from tests.task_scheduler.rig import created
@@ -50,6 +50,18 @@ def test_a_lane_is_listed_again_only_when_its_first_task_comes_earlier() -> None
 
     line = pool.lines[offered.share]
     assert [entry[1] for entry in sorted(line.heads)] == [2, 5]
-    assert [entry[0] for entry in sorted(line.elders)] == [2, 5]
-    assert line.lanes[1][1] == line.aged[1][0] == 2
+    assert [entry[0] for entry in sorted(line.elders.heap)] == [2, 5]
+    assert line.lanes[1][1] == line.elders.listed[1][0] == 2
     assert len(pool.turns[3]) == 1
+
+
+def test_lanes_that_have_emptied_behind_an_old_one_are_forgotten() -> None:
+    elders = Elders()
+    elders.offer(1, lane(1, 3, 1))
+    for number in range(2, 10 * STALE_LEN_MIN):
+        passing = lane(number, 3, number)
+        elders.offer(number, passing)
+        passing.take(passing.head()[2])
+
+    assert len(elders.heap) <= STALE_LEN_MIN + 2
+    assert elders.heap[0][:2] == (1, 1)

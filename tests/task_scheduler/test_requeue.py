@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,8 +103,10 @@ async def test_dead_letters_that_are_dropped_are_counted_and_told(tmp_path: Path
         async def stats() -> Any:
             return await served.stub.GetQueueStats(task_scheduler_pb2.GetQueueStatsRequest())
 
-        while not (counted := await stats()).dead_letters_dropped_count:
-            await asyncio.sleep(0.01)
+        async def told() -> Any:
+            return (said := await stats()).dead_letters_dropped_count and said
+
+        counted = await eventually(told)
 
         assert counted.dead_letters_dropped_count == 1
         assert counted.dead_letter_bytes > 0

@@ -9,11 +9,11 @@ import pytest
 
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
-from services.task_scheduler.core.queue import AGEING_SHARE
+from services.task_scheduler.core.queue import AGEING_SHARE, FORGOTTEN, FORGOTTEN_SHARE
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Task
-from tests.task_scheduler.fleet import Fleet, jain
+from tests.task_scheduler.fleet import Fleet, jain, overtaken
 from tests.task_scheduler.rig import Rig, created
 
 LENGTHS_S = {"short": 1.0, "middle": 5.0, "long": 20.0}
@@ -55,6 +55,32 @@ def test_starvation_the_lowest_priority_waits_no_longer_than_the_stated_bound() 
     bound_s = ageing_s + len(low) * AGEING_SHARE * length_s / slots + 1
     assert max(waited[task_id] for task_id in low) <= bound_s
     assert min(waited[task_id] for task_id in low) > ageing_s
+
+
+def test_starvation_a_tenant_that_has_used_much_waits_no_longer_than_the_bound_either() -> None:
+    ageing_s, slots, patient_len = 10.0, 4, 16
+    rig = Rig(Limits(ageing_s=ageing_s))
+    rig.submit(*[created(tenant="long", terms=Terms(priority=0)) for _ in range(slots)])
+    fleet = Fleet(rig, slots, lambda task: 100.0 if task.tenant == "long" else 1.0)
+
+    def refill() -> None:
+        if rig.book.queue.ages(rig.now.mono_s).get(9, (0, 0.0))[0] < 10:
+            rig.submit(*[created(terms=Terms(priority=9)) for _ in range(20)])
+        patient = rig.book.queue.shares.find("patient")
+        missing = patient_len - (patient.waiting if patient is not None else 0)
+        rig.submit(
+            *[created(tenant="patient", terms=Terms(priority=0)) for _ in range(max(1, missing))]
+        )
+
+    fleet.run(100.0, refill)
+    ahead = rig.book.queue.ages(rig.now.mono_s)[0][0]
+    late = rig.submit_one(tenant="long", terms=Terms(priority=0))
+    fleet.run(200.0, refill)
+
+    wait_s = next(wait_s for task, wait_s in fleet.waits_s if task is late)
+    assert overtaken(fleet, FORGOTTEN * ageing_s)[late.task_id] <= FORGOTTEN_SHARE * (ahead + 1)
+    # Four slots make four grants a second.
+    assert wait_s <= FORGOTTEN * ageing_s + FORGOTTEN_SHARE * (ahead + 1) / slots + 1
 
 
 def test_starvation_a_far_deadline_in_the_lowest_priority_does_not_wait_for_it() -> None:

@@ -176,6 +176,28 @@ async def test_tasks_that_have_left_memory_are_still_found_in_the_log(tmp_path: 
             assert [event.type for event in await watch.take(5)] == [1, 2, 3, 4, 11]
 
 
+async def test_the_end_of_a_task_is_told_behind_a_cursor_in_its_midst(tmp_path: Path) -> None:
+    async with wire(tmp_path, tail_bytes_max=1, ended_tasks_max=1) as served:
+        async with served.router("work") as router:
+            mine = (await served.submit(spec(), submitter_id="me"))[0]
+            first = Watch(served.stub.WatchTasks(TasksRequest(submitter_id="me")))
+            grant = await router.grant()
+            await router.start(grant)
+            assert [event.type for event in await first.take(4)] == [1, 2, 3, 4]
+            first.call.cancel()
+            await router.complete(grant)
+            for _ in range(2):
+                await served.submit(spec(), submitter_id="you")
+                await router.complete(await router.grant())
+        everything = task_scheduler_pb2.ListTasksRequest()
+        held = {task.task_id for task in (await served.stub.ListTasks(everything)).tasks}
+        request = TasksRequest(submitter_id="me", cursor=first.cursor, types=ENDS)
+        told = await Watch(served.stub.WatchTasks(request)).take(1)
+
+    assert mine not in held
+    assert [(event.task_id, event.submitter_id) for event in told] == [(mine, "me")]
+
+
 async def test_large_events_are_spread_over_messages(served: Served) -> None:
     payload = Payload(data=bytes(200_000))
     for _ in range(2):

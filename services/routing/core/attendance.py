@@ -22,7 +22,7 @@ from services.routing.core.effects import (
     SendSuperseded,
 )
 from services.routing.core.reconcile import reconcile
-from services.routing.core.session import Greeting, Session, Stream
+from services.routing.core.session import Greeting, Session, Stream, struck_message
 from services.routing.core.work import Work
 
 if TYPE_CHECKING:
@@ -133,7 +133,18 @@ class Attendance:
         self._board.effects.append(
             SendRefusal(stream.number, agent_id, reason, message, task_id, False)
         )
-        stream.strike(now.mono_s)
+        # Who speaks for others is at fault, not they.
+        stream.strike(now.mono_s, "" if reason == "AGENT_NOT_YOURS" else agent_id)
+
+    def strike_out(self, stream: Stream, now: Instant) -> None:
+        """End the sessions of agents of which too many frames were refused."""
+        struck, stream.struck = stream.struck, []
+        for agent_id in struck:
+            session = stream.agents.pop(agent_id, None)
+            if session is not None:
+                out = (agent_id, "TOO_MANY_STRIKES", struck_message, "", True)
+                self._board.effects.append(SendRefusal(stream.number, *out))
+                self.detach(session, now)
 
     def credit(self, session: Session, total: int) -> None:
         """Raise what an agent accepts; it never falls."""
@@ -307,7 +318,7 @@ class Attendance:
     def _turn_away(self, stream: Stream, greeting: Greeting, newer: str, now: Instant) -> None:
         """Tell an instance that comes back that a newer one has followed it."""
         if greeting.agent_id in stream.greeted:
-            stream.strike(now.mono_s)
+            stream.strike(now.mono_s, greeting.agent_id)
         stream.greeted.add(greeting.agent_id)
         # The session only numbers the frame: nobody will ever find it.
         effect = SendSuperseded(stream.number, self._new(greeting, now), newer)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 strikes_max = 16
 strikes_s = 60.0
+struck_len_max = 4_096
+"""Agents of a stream whose strikes are remembered."""
+struck_message = f"{strikes_max} frames were refused within a minute; mend the agent."
 superseded_len_max = 8
 """Superseded instances that are remembered of an agent; the oldest are forgotten."""
 session_bytes_max = 1 << 20
@@ -75,6 +78,7 @@ class Stream:
         "queued_bytes",
         "stalled_s",
         "strikes",
+        "struck",
     )
 
     def __init__(self, number: int) -> None:
@@ -83,7 +87,10 @@ class Stream:
         """Sessions attached to it."""
         self.greeted: set[str] = set()
         """Agents that ever said Hello on it."""
-        self.strikes: deque[float] = deque()
+        self.strikes: dict[str, deque[float]] = {}
+        """When frames were refused, by agent; "" = for the stream itself."""
+        self.struck: list[str] = []
+        """Agents that had too many."""
         self.stalled_s: float | None = None
         """Since when its reader is behind."""
         self.closing = False
@@ -97,23 +104,36 @@ class Stream:
         """Bytes that may wait for its agents before they get nothing more."""
         return min(stream_bytes_max, session_bytes_max * max(1, len(self.agents)))
 
-    def strike(self, now_s: float) -> None:
-        """Count a refused frame.
+    def strike(self, now_s: float, agent_id: str = "") -> None:
+        """Count a refused frame, for its agent or for whoever holds the stream.
+
+        An agent that has others beside it on its stream is named in `struck` when it is out: a
+        bridge must not lose all of its browsers for one.
 
         Raises:
-            ResourceExhausted: TOO_MANY_STRIKES, 16 within a minute.
+            ResourceExhausted: TOO_MANY_STRIKES, 16 within a minute, and nobody else is concerned.
         """
-        strikes = self.strikes
+        strikes = self.strikes.get(agent_id)
+        if strikes is None:
+            if len(self.strikes) >= struck_len_max:
+                del self.strikes[next(iter(self.strikes))]
+            strikes = self.strikes[agent_id] = deque()
         strikes.append(now_s)
         while strikes[0] <= now_s - strikes_s:
             strikes.popleft()
-        if len(strikes) >= strikes_max:
-            raise ResourceExhausted(
-                "TOO_MANY_STRIKES",
-                f"{len(strikes)} frames were refused within a minute; mend the agent.",
-                metadata={"strikes_max": str(strikes_max)},
-                retry_after_s=strikes_s,
-            )
+        if len(strikes) < strikes_max:
+            return
+        if agent_id and self.agents.keys() - {agent_id}:
+            strikes.clear()
+            if agent_id in self.agents:
+                self.struck.append(agent_id)
+            return
+        raise ResourceExhausted(
+            "TOO_MANY_STRIKES",
+            struck_message,
+            metadata={"strikes_max": str(strikes_max)},
+            retry_after_s=strikes_s,
+        )
 
 
 @dataclass(eq=False, slots=True)

@@ -310,7 +310,7 @@ class Work:
         self._board.effects.append(
             SendRefusal(stream.number, session.agent_id, "LEASE_NOT_YOURS", message, key[0], False)
         )
-        stream.strike(now.mono_s)
+        stream.strike(now.mono_s, session.agent_id)
 
     def _run(self, lease: Lease, now: Instant) -> None:
         lease.stage = Stage.RUNNING

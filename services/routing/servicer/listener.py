@@ -26,7 +26,8 @@ from services.routing.servicer.checks import (
 log = logging.getLogger("podium.routing.sessions")
 
 frames_len_max = 1_000
-# Frames that are not about work, for each agent: heartbeats, renewals, credits, replies.
+# Frames that are not about work it has, for each agent: heartbeats, renewals, credits, replies,
+# drains, and what is about leases that are not held.
 idle_frames_per_s = 50.0
 idle_frames_burst = 200.0
 throttled_max = 10.0
@@ -52,6 +53,7 @@ class Listener:
         self._attendance = desk.router.attendance
         self._work = desk.router.work
         self._bucket = TokenBucket(idle_frames_per_s, idle_frames_burst)
+        self._leases = desk.router.board.leases
         self._throttled = 0.0
         self._idle = 0
         self._handlers: dict[str, Handler] = {
@@ -103,6 +105,9 @@ class Listener:
                 handlers[kind](session, getattr(frame, kind), now)
         finally:
             self._desk.touch()
+        stream = self._desk.router.board.streams[number]
+        if stream.struck:
+            self._attendance.strike_out(stream, now)
         return self._wait_s(now) if self._idle else 0.0
 
     def _wait_s(self, now: Instant) -> float:
@@ -175,10 +180,13 @@ class Listener:
     def _key(self, session: Session, lease: session_pb2.LeaseRef, now: Instant) -> LeaseKey | None:
         """Return what a frame is about; None, and the frame is refused, when that is no lease."""
         key = (lease.task_id, lease.lease_epoch)
-        if not lease_fault(*key):
-            return key
-        self._refuse(session.agent_id, "INVALID_FIELD", lease_fault(*key), now, key[0][:64])
-        return None
+        if fault := lease_fault(*key):
+            self._refuse(session.agent_id, "INVALID_FIELD", fault, now, key[0][:64])
+            return None
+        if self._leases.get(key) is None and key not in self._leases.unsettled:
+            # Late once in a while, and a flood if it goes on: each is answered.
+            self._idle += 1
+        return key
 
     def _ack(self, session: Session, ack: session_pb2.Ack, now: Instant) -> None:
         if key := self._key(session, ack.lease, now):
@@ -200,8 +208,10 @@ class Listener:
             message = f"At most {frames_len_max} leases a renewal."
             self._refuse(session.agent_id, "BATCH_TOO_LARGE", message, now)
             return
-        keys = [self._key(session, ref, now) for ref in renew.leases]
-        self._work.renew(session, [key for key in keys if key is not None], now)
+        keys = [(ref.task_id, ref.lease_epoch) for ref in renew.leases]
+        for fault in filter(None, (lease_fault(*key) for key in keys)):
+            self._refuse(session.agent_id, "INVALID_FIELD", fault, now)
+        self._work.renew(session, [key for key in keys if not lease_fault(*key)], now)
 
     def _progress(self, session: Session, progress: session_pb2.Progress, now: Instant) -> None:
         lease = progress.lease
@@ -250,6 +260,7 @@ class Listener:
             self._refuse(session.agent_id, "INVALID_FIELD", message, now)
 
     def _drain(self, session: Session, drain: session_pb2.AgentDrain, now: Instant) -> None:
+        self._idle += 1
         self._attendance.drain_agent(session)
 
     def _probe_reply(self, session: Session, reply: session_pb2.ProbeReply, now: Instant) -> None:

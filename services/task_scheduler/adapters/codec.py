@@ -38,6 +38,7 @@ _TRACEPARENT = tag(17)
 _PAYLOAD = tag(2)
 _SCHEDULE_ID = tag(23)
 _SCHEDULE_TIME = tag(24)
+_SUBMITTER_ID = tag(24)
 _KINDS = {int(kind): kind for kind in Kind}
 
 SHAPES_LEN_MAX = 4_096
@@ -108,7 +109,7 @@ class ProtoCodec:
             self._identities.clear()
         identity = self._identities[task.task_id] = (
             field(b"\x1a", task.task_id.encode())
-            + self._kinship(task.task_type, task.tenant)
+            + self._kinship(task.task_type, task.tenant, task.submitter_id)
             + field(b"\x52", task.traceparent.encode())
         )
         return identity
@@ -254,9 +255,10 @@ def _policy(message: bytes) -> RetryPolicy:
     )
 
 
-def _kinship(task_type: str, tenant: str) -> bytes:
-    """Return what the events of all tasks of a type and tenant repeat."""
-    return field(b"\x22", task_type.encode()) + field(tag(18), tenant.encode())
+def _kinship(task_type: str, tenant: str, submitter_id: str) -> bytes:
+    """Return what the events of all tasks of a type, tenant and submitter repeat."""
+    kinship = field(b"\x22", task_type.encode()) + field(tag(18), tenant.encode())
+    return kinship + field(_SUBMITTER_ID, submitter_id.encode()) if submitter_id else kinship
 
 
 def _spec(one: Created | Task, payload: bytes) -> bytes:

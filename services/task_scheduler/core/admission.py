@@ -60,7 +60,7 @@ class Admission:
         Raises:
             AlreadyExists: IDEMPOTENCY_KEY_REUSED.
             FailedPrecondition: UNSCHEDULABLE or PARENT_ENDED.
-            InvalidArgument: INVALID_FIELD, a deadline that has passed.
+            InvalidArgument: INVALID_FIELD, a deadline that has passed, or does before not_before.
             NotFound: DEPENDENCY_NOT_FOUND or PARENT_NOT_FOUND.
             ResourceExhausted: BACKLOG_FULL, TENANT_BACKLOG_FULL, TENANT_RATE or LINEAGE_BUDGET.
         """
@@ -101,13 +101,8 @@ class Admission:
 
     def _check(self, index: int, draft: Draft, now: Instant) -> None:
         created = draft.created
-        deadline_ms = created.terms.deadline_ms
-        if deadline_ms and deadline_ms <= now.wall_ms:
-            raise InvalidArgument(
-                "INVALID_FIELD",
-                f"tasks[{index}].deadline has passed.",
-                violations=[Violation(f"tasks[{index}].deadline", "must lie ahead")],
-            )
+        if created.terms.deadline_ms:
+            _check_deadline(index, created.terms, now.wall_ms)
         for dependency_id in created.depends_on:
             dependency = self._book.tasks.get(dependency_id)
             if dependency is None or dependency.tenant != created.tenant:
@@ -205,6 +200,21 @@ class Admission:
         except ResourceExhausted:
             return False
         return True
+
+
+def _check_deadline(index: int, terms: Terms, wall_ms: int) -> None:
+    if terms.deadline_ms <= wall_ms:
+        raise InvalidArgument(
+            "INVALID_FIELD",
+            f"tasks[{index}].deadline has passed.",
+            violations=[Violation(f"tasks[{index}].deadline", "must lie ahead")],
+        )
+    if terms.not_before_ms >= terms.deadline_ms:
+        raise InvalidArgument(
+            "INVALID_FIELD",
+            f"tasks[{index}] could only expire: its not_before does not lie before its deadline.",
+            violations=[Violation(f"tasks[{index}].not_before", "must lie before the deadline")],
+        )
 
 
 def _reused(index: int, request_id: str, task_id: str) -> AlreadyExists:

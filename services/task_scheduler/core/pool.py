@@ -6,7 +6,7 @@ it. Of several entries of one lane the one counts that is listed; the others go 
 
 from __future__ import annotations
 
-from heapq import heappush
+from heapq import heapify, heappush
 
 from services.task_scheduler.core.lane import Lane
 from services.task_scheduler.core.shares import PRIORITIES, Share
@@ -17,10 +17,42 @@ Oldest = tuple[int, int, Lane]
 """Place of a lane's oldest task, the lane's number, the lane."""
 
 
+STALE_LEN_MIN = 64
+
+
+class Elders:
+    """Lanes by their oldest task."""
+
+    __slots__ = ("_kept_max", "heap", "listed")
+
+    def __init__(self) -> None:
+        self.heap: list[Oldest] = []
+        self.listed: dict[int, Oldest] = {}
+        """Entries of `heap` that count, by lane."""
+        self._kept_max = STALE_LEN_MIN
+
+    def offer(self, place: int, lane: Lane) -> None:
+        """List a lane, or note that its oldest task comes earlier than listed."""
+        number = lane.number
+        known = self.listed.get(number)
+        if known is None or place < known[0]:
+            if len(self.heap) >= self._kept_max:
+                self._compact()
+            self.listed[number] = entry = (place, number, lane)
+            heappush(self.heap, entry)
+
+    def _compact(self) -> None:
+        """Drop lanes that have emptied behind one that waits long; rarer, the more there are."""
+        self.heap = [e for e in self.heap if self.listed.get(e[1]) == e and e[2].waiting]
+        self.listed = {entry[1]: entry for entry in self.heap}
+        heapify(self.heap)
+        self._kept_max = 2 * len(self.heap) + STALE_LEN_MIN
+
+
 class Line:
     """The lanes of one tenant and priority that a pool can serve."""
 
-    __slots__ = ("aged", "elders", "heads", "lanes", "listed", "share")
+    __slots__ = ("elders", "heads", "lanes", "listed", "share")
 
     def __init__(self, share: Share) -> None:
         self.share = share
@@ -28,15 +60,23 @@ class Line:
         self.heads: list[First] = []
         self.lanes: dict[int, First] = {}
         """Entries of `heads` that count, by lane."""
-        self.elders: list[Oldest] = []
-        self.aged: dict[int, Oldest] = {}
-        """Entries of `elders` that count, by lane."""
+        self.elders = Elders()
 
 
 class Pool:
     """A distinct set of capabilities that connected agents have."""
 
-    __slots__ = ("capabilities", "classes", "grants", "lines", "mask", "members", "turns")
+    __slots__ = (
+        "capabilities",
+        "classes",
+        "elders",
+        "grants",
+        "lines",
+        "mask",
+        "members",
+        "peak",
+        "turns",
+    )
 
     def __init__(self, capabilities: frozenset[str]) -> None:
         self.capabilities = capabilities
@@ -50,6 +90,10 @@ class Pool:
         # By priority: (how far the tenant had passed, its name, line).
         self.turns: list[list[tuple[float, str, Line]]] = [[] for _ in range(PRIORITIES)]
         self.lines: dict[Share, Line] = {}
+        self.elders = [Elders() for _ in range(PRIORITIES)]
+        """By priority: the lanes of all tenants."""
+        self.peak = 0
+        """The highest priority served since a forgotten task was looked for."""
 
     def offer(self, lane: Lane) -> None:
         """List a lane, or note that its first or oldest task comes earlier than listed."""
@@ -64,10 +108,8 @@ class Pool:
         if first is None or head[0] < first[0] or (head[0] == first[0] and head[1] < first[1]):
             line.lanes[number] = first = (head[0], head[1], number, lane)
             heappush(line.heads, first)
-        elder = line.aged.get(number)
-        if elder is None or oldest[0] < elder[0]:
-            line.aged[number] = elder = (oldest[0], number, lane)
-            heappush(line.elders, elder)
+        line.elders.offer(oldest[0], lane)
+        self.elders[share.priority].offer(oldest[0], lane)
         if not line.listed:
             line.listed = True
             heappush(self.turns[share.priority], (share.passed_s, share.name, line))

@@ -6,10 +6,14 @@ the earliest deadline, then the one queued first. A pool keeps heaps of lanes an
 none of tasks, so that a grant costs the same for ten waiting tasks as for a million.
 
 Ageing: every fourth grant of a pool goes to the priority whose turn has waited longest, if that
-is more than `ageing_s`, and there to the oldest task of the tenant whose turn it is. So three
-grants of four follow the order above under any load, and a task waits at most `ageing_s`, then four
-grants for each task that was queued before it in a priority below the highest; where several
-tenants wait in its priority, each gets these grants by its share.
+is more than `ageing_s`, and there to the oldest task of the tenant whose turn it is. Tenants get
+these grants by their shares, and so one that has used much may wait there without end. Therefore
+every second of them goes to the oldest task below the highest priority, whosever it is, once
+it has waited `FORGOTTEN` times `ageing_s`. From then on a task sees at most `8 * (n + 1)` grants
+of its pool to more urgent ones, n being the tasks queued before it below the highest priority: of
+eight grants in a row of which one is more urgent, the last goes to it or to one of the n. Three
+grants of four follow the order above under any load, and within the highest priority all do, but
+for the tenant's own order.
 
 A lane that may not run (paused, or under a full concurrency key) is taken out of a pool's heaps
 when it surfaces, and offered again when what held it up is over.
@@ -18,24 +22,22 @@ when it surfaces, and offered again when what held it up is over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heapreplace
 
-from services.task_scheduler.core.lane import (
-    Alike,
-    ConcurrencyKey,
-    Lane,
-    LaneKey,
-    Rank,
-    Requirement,
-)
+from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
+from services.task_scheduler.core.lane import Alike, ConcurrencyKey, Lane, LaneKey, Requirement
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Pauses
-from services.task_scheduler.core.pool import Line, Pool
+from services.task_scheduler.core.pool import Elders, Line, Pool
 from services.task_scheduler.core.shares import Shares
 from services.task_scheduler.core.task import Task
 
 AGEING_SHARE = 4
-"""One grant in this many goes to the oldest overdue task."""
+"""One grant in this many goes to the oldest overdue task of the tenant whose turn it is."""
+FORGOTTEN_SHARE = 2 * AGEING_SHARE
+"""One grant in this many goes to the oldest forgotten task, whosever it is."""
+FORGOTTEN = 2
+"""Times `ageing_s` that a task has waited that counts as forgotten."""
 IDLE_LEN_MAX = 1_024
 """Lanes beyond which one without tasks is forgotten at once."""
 
@@ -174,7 +176,10 @@ class ReadyQueue:
         pool.grants += 1
         task = None
         if pool.grants % AGEING_SHARE == 0:
-            task = self._overdue(pool, now_s)
+            if pool.grants % FORGOTTEN_SHARE == 0:
+                task = self._forgotten(pool, now_s)
+            if task is None:
+                task = self._overdue(pool, now_s)
         while task is None:
             if not pool.mask:
                 return None
@@ -182,6 +187,8 @@ class ReadyQueue:
             task = turn[1] if turn is not None else None
         lane = task.lane
         assert lane is not None
+        if lane.key.priority > pool.peak:
+            pool.peak = lane.key.priority
         lane.take(task)
         self._left(lane)
         return task
@@ -220,10 +227,10 @@ class ReadyQueue:
                 heappop(heads)
                 continue
             head = lane.head()
-            if head is None or self._held_up(lane):
+            if head is None or held_up(lane):
                 heappop(heads)
                 del listed[number]
-                self._pass_on(lane)
+                pass_on(lane)
             elif head[1] != entry[1]:
                 listed[number] = entry = (head[0], head[1], number, lane)
                 heapreplace(heads, entry)
@@ -231,22 +238,22 @@ class ReadyQueue:
                 return head[2]
         return None
 
-    def _oldest_of(self, line: Line) -> Task | None:
-        elders, listed = line.elders, line.aged
-        while elders:
-            entry = elders[0]
+    def _oldest_of(self, elders: Elders) -> Task | None:
+        heap, listed = elders.heap, elders.listed
+        while heap:
+            entry = heap[0]
             number, lane = entry[1], entry[2]
             if listed.get(number) != entry:
-                heappop(elders)
+                heappop(heap)
                 continue
             oldest = lane.oldest()
-            if oldest is None or self._held_up(lane):
-                heappop(elders)
+            if oldest is None or held_up(lane):
+                heappop(heap)
                 del listed[number]
-                self._pass_on(lane)
+                pass_on(lane)
             elif oldest[0] != entry[0]:
                 listed[number] = entry = (oldest[0], number, lane)
-                heapreplace(elders, entry)
+                heapreplace(heap, entry)
             else:
                 return oldest[1]
         return None
@@ -260,12 +267,27 @@ class ReadyQueue:
         overdue: Task | None = None
         for priority in range(pool.mask.bit_length()):
             turn = self._turn(pool, priority) if pool.mask >> priority & 1 else None
-            task = self._oldest_of(turn[0]) if turn is not None else None
+            task = self._oldest_of(turn[0].elders) if turn is not None else None
             if task is not None and (overdue is None or task.place < overdue.place):
                 overdue = task
         if overdue is None or now_s - overdue.queued_s <= self._limits.ageing_s:
             return None
         return overdue
+
+    def _forgotten(self, pool: Pool, now_s: float) -> Task | None:
+        """Return the oldest task below the highest priority served of late, if it is forgotten.
+
+        The highest priority is left out: where nothing more urgent is in the way, shares decide.
+        """
+        peak, pool.peak = pool.peak, 0
+        oldest: Task | None = None
+        for elders in pool.elders[:peak]:
+            task = self._oldest_of(elders)
+            if task is not None and (oldest is None or task.place < oldest.place):
+                oldest = task
+        if oldest is None or now_s - oldest.queued_s <= FORGOTTEN * self._limits.ageing_s:
+            return None
+        return oldest
 
     # --- What may not run ------------------------------------------------------------------
 
@@ -275,7 +297,7 @@ class ReadyQueue:
             paused = self.pauses.hold(lane.key.tenant, lane.key.task_type)
             if lane.paused and not paused:
                 lane.paused = False
-                self._offer(lane)
+                offer(lane)
             lane.paused = paused
 
     def hold(self, lane: Lane) -> None:
@@ -288,68 +310,7 @@ class ReadyQueue:
         for key, _ in lane.bounds:
             key.running -= 1
         for key, _ in lane.bounds:
-            self._release(key)
-
-    def _held_up(self, lane: Lane) -> bool:
-        """Whether a lane may not run; one that waits for a key is noted there."""
-        if lane.paused:
-            return True
-        if not lane.bounds:
-            return False
-        key = lane.full()
-        if key is None:
-            return False
-        self._block(lane, key)
-        return True
-
-    def _block(self, lane: Lane, key: ConcurrencyKey) -> None:
-        head = lane.head()
-        if head is not None:
-            lane.blocked_on = key
-            limit = next(limit for bound, limit in lane.bounds if bound is key)
-            heap = key.blocked.setdefault((limit, lane.requirement.number), [])
-            heappush(heap, (lane.rank(head), lane))
-
-    def _pass_on(self, lane: Lane) -> None:
-        """Offer free places that a lane does not take to those that wait for them."""
-        for key, limit in lane.bounds:
-            if key.blocked and key.running < limit:
-                self._release(key)
-
-    def _release(self, key: ConcurrencyKey) -> None:
-        """Let one lane go on for each set of needs: whose agents are free is not known here."""
-        for (limit, number), heap in list(key.blocked.items()):
-            if key.running < limit:
-                lane = self._best(key, heap)
-                if lane is not None:
-                    lane.blocked_on = None
-                    self._offer(lane)
-            if not heap:
-                del key.blocked[limit, number]
-
-    def _best(self, key: ConcurrencyKey, heap: list[tuple[Rank, Lane]]) -> Lane | None:
-        while heap:
-            rank, lane = heap[0]
-            head = lane.head()
-            if lane.blocked_on is not key or head is None or lane.paused:
-                heappop(heap)
-                if lane.blocked_on is key:
-                    lane.blocked_on = None
-                continue
-            other = lane.full()
-            if other is not None:
-                heappop(heap)
-                self._block(lane, other)
-            elif rank < lane.rank(head):
-                heapreplace(heap, (lane.rank(head), lane))
-            else:
-                heappop(heap)
-                return lane
-        return None
-
-    def _offer(self, lane: Lane) -> None:
-        for pool in lane.requirement.pools:
-            pool.offer(lane)
+            release(key)
 
     # --- Pools -----------------------------------------------------------------------------
 

@@ -258,9 +258,10 @@ class Watches:
             for message in task_scheduler_pb2.WatchEventsResponse.FromString(group.frames).events:
                 if message.seq <= seq:
                     continue
-                task = tasks.get(message.task_id)
-                # Of a task that has left memory, its CREATED event alone knows the submitter.
-                submitter_id = message.created.submitter_id if task is None else task.submitter_id
+                submitter_id = message.submitter_id or message.created.submitter_id
+                if not submitter_id and (task := tasks.get(message.task_id)) is not None:
+                    # An older version wrote the event, without the submitter.
+                    submitter_id = task.submitter_id
                 facts = Facts(message.type, message.task_id, message.tenant, submitter_id)
                 if wanted is None or wanted(facts):
                     if lean:

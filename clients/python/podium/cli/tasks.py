@@ -216,7 +216,8 @@ def requeue(
         typer.Option(help="Another payload for the one named: text, JSON, @file, or - for stdin."),
     ] = None,
     ignore_dependencies: Annotated[
-        bool, typer.Option("--ignore-dependencies", help="Wait for none of the tasks it depends on.")
+        bool,
+        typer.Option("--ignore-dependencies", help="Wait for none of the tasks it depends on."),
     ] = False,
     json: Json = False,
 ) -> None:

@@ -43,8 +43,12 @@ class Received:
     welcomed: list[str] = field(default_factory=list)
     # Refusals that are the answer to Hello, if one was said and not answered.
     refused: list[tuple[str, PodiumError]] = field(default_factory=list)
+    # Agents whose session the router has closed: they say Hello again, but not at once.
+    closed: list[str] = field(default_factory=list)
     # Set when the router asks to move: an address, or "" for the usual one.
     move_to: str | None = None
+    # Whether it lets nobody in any more, so that another one must be found.
+    turned_away: bool = False
     # Whether intervals may have changed.
     tuned: bool = False
 
@@ -60,6 +64,8 @@ class Conversation:
         self.heartbeat_s = 15.0
         self.renew_s = 10.0
         self.frame_bytes_max = 0
+        # Agents without a session on a stream that is open: until Ready they say nothing but Hello.
+        self.closed: set[str] = set()
         self.verdict_counts = dict.fromkeys(session_pb2.ResultAck.Verdict.values(), 0)
         self._tokens: dict[str, str] = {}
         self._seqs: dict[str, int] = {}
@@ -82,12 +88,13 @@ class Conversation:
 
     def hellos(self) -> list[AgentFrame]:
         """Returns the first frames of a stream: each agent with all that it has in work."""
-        return [self._hello(identity) for identity in self.identities.values()]
+        return [self.hello(agent_id) for agent_id in self.identities]
 
-    def _hello(self, identity: Identity) -> AgentFrame:
-        agent_id = identity.agent_id
+    def hello(self, agent_id: str) -> AgentFrame:
+        """Returns the first frame of an agent, with what it has in work."""
         named, self._unnamed[agent_id] = self.leases.named(agent_id)
-        return identity.hello(named, self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0))
+        token, seq = self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0)
+        return self.identities[agent_id].hello(named, token, seq)
 
     def say(self, items: Sequence[Outgoing], now_s: float, *, brief: bool) -> list[AgentFrame]:
         """Returns what of `items` may be sent: nothing about a lease that is over.
@@ -109,7 +116,7 @@ class Conversation:
                 leases.forget(key)
             self._spoke_s[frame.agent_id] = now_s
             frames.append(frame)
-        return frames
+        return self._heard(frames)
 
     def due(self, now_s: float, period_s: float) -> list[AgentFrame]:
         """Returns the renewals and heartbeats that cannot wait for another period.
@@ -123,19 +130,25 @@ class Conversation:
             if now_s - self._spoke_s.get(agent_id, 0.0) >= self.heartbeat_s - period_s:
                 self._spoke_s[agent_id] = now_s
                 frames.append(AgentFrame(agent_id=agent_id, heartbeat=session_pb2.Heartbeat()))
-        return frames
+        return self._heard(frames)
+
+    def _heard(self, frames: list[AgentFrame]) -> list[AgentFrame]:
+        """Leaves out what nobody would hear: it is said by Hello, or again after Ready."""
+        if not self.closed:
+            return frames
+        return [frame for frame in frames if frame.agent_id not in self.closed]
 
     def drains(self, *agent_ids: str) -> list[AgentFrame]:
         """Returns the Drain of these agents, or of all."""
         drain = session_pb2.AgentDrain(reason=self.draining)
-        return [
-            AgentFrame(agent_id=agent_id, drain=drain) for agent_id in agent_ids or self.identities
-        ]
+        named = agent_ids or self.identities
+        return self._heard([AgentFrame(agent_id=agent_id, drain=drain) for agent_id in named])
 
     def goodbyes(self) -> list[AgentFrame]:
         """Returns the last frames of the session."""
         goodbye = session_pb2.Goodbye(reason=self.draining)
-        return [AgentFrame(agent_id=agent_id, goodbye=goodbye) for agent_id in self.identities]
+        named = self.identities
+        return self._heard([AgentFrame(agent_id=agent_id, goodbye=goodbye) for agent_id in named])
 
     # --- What the router says --------------------------------------------------------------
 
@@ -176,6 +189,7 @@ class Conversation:
         self._tokens[agent_id] = ready.resume_token
         self._seqs[agent_id] = frame.seq
         self._spoke_s[agent_id] = now_s
+        self.closed.discard(agent_id)
         self._set_intervals(ready)
         received.tuned = True
         self.frame_bytes_max = ready.frame_bytes_max
@@ -224,6 +238,7 @@ class Conversation:
     def _on_superseded(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         agent_id = frame.agent_id
         self.identities.pop(agent_id, None)
+        self.closed.discard(agent_id)
         for ref in self.leases.of(agent_id):
             self._lose(agent_id, ref, received)
         received.welcomed.append(agent_id)
@@ -242,9 +257,11 @@ class Conversation:
         if (error := HELLO_REFUSALS.get(refusal.reason)) is not None and not refusal.task_id:
             received.refused.append((agent_id, error(refusal.reason, refusal.message)))
         if refusal.closing and agent_id in self.identities:
-            # Its session is over and the stream is not: without a word it would look alive and get
-            # nothing.
-            received.replies.append(self._hello(self.identities[agent_id]))
+            # Its session is over and the stream is not: without a Hello it would look alive and
+            # get nothing. Said at once it would be refused as fast as the two can talk.
+            self.closed.add(agent_id)
+            received.closed.append(agent_id)
+            received.turned_away = received.turned_away or refusal.reason == "DRAINING"
         if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):
                 ref = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)

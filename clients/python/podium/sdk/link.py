@@ -40,6 +40,8 @@ class Link:
         self._batch_bytes_max = _BATCH_BYTES_MAX
         # Agents that Ready has not come for yet.
         self.unready: set[str] = set()
+        # Agents that say Hello on it again in a moment.
+        self.returning: set[str] = set()
         # Whether Ready has come for one of them, and why another was refused.
         self.accepted = False
         self.refused: PodiumError | None = None

@@ -32,6 +32,7 @@ BULK_LEN_MAX = 64
 BULK_BYTES_MIN = 4_096
 GOODBYE_S_MAX = 1.0
 ACK_HOLD_S = 0.002
+CALM_S = 60.0
 
 Deliver = Callable[[list[session_pb2.RouterFrame]], None]
 """Takes the frames that concern work, in order; a lost lease comes as Cancel LEASE_LOST."""
@@ -64,6 +65,9 @@ class Session:
         self._metadata = metadata
         self._own_connection = own_connection
         self._backoff = backoff or Backoff()
+        # Of each agent whose session was closed on a stream that stays: how long it waits, and
+        # when that was last.
+        self._waits: dict[str, tuple[Backoff, float]] = {}
         self._link: Link | None = None
         # Which of several routers is tried: the first by lot, so that a fleet spreads over them.
         self._turn = random.randrange(1 << 16)
@@ -274,6 +278,8 @@ class Session:
         if received.move_to is not None:
             self._move_to = received.move_to
             self._moving.set()
+        if received.closed:
+            self._closed(link, received)
         if received.work and link.ready.is_set():
             self._deliver(received.work)
         elif received.work:
@@ -301,6 +307,37 @@ class Session:
         early, self._early = self._early, []
         if early:
             self._deliver(early)
+
+    def _closed(self, link: Link, received: Received) -> None:
+        """Finds another router when this one lets nobody in any more, or comes back to it."""
+        if not received.turned_away:
+            self._come_back(link, received.closed)
+        elif not link.ready.is_set():
+            link.end()
+        elif not self._moving.is_set():
+            # Its other agents stay until a replacement is there.
+            self._turn += 1
+            self._move_to = ""
+            self._moving.set()
+
+    def _come_back(self, link: Link, agent_ids: Iterable[str]) -> None:
+        """Lets agents whose sessions were closed say Hello again, each after a wait of its own."""
+        now_s = time.monotonic()
+        for agent_id in agent_ids:
+            if agent_id in link.returning:
+                continue
+            link.returning.add(agent_id)
+            backoff, closed_s = self._waits.get(agent_id, (Backoff(), now_s))
+            if now_s - closed_s > CALM_S:
+                backoff.reset()
+            self._waits[agent_id] = (backoff, now_s)
+            later = asyncio.get_running_loop().call_later
+            later(backoff.next_s(), self._say_hello, link, agent_id)
+
+    def _say_hello(self, link: Link, agent_id: str) -> None:
+        link.returning.discard(agent_id)
+        if link.open and agent_id in self.talk.closed:
+            link.outbox.extend([self.talk.hello(agent_id)])
 
     def _note_settled(self) -> None:
         if not self.talk.leases:
