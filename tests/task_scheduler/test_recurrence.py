@@ -112,6 +112,18 @@ def test_queue_lets_one_run_at_a_time() -> None:
     assert others[0].state is State.ASSIGNED
 
 
+@pytest.mark.parametrize("limits", [Limits(), Limits(concurrency_limits={"*": 4})], ids=range(2))
+def test_queue_lets_one_run_whatever_is_allowed_of_other_keys(limits: Limits) -> None:
+    rig = Timetable(limits)
+    keys = Terms(concurrency_keys=("gpu", "schedule/nightly"), concurrency_limit=4)
+    rig.schedule(overlap=Overlap.QUEUE, task=created(terms=keys))
+    rig.credit("work")
+    rig.advance(60 * 3, step_s=1)
+
+    assert [made.state for made in rig.made()].count(State.ASSIGNED) == 1
+    assert len(rig.made()) > 1
+
+
 def test_open_tasks_of_a_schedule_are_bounded() -> None:
     rig = Timetable()
     rig.schedule(cron="1")
@@ -166,8 +178,25 @@ def test_older_than_the_window_is_not_made_up_for() -> None:
     rig.advance(0.5)
 
     assert len(rig.made()) == 5
-    assert rig.firings[0] == (Firing.SKIPPED_MISSED, 1)
+    # A day has 1,440 minutes, and each of them is told of.
+    assert rig.firings[0] == (Firing.SKIPPED_MISSED, 1_435)
     assert schedule.next_ms > rig.now.wall_ms
+
+
+@pytest.mark.parametrize(("catch_up", "made"), [(CatchUp.LAST, 1), (CatchUp.ALL, 100)])
+def test_a_week_of_minutes_is_made_up_for_at_once_by_the_newest(
+    catch_up: CatchUp, made: int
+) -> None:
+    rig = Timetable()
+    rig.schedule(catch_up=catch_up, window_ms=8 * 86_400_000)
+    rig.sleep(7 * 86_400.0)
+    rig.advance(0.5)
+
+    times = [task.origin.schedule_ms for task in rig.made()]
+    newest = rig.now.wall_ms // 60_000 * 60_000
+    assert times == [newest - 60_000 * before for before in reversed(range(made))]
+    assert rig.firings[0] == (Firing.SKIPPED_MISSED, 7 * 1_440 - made)
+    assert len(rig.firings) == 1 + made
 
 
 def test_a_kill_between_two_times_makes_neither_twice() -> None:

@@ -31,6 +31,9 @@ Head = tuple[int, int, "Task"]
 Alike = tuple[tuple[str, ...], int, str, str, tuple[str, ...], int]
 """The fields of a `LaneKey`: made for every task, and four times faster to make."""
 
+SCHEDULE_KEY = "schedule/"
+"""Begins the concurrency key of a schedule whose tasks queue; no caller can choose such a key."""
+
 
 class LaneKey(NamedTuple):
     """What the tasks of a lane have in common."""

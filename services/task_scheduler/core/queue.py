@@ -25,7 +25,14 @@ from collections.abc import Iterable, Iterator
 from heapq import heappop, heapreplace
 
 from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
-from services.task_scheduler.core.lane import Alike, ConcurrencyKey, Lane, LaneKey, Requirement
+from services.task_scheduler.core.lane import (
+    SCHEDULE_KEY,
+    Alike,
+    ConcurrencyKey,
+    Lane,
+    LaneKey,
+    Requirement,
+)
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Pauses
 from services.task_scheduler.core.pool import Elders, Line, Pool
@@ -145,6 +152,9 @@ class ReadyQueue:
         return key
 
     def _limit(self, name: str, asked: int) -> int:
+        if name.startswith(SCHEDULE_KEY):
+            # One after the other, whatever the task and the settings allow of its other keys.
+            return 1
         limits = self._limits
         return limits.shared_limit(name) or limits.concurrency_limit(name) or asked or 1
 

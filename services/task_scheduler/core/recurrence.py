@@ -7,6 +7,7 @@ that was made for it: so no time makes two tasks, and none is forgotten.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -30,7 +31,7 @@ from services.task_scheduler.core.states import Kind
 ON_TIME_MS = 60_000
 CATCH_UP_LEN_MAX = 100
 """Tasks made at once for times that passed by."""
-LOOKED_AT_LEN_MAX = 1_000
+LOOKED_AT_LEN_MAX = 50_000
 """Times looked at for one schedule in one turn."""
 OPEN_LEN_MAX = 100
 """Tasks of one schedule that may be open at once."""
@@ -144,24 +145,27 @@ class Recurrence:
     def _settle(self, schedule: Schedule, now: Instant) -> None:
         """Make up for what was due, as the schedule wants it."""
         plan = schedule.plan
-        times: list[int] = []
-        lost = 0
-        at_ms = schedule.next_ms
         oldest_ms = now.wall_ms - max(plan.window_ms, ON_TIME_MS)
-        if at_ms < oldest_ms:
-            lost = 1
-            self._skip(schedule, at_ms, 1, now)
-            at_ms = self._after(schedule, oldest_ms)
-        while at_ms and at_ms <= now.wall_ms and len(times) < LOOKED_AT_LEN_MAX:
+        skipped = looked_at = 0
+        last_ms, at_ms = 0, schedule.next_ms
+        while at_ms and at_ms < oldest_ms:
+            last_ms, looked_at, skipped = at_ms, looked_at + 1, skipped + 1
+            # Of a scheduler that was down for years the number is not told exactly.
+            after_ms = at_ms if looked_at < LOOKED_AT_LEN_MAX else oldest_ms
+            at_ms = self._after(schedule, after_ms)
+        # The newest of those that count, and the one before them.
+        times: deque[int] = deque(maxlen=CATCH_UP_LEN_MAX + 1)
+        looked_at = 0
+        while at_ms and at_ms <= now.wall_ms and looked_at < LOOKED_AT_LEN_MAX:
             times.append(at_ms)
+            looked_at += 1
             at_ms = self._after(schedule, at_ms)
-        if not times:
-            assert lost, "a schedule that was due has no time"
-            return
-        wanted = _wanted(plan.catch_up, times, now.wall_ms)
-        passed = times[: len(times) - len(wanted)]
-        if passed:
-            self._skip(schedule, passed[-1], len(passed), now)
+        wanted = _wanted(plan.catch_up, list(times), now.wall_ms) if times else []
+        skipped += looked_at - len(wanted)
+        if len(times) > len(wanted):
+            last_ms = times[len(times) - len(wanted) - 1]
+        if skipped:
+            self._skip(schedule, last_ms, skipped, now)
         for due_ms in wanted:
             self._fire(schedule, due_ms, now)
 

@@ -11,14 +11,13 @@ from services.kernel.auth import Principal
 from services.kernel.errors import InvalidArgument, Violation
 from services.kernel.rules import Checker
 from services.task_scheduler.core.event import CatchUp, Overlap, Plan
+from services.task_scheduler.core.lane import SCHEDULE_KEY
 from services.task_scheduler.core.schedule import Schedule
 from services.task_scheduler.servicer.drafts import Drafter
 
 CRON_LEN_MAX = 128
 ZONE_LEN_MAX = 64
 WINDOW_MS = 3_600_000
-SCHEDULE_KEY = "schedule/"
-"""Begins the concurrency key of a schedule whose tasks queue; no caller can choose such a key."""
 FOREIGN = ("request_id", "deadline", "not_before", "depends_on", "parent_task_id", "traceparent")
 """Fields of a task that belong to one task alone."""
 
