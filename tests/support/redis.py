@@ -177,8 +177,12 @@ class Watched:
 
     def promoted(self) -> bool:
         """Returns whether the replica is the primary now."""
-        with redis.Redis.from_url(self.replica.url) as client:
-            standing: Any = client.info("replication")
+        try:
+            with redis.Redis.from_url(self.replica.url) as client:
+                standing: Any = client.info("replication")
+        except redis.ConnectionError:
+            # One that is being promoted closes the connections it has.
+            return False
         return bool(standing["role"] == "master")
 
     def stop(self) -> None:
