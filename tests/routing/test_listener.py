@@ -84,6 +84,22 @@ async def test_of_several_agents_only_the_one_at_fault_is_out() -> None:
     )
 
 
+async def test_a_renewal_of_many_leases_that_there_cannot_be_is_one_fault() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    listener.take([hello("a1")])
+    none = session_pb2.LeaseRef(task_id="t1", lease_epoch=-1)
+
+    listener.take([Frame(agent_id="a1", renew=session_pb2.Renew(leases=[none] * 100 + [GONE]))])
+
+    told = room.router.board.effects
+    assert [each.reason for each in told if isinstance(each, effects.SendRefusal)] == [
+        "INVALID_FIELD"
+    ]
+    [ack] = [each for each in told if isinstance(each, effects.SendRenewAck)]
+    assert (ack.held, ack.lost) == ((), (("t9", 9),))
+
+
 async def test_an_agent_that_has_its_stream_to_itself_loses_it() -> None:
     room, _, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)

@@ -208,10 +208,17 @@ class Listener:
             message = f"At most {frames_len_max} leases a renewal."
             self._refuse(session.agent_id, "BATCH_TOO_LARGE", message, now)
             return
-        keys = [(ref.task_id, ref.lease_epoch) for ref in renew.leases]
-        for fault in filter(None, (lease_fault(*key) for key in keys)):
+        keys = []
+        fault = ""
+        for ref in renew.leases:
+            if found := lease_fault(ref.task_id, ref.lease_epoch):
+                fault = found
+            else:
+                keys.append((ref.task_id, ref.lease_epoch))
+        if fault:
+            # Once a frame, however many there are.
             self._refuse(session.agent_id, "INVALID_FIELD", fault, now)
-        self._work.renew(session, [key for key in keys if not lease_fault(*key)], now)
+        self._work.renew(session, keys, now)
 
     def _progress(self, session: Session, progress: session_pb2.Progress, now: Instant) -> None:
         lease = progress.lease
