@@ -40,7 +40,7 @@ const COLUMNS: Column[] = [
   { name: "status", text: "Status", class: "w120", by: (agent) => -STATUSES.indexOf((agent.status ?? "").slice(7)) },
   { name: "load", text: "Load", class: "w110 w-load", by: (agent) => -(agent.inFlightCount ?? 0) / (agent.maxConcurrency ?? 1) },
   { name: "", text: "Capabilities", class: "wide" },
-  { name: "breaker", text: "Breaker", class: "wide w100", by: (agent) => (agent.breaker === "BREAKER_OPEN" ? 0 : agent.breaker === "BREAKER_HALF_OPEN" ? 1 : 2) },
+  { name: "breaker", text: "Breaker", class: "wide w110", by: (agent) => (agent.breaker === "BREAKER_OPEN" ? 0 : agent.breaker === "BREAKER_HALF_OPEN" ? 1 : 2) },
   { name: "done", text: "Last 2 min", class: "wide w130", by: (agent) => -sum(trail(agent.agentId!)) },
   { name: "success", text: "Success", class: "number w90", by: (agent) => success(agent) },
   { name: "run", text: "Mean run", class: "number wide w100", by: (agent) => -record(agent).mean },

@@ -109,15 +109,15 @@ export function Now() {
         </Panel>
       </div>
       <div class="columns thirds">
-        <Panel title="In flight" hint={agentsKnown.value ? `of ${count(capacity.value.slots)} slots` : ""}>
+        <Panel title="In flight" hint={agentsKnown.value ? `granted or running; ${count(capacity.value.slots)} slots` : "granted or running"}>
           <Chart
-            data={flight} past={span} height={190} format={count} whole label="Tasks with agents over time"
-            lines={[{ label: "with agents", color: "live", fill: true }]}
+            data={flight} past={span} height={190} format={count} whole label="Tasks granted or running over time"
+            lines={[{ label: "granted or running", color: "live", fill: true }]}
           />
         </Panel>
         <Panel title="Success" hint="of what ended, 10 s windows">
           <Chart
-            data={success} past={span} height={190} format={(value) => percent(value / 100)} tick={(value) => `${Math.round(value)}%`} label="Success over time"
+            data={success} past={span} height={190} format={(value) => percent(value / 100)} tick={(value) => `${Number(value.toFixed(1))}%`} label="Success over time"
             floor={floor} ceiling={100}
             lines={[{ label: "tasks", color: "good" }, { label: "attempts", color: "accent", dash: [4, 4] }]}
           />
@@ -193,7 +193,7 @@ function Tiles() {
   return (
     <div class="tiles">
       <Tile name="Throughput" value={rate(completed)} unit="/s" note={`${count(total(windows.value, "completedCount"))} in 10 min`} />
-      <Tile name="In flight" value={count(flight)} note={agentsKnown.value ? `of ${count(slots)} slots` : " "} />
+      <Tile name="In flight" value={count(flight)} note={agentsKnown.value ? `the fleet has ${count(slots)} slots` : " "} />
       <Tile name="Waiting" value={count(waiting)} note={waiting > 0 ? `oldest ${duration(oldest)}` : "nothing queued"} />
       <Tile name="Latency p50" value={p("p50")} note={`p95 ${p("p95")} · p99 ${p("p99")}`} />
       <Tile
