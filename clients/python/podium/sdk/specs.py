@@ -25,8 +25,8 @@ class SubmitOptions(TypedDict, total=False):
     priority: int
     # For search.
     labels: Mapping[str, str]
-    # Idempotency key: the same key with the same task gives the first task, for 24 hours. It may not
-    # begin with "podium-retry:": such keys are made for repeats of lost calls, and soon forgotten.
+    # Idempotency key: the same key with the same task gives the first task, for 24 hours. It may
+    # not begin with "podium-retry:", as those do that are made for lost calls and soon forgotten.
     request_id: str
     # Retries after the first attempt, 0 to 100. Default: the profile's.
     max_retries: int
