@@ -19,7 +19,7 @@ from services.routing.adapters import frames
 from services.routing.config import Settings as RoutingSettings
 from services.routing.core import session
 from services.routing.core.refusals import CODES
-from services.routing.servicer import checks, listener
+from services.routing.servicer import checks, listener, rates
 from services.task_scheduler.config import Settings as SchedulerSettings
 from tests.contracts.referee import PAGE, WORD, table
 
@@ -93,7 +93,7 @@ def test_the_timings_are_those_of_the_code() -> None:
 BOUNDS = [
     (f"{listener.frames_len_max:,}", "at most 1,000 |"),
     (f"{session.strikes_max} refused frames", "TOO_MANY_STRIKES"),
-    (f"{listener.idle_frames_per_s:g} frames a second", "FRAME_RATE"),
+    (f"{rates.frames_per_s_max:g} frames a second", "FRAME_RATE"),
     (f"{session.Limits().agents_max:,} on this router", "TOO_MANY_AGENTS"),
     (f"{session.Limits().stream_agents_max:,} on this stream", "TOO_MANY_AGENTS"),
     (f"1 to {checks.concurrency_max:,}", "`max_concurrency`: "),

@@ -84,6 +84,42 @@ async def test_of_several_agents_only_the_one_at_fault_is_out() -> None:
     )
 
 
+async def test_the_flood_of_one_agent_ends_its_session_and_not_the_stream_of_all() -> None:
+    room, clock, _ = desk()
+    line = room.open_line()
+    listener = Listener(room, line.number, ANONYMOUS)
+    listener.take([hello("a1"), hello("a2")])
+    sessions = room.router.board.sessions
+
+    for _ in range(40):
+        if sessions["a1"].stream is not None:
+            assert listener.take([BEAT] * 1_000) == 0.0
+        await clock.advance(1.0)
+
+    assert sessions["a1"].stream is None
+    assert sessions["a2"].stream is not None
+    line.close()
+    frames = [frame async for response in line.responses() for frame in response.frames]
+    told = [frame for frame in frames if frame.HasField("refusal")]
+    assert {frame.agent_id for frame in told} == {"a1"}
+    assert [frame.refusal.reason for frame in told] == ["FRAME_RATE"] * 16 + ["TOO_MANY_STRIKES"]
+    last = told[-1].refusal
+    assert (last.code, last.closing) == ("RESOURCE_EXHAUSTED", True)
+    assert last.retry_after.ToMilliseconds() == 5_000
+
+
+async def test_hellos_and_goodbyes_in_turn_are_a_flood_like_any_other() -> None:
+    room, clock, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    bye = Frame(agent_id="a1", goodbye=session_pb2.Goodbye())
+
+    with pytest.raises(ResourceExhausted) as refused:
+        for _ in range(200):
+            await clock.advance(listener.take([hello("a1"), bye] * 100))
+
+    assert refused.value.reason == "FRAME_RATE"
+
+
 async def test_a_renewal_of_many_leases_that_there_cannot_be_is_one_fault() -> None:
     room, _, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)

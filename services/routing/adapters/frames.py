@@ -147,6 +147,8 @@ def _refusal(frame: session_pb2.RouterFrame, effect: effects.SendRefusal) -> Non
     refusal.message = effect.message
     refusal.task_id = effect.task_id
     refusal.closing = effect.closing
+    if effect.retry_after_s:
+        refusal.retry_after.CopyFrom(_duration(effect.retry_after_s))
 
 
 def _drain(frame: session_pb2.RouterFrame, effect: effects.SendDrain) -> None:

@@ -22,7 +22,7 @@ from services.routing.core.effects import (
     SendSuperseded,
 )
 from services.routing.core.reconcile import reconcile
-from services.routing.core.session import Greeting, Session, Stream, struck_message
+from services.routing.core.session import Greeting, Session, Stream, retry_s, struck_message
 from services.routing.core.work import Work
 
 if TYPE_CHECKING:
@@ -142,8 +142,10 @@ class Attendance:
         for agent_id in struck:
             session = stream.agents.pop(agent_id, None)
             if session is not None:
-                out = (agent_id, "TOO_MANY_STRIKES", struck_message, "", True)
-                self._board.effects.append(SendRefusal(stream.number, *out))
+                number, message = stream.number, struck_message
+                self._board.effects.append(
+                    SendRefusal(number, agent_id, "TOO_MANY_STRIKES", message, "", True, retry_s)
+                )
                 self.detach(session, now)
 
     def credit(self, session: Session, total: int) -> None:

@@ -109,6 +109,8 @@ class SendRefusal(NamedTuple):
     message: str
     task_id: str
     closing: bool
+    retry_after_s: float = 0.0
+    """How long to wait before the next Hello; 0 = as the agent chooses."""
 
 
 class SendDrain(NamedTuple):

@@ -20,6 +20,8 @@ strikes_s = 60.0
 struck_len_max = 4_096
 """Agents of a stream whose strikes are remembered."""
 struck_message = f"{strikes_max} frames were refused within a minute; mend the agent."
+retry_s = 5.0
+"""How long an agent that was sent away for what it did, or for want of room, should stay away."""
 superseded_len_max = 8
 """Superseded instances that are remembered of an agent; the oldest are forgotten."""
 session_bytes_max = 1 << 20
@@ -132,7 +134,7 @@ class Stream:
             "TOO_MANY_STRIKES",
             struck_message,
             metadata={"strikes_max": str(strikes_max)},
-            retry_after_s=strikes_s,
+            retry_after_s=retry_s,
         )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from podium.v1 import session_pb2
 from services.kernel.auth import Principal
-from services.kernel.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from services.kernel.errors import FailedPrecondition, InvalidArgument
 from services.kernel.instant import Instant
-from services.kernel.limits import TokenBucket
 from services.routing.core.effects import LeaseKey
 from services.routing.core.session import Session
 from services.routing.ports import Desk
@@ -22,16 +21,11 @@ from services.routing.servicer.checks import (
     question_fault,
     result_fault,
 )
+from services.routing.servicer.rates import Rates, rate_message
 
 log = logging.getLogger("podium.routing.sessions")
 
 frames_len_max = 1_000
-# Frames that are not about work it has, for each agent: heartbeats, renewals, credits, replies,
-# drains, and what is about leases that are not held.
-idle_frames_per_s = 50.0
-idle_frames_burst = 200.0
-throttled_max = 10.0
-"""Messages that came faster than that before it is closed; ten calm ones make up for one."""
 
 Handler = Callable[[Session, Any, Instant], None]
 
@@ -52,10 +46,10 @@ class Listener:
         self._principal = principal
         self._attendance = desk.router.attendance
         self._work = desk.router.work
-        self._bucket = TokenBucket(idle_frames_per_s, idle_frames_burst)
+        self._rates = Rates()
         self._leases = desk.router.board.leases
-        self._throttled = 0.0
-        self._idle = 0
+        self._idle: dict[str, int] = {}
+        """Frames of the message that are not about work, by agent."""
         self._handlers: dict[str, Handler] = {
             "ack": self._ack,
             "result": self._result,
@@ -83,12 +77,13 @@ class Listener:
         if len(frames) > frames_len_max:
             self._refuse("", "BATCH_TOO_LARGE", f"At most {frames_len_max} frames a message.", now)
             return 0.0
-        self._idle = 0
+        self._idle = {}
         handlers, speaker, number = self._handlers, self._attendance.speaker, self._number
         try:
             for frame in frames:
                 kind = frame.WhichOneof("frame")
                 if kind == "hello":
+                    self._count(frame.agent_id)
                     self._hello(frame.agent_id, frame.hello, now)
                     continue
                 try:
@@ -97,7 +92,7 @@ class Listener:
                     self._uninvited(frame.agent_id, error, now)
                     continue
                 if session is None:
-                    self._idle += 1
+                    self._count(frame.agent_id)
                     continue
                 if kind is None:
                     self._refuse(frame.agent_id, "INVALID_FIELD", "The frame says nothing.", now)
@@ -106,25 +101,17 @@ class Listener:
         finally:
             self._desk.touch()
         stream = self._desk.router.board.streams[number]
+        wait_s = 0.0
+        if self._idle:
+            wait_s, faults = self._rates.take(self._idle, stream.agents, now.mono_s)
+            for agent_id in faults:
+                self._refuse(agent_id, "FRAME_RATE", rate_message, now)
         if stream.struck:
             self._attendance.strike_out(stream, now)
-        return self._wait_s(now) if self._idle else 0.0
+        return wait_s
 
-    def _wait_s(self, now: Instant) -> float:
-        agents = max(1, len(self._desk.router.board.streams[self._number].agents))
-        wait_s = self._bucket.take(now.mono_s, self._idle / agents)
-        if not wait_s:
-            self._throttled = max(0.0, self._throttled - 0.1)
-            return 0.0
-        self._throttled += 1.0
-        if self._throttled > throttled_max:
-            raise ResourceExhausted(
-                "FRAME_RATE",
-                f"More than {idle_frames_per_s:g} frames a second that are not about work.",
-                metadata={"frames_per_s_max": f"{idle_frames_per_s:g}"},
-                retry_after_s=5.0,
-            )
-        return min(wait_s, 1.0)
+    def _count(self, agent_id: str) -> None:
+        self._idle[agent_id] = self._idle.get(agent_id, 0) + 1
 
     def _refuse(
         self, agent_id: str, reason: str, message: str, now: Instant, task_id: str = ""
@@ -185,7 +172,7 @@ class Listener:
             return None
         if self._leases.get(key) is None and key not in self._leases.unsettled:
             # Late once in a while, and a flood if it goes on: each is answered.
-            self._idle += 1
+            self._count(session.agent_id)
         return key
 
     def _ack(self, session: Session, ack: session_pb2.Ack, now: Instant) -> None:
@@ -203,7 +190,7 @@ class Listener:
             self._work.nack(session, key, reason, now)
 
     def _renew(self, session: Session, renew: session_pb2.Renew, now: Instant) -> None:
-        self._idle += 1
+        self._count(session.agent_id)
         if len(renew.leases) > frames_len_max:
             message = f"At most {frames_len_max} leases a renewal."
             self._refuse(session.agent_id, "BATCH_TOO_LARGE", message, now)
@@ -252,7 +239,7 @@ class Listener:
         self._work.result(session, key, result, blame(result, refused), now, refused=refused)
 
     def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:
-        self._idle += 1
+        self._count(session.agent_id)
         if credit.total < 0:
             message = "credit.total must be at least 0."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now)
@@ -261,17 +248,17 @@ class Listener:
 
     def _heartbeat(self, session: Session, beat: session_pb2.Heartbeat, now: Instant) -> None:
         # The session was marked as heard already.
-        self._idle += 1
+        self._count(session.agent_id)
         if not 0.0 <= beat.load < math.inf:
             message = "heartbeat.load must be a number of at least 0."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now)
 
     def _drain(self, session: Session, drain: session_pb2.AgentDrain, now: Instant) -> None:
-        self._idle += 1
+        self._count(session.agent_id)
         self._attendance.drain_agent(session)
 
     def _probe_reply(self, session: Session, reply: session_pb2.ProbeReply, now: Instant) -> None:
-        self._idle += 1
+        self._count(session.agent_id)
         self._attendance.probe_reply(session, reply.nonce, now)
 
     def _goodbye(self, session: Session, goodbye: session_pb2.Goodbye, now: Instant) -> None:
