@@ -153,12 +153,7 @@ def completed(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.failure = None
     task.fraction = 1.0
     _settle(task, event, detail.usage, detail.result_hash)
-    key = task.terms.sticky_key
-    if key:
-        book.sticky[key] = event.agent_id
-        book.sticky.move_to_end(key)
-        if len(book.sticky) > book.limits.ended_len_max:
-            book.sticky.popitem(last=False)
+    book.sticky.completed(task)
 
 
 def ended_without_result(book: Book, task: Task, event: Event, mono_s: float) -> None:

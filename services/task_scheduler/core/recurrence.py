@@ -180,7 +180,9 @@ class Recurrence:
         if schedule.open and plan.overlap is Overlap.CANCEL_RUNNING:
             reason = f"Schedule {plan.schedule_id} makes its next task."
             for task_id in list(schedule.open):
-                self._control.cancel(self._book.tasks[task_id], reason, now)
+                task = self._book.tasks[task_id]
+                self._control.cancel(task, reason, now)
+                self._control.cancel_descendants(task, now)
         if len(schedule.open) >= OPEN_LEN_MAX or not self._admission.room_for(plan.task, now):
             self._tell(schedule, due_ms, Firing.SKIPPED_LIMIT, now)
             return

@@ -69,10 +69,12 @@ class Picture:
             "seq": book.seq,
             "lease_epoch": book.lease_epoch,
             "last_id": book.ids.last,
-            "sticky": dict(book.sticky),
+            "sticky": {},  # read by versions whose keys belonged to no tenant
+            "sticky_keys": book.sticky.plain(),
             "shares": book.queue.shares.plain(),
             "pauses": [_plain(pause) for pause in book.queue.pauses],
             "lineages": book.lineages.plain(),
+            "links": book.lineages.links(),
             "schedules": [{**row, "plan": _plain(row["plan"])} for row in book.schedules.plain()],
             "tasks": len(book.tasks),
             "attempt": Attempt.__slots__,
@@ -186,6 +188,8 @@ class Restoring:
         self._needs: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shares: Plain | None = None
         self._lineages: dict[str, int] = {}
+        self._links: dict[str, str] = {}
+        self._sticky: Sequence[Row] | None = None
 
     def add(self, part: Plain) -> None:
         """Take the next part.
@@ -226,8 +230,8 @@ class Restoring:
             book.queue.shares.restore(self._shares)
         for task in live:
             self._wait(task)
-        children = (task for task in live if task.origin.parent_task_id)
-        book.lineages.restore(self._lineages, children)
+        book.lineages.restore(self._lineages, self._links, book.tasks)
+        book.sticky.restore(self._sticky, tasks)
 
     def _begin(self, head: Plain) -> None:
         if head["version"] > VERSION:
@@ -240,7 +244,8 @@ class Restoring:
         book.seq = head["seq"]
         book.lease_epoch = head["lease_epoch"]
         book.ids.seen(head["last_id"])
-        book.sticky.update(head["sticky"])
+        self._sticky = head.get("sticky_keys")
+        self._links = head.get("links", {})
         if "shares" in head:
             self._shares = head["shares"]
             book.queue.shares.restore(head["shares"])
