@@ -189,42 +189,6 @@ async def test_f8_of_two_processes_with_one_id_the_newer_works_and_the_older_end
     assert (await stage.story(task_id)).count("COMPLETED") == 1
 
 
-async def test_f12_a_task_that_kills_agents_fails_and_leaves_the_others_alone(
-    stage: Stage,
-) -> None:
-    names = ("f12-a", "f12-b", "f12-c", "f12-d")
-    for name in names:
-        await stage.worked(name, "f12")
-    poison = await stage.submit_one("f12", "exit", retry_policy=RetryPolicy(max_retries=2))
-    healthy = await stage.submit("f12", *["sleep 0.02"] * 30)
-    task = await stage.ended(poison)
-    await stage.ended(*healthy)
-
-    assert task.failure.reason == "AGENT_LOST"
-    assert len({event.agent_id for event in stage.all_of(poison, "STARTED")}) == 3
-    breakers = [(await stage.agent(name)).breaker for name in names]
-    assert breakers == [agent_pb2.Agent.BREAKER_CLOSED] * 4
-
-
-async def test_f12_a_task_that_kills_agents_before_they_take_it_ends_as_well(
-    stage: Stage,
-) -> None:
-    task_id = await stage.submit_one("f12-early", retry_policy=RetryPolicy(max_retries=1))
-    died = 0
-    while "FAILED" not in stage.of(task_id) and died < 8:
-        died += 1
-        agent_id = f"f12-early-{died}"
-        wire = stage.wire()
-        await wire.hello(agent_id, "f12-early")
-        await wire.until(agent_id, "assign")
-        await wire.drop()
-        await stage.until_count(task_id, died, "HANDED_BACK", "ATTEMPT_FAILED")
-    task = await stage.ended(task_id)
-
-    assert task.failure.reason == "AGENT_LOST"
-    assert died == 4
-
-
 async def test_f13_an_agent_that_fails_everything_is_cut_off_and_work_flows_elsewhere(
     stage: Stage,
 ) -> None:

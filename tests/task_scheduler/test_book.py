@@ -176,7 +176,9 @@ class Life:
         tenant = parent.tenant if parent else self.draw.choice(["default", "red", "blue"])
         others = [t.task_id for t in self.rig.book.tasks.values() if t.tenant == tenant][-5:]
         depends_on = self.draw.sample(others, min(len(others), self.draw.choice([0, 0, 1, 2])))
-        request_id = self.draw.choice(["", "", f"q{self.draw.randint(0, 5)}"])
+        request_id = self.draw.choice(["", "", "q", "podium-retry:"])
+        if request_id:
+            request_id += str(self.draw.randint(0, 5))
         self.rig.submit(
             created(
                 self.draw.choice(["work", "more", "rare"]),
