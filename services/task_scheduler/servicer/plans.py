@@ -154,7 +154,7 @@ def _paths(request: UpdateRequest) -> list[str]:
 
 def _take(source: Message | TaskSpec, target: Message | TaskSpec, name: str) -> None:
     """Replace a field of a message by that of another, which may not have it."""
-    target.ClearField(name)  # type: ignore[arg-type]  # one of its fields
+    target.ClearField(name)
     if any(field.name == name for field, _ in source.ListFields()):
         FieldMask(paths=[name]).MergeMessage(source, target, True, True)
 

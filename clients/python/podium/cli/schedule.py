@@ -142,7 +142,7 @@ def update(
 ) -> None:
     """Change a schedule in place; what is not given stays, and so does what it has done."""
     _check(overlap, catch_up)
-    options: SubmitOptions = {}
+    options: SubmitOptions = {"tenant": tenant}
     if priority is not None:
         options["priority"] = priority
     if label:
@@ -151,7 +151,6 @@ def update(
     async def change(client: Client) -> schedule_pb2.Schedule:
         return await client.schedules.update(
             schedule_id,
-            tenant=tenant,
             cron=cron,
             task_type=type,
             payload=... if payload is None else as_payload(payload_bytes(payload), ""),

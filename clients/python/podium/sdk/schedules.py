@@ -101,7 +101,6 @@ class Schedules:
         self,
         schedule_id: str,
         *,
-        tenant: str = "",
         cron: str = "",
         task_type: str = "",
         payload: Any = ...,
@@ -115,7 +114,6 @@ class Schedules:
 
         Args:
             schedule_id: which.
-            tenant: whose it is. Default: the caller's tenant.
             cron: another expression; its first time is behind the change.
             task_type: another type of its tasks.
             payload: another payload of its tasks.
@@ -123,12 +121,13 @@ class Schedules:
             overlap: as in `create`.
             catch_up: as in `create`.
             catch_up_window_s: as in `create`.
-            **options: as in `create`.
+            **options: as in `create`; `tenant` tells whose it is, and cannot be changed.
 
         Raises:
             NotFound: there is no such schedule.
             InvalidArgument: something about it would not be valid; `violations` say what.
         """
+        tenant = options.get("tenant", "")
         spec = specs.build(task_type, None if payload is ... else payload, options)
         if payload is ...:
             spec.ClearField("payload")
