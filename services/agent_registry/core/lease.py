@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.agent_registry.core.agent import Agent
+from services.agent_registry.core.breaker import cool_s_first
 
 mass_share = 0.5
 mass_len_min = 4
@@ -23,6 +24,7 @@ class Limits:
 
     grace_s: float = 60.0
     suspect_s: float = 30.0
+    breaker_open_s: float = cool_s_first
     agents_max: int = 100_000
     forget_s: float = 24 * 3600.0
     """How long an agent that is offline is remembered."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from services.agent_registry.core.agent import Agent, Directive, Facts
 from services.agent_registry.core.blame import Blame
-from services.agent_registry.core.breaker import State
+from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.directives import Directives
 from services.agent_registry.core.filter import Filter
 from services.agent_registry.core.index import Index
@@ -325,7 +325,8 @@ class Registry:
         if agent is None:
             if len(self.agents) >= self.limits.agents_max:
                 self._make_room()
-            agent = Agent(facts, now.wall_ms, now.wall_ms, now.mono_s)
+            breaker = Breaker(self.limits.breaker_open_s)
+            agent = Agent(facts, now.wall_ms, now.wall_ms, now.mono_s, breaker=breaker)
             self.agents[facts.agent_id] = agent
         agent.facts = facts
         self.index.put(facts.agent_id, facts.capabilities)
