@@ -6,6 +6,7 @@ grace is extended instead.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -62,14 +63,25 @@ class Leases:
         self._agents.pop(agent_id, None)
         self._extended_until_s.pop(agent_id, None)
 
-    def due(self, now_s: float) -> Due:
-        """Return who is silent for too long, and forget those that expired."""
+    def due(self, now_s: float, told_s: float = math.inf, home: str = "") -> Due:
+        """Return who is silent for too long, and forget those that expired.
+
+        Args:
+            now_s: The time.
+            told_s: Until when agents that other replicas speak for could be heard of.
+            home: The replica that asks.
+        """
+        others_s = min(now_s, told_s)
         silent: list[Agent] = []
         for agent in self._agents.values():
             if agent.heard_s > now_s - self._suspect_s:
                 break
             silent.append(agent)
-        late = [agent for agent in silent if agent.heard_s <= now_s - self._grace_s]
+        late = [
+            agent
+            for agent in silent
+            if agent.heard_s <= (now_s if agent.home == home else others_s) - self._grace_s
+        ]
         spared = self._spare(late, now_s) if late else []
         expired = [
             agent for agent in late if self._extended_until_s.get(agent.agent_id, 0.0) <= now_s
