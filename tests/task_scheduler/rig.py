@@ -237,7 +237,7 @@ def facts(core: Scheduler) -> dict[str, object]:
         "leases": sorted(book.leases),
         "dead": list(book.dead),
         "ended": [task.task_id for task in book.ended],
-        "requests": book.requests.items(),
+        "requests": [table.items() for table in book.requests],
         "sticky": book.sticky.plain(),
         "waiting": [task.task_id for task in book.queue.waiting()],
         "shares": book.queue.shares.plain(),

@@ -83,6 +83,14 @@ class Admission:
             for first, draft in zip(known, drafts, strict=True)
         ]
 
+    def made_of(self, created: Created, now: Instant) -> str | None:
+        """Return the task that an earlier request made of the same, if there is one.
+
+        Raises:
+            AlreadyExists: IDEMPOTENCY_KEY_REUSED.
+        """
+        return self._known(0, Draft(created), {}, now)
+
     def _known(
         self, index: int, draft: Draft, within: dict[str, bytes], now: Instant
     ) -> str | None:

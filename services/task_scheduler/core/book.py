@@ -58,7 +58,7 @@ class Book:
         """Ids of tasks in order; a few of them may be gone."""
         self.queue = ReadyQueue(limits)
         self.timers = Timers(in_force)
-        self.requests = RequestIds(limits.request_ids_len_max)
+        self.requests = RequestIds(limits.request_ids_len_max, limits.retry_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
         self.dependents: dict[str, list[Task]] = {}

@@ -40,7 +40,7 @@ def created(book: Book, task: Task, event: Event, mono_s: float) -> None:
     assert isinstance(detail, Created)
     if detail.request_id:
         seen = Seen(task.task_id, detail.spec_hash)
-        book.requests.add(detail.principal, detail.request_id, seen)
+        book.requests.add(detail.principal, detail.request_id, seen, event.wall_ms)
     terms = task.terms
     _set_deadline(book, task, event, mono_s)
     if terms.not_before_ms > event.wall_ms:

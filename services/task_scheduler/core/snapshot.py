@@ -79,7 +79,7 @@ class Picture:
             "tasks": len(book.tasks),
             "attempt": Attempt.__slots__,
         }
-        self._requests = book.requests.items()
+        self._requests = [table.items() for table in book.requests]
         self._tasks = list(book.tasks.values())
         self._early: dict[int, Row] = {}
         """Rows of tasks that changed before their slice had come, by `created_seq`."""
@@ -90,10 +90,12 @@ class Picture:
         """Return the snapshot part by part; others may change the book in between."""
         try:
             yield self._head
-            items = list(self._requests.items())
-            for first in range(0, len(items), REQUESTS_LEN):
-                some = items[first : first + REQUESTS_LEN]
-                yield {"requests": [(key, *seen) for key, seen in some]}
+            for kind, table in enumerate(self._requests):
+                items = list(table.items())
+                for first in range(0, len(items), REQUESTS_LEN):
+                    some = items[first : first + REQUESTS_LEN]
+                    # An earlier version, which has one table, leaves the kind unread.
+                    yield {"requests": [(key, *seen) for key, seen in some], "kind": kind}
             for first in range(0, len(self._tasks), PART_LEN):
                 some_tasks = self._tasks[first : first + PART_LEN]
                 rows = [self._early.pop(t.created_seq, ()) or _row(t) for t in some_tasks]
@@ -199,7 +201,9 @@ class Restoring:
             self._begin(part)
         elif "requests" in part:
             rows = part["requests"]
-            self._book.requests.restore({row[0]: Seen(*row[1:]) for row in rows})
+            requests = self._book.requests
+            table = requests.retries if part.get("kind") else requests.chosen
+            table.restore({row[0]: Seen(*row[1:]) for row in rows})
         else:
             self._add_tasks(part)
 

@@ -137,6 +137,15 @@ class Drafter:
             return Draft(created)
         return Draft(drafts[0].created)
 
+    def granted(self, created: Created, principal: Principal) -> None:
+        """Check that a caller may ask for a task that is known already.
+
+        Raises:
+            PermissionDenied: CAPABILITY_NOT_GRANTED.
+        """
+        if principal.capabilities and not any(map(principal.may, UNBOUND)):
+            _check_granted([Draft(created)], principal)
+
     def _draft(
         self,
         checker: Checker,

@@ -66,6 +66,8 @@ POLICY: Policy = {
         "CreateSchedule": "submitter",
         "GetSchedule": "reader",
         "ListSchedules": "reader",
+        "UpdateSchedule": "submitter",
+        "TriggerSchedule": "submitter",
         "DeleteSchedule": "submitter",
         "PauseSchedule": "submitter",
         "ResumeSchedule": "submitter",
