@@ -246,6 +246,7 @@ def limits_of(settings: Settings, count: int = 1) -> Limits:
         dead_len_max=max(1, settings.dead_tasks_max // count),
         dead_bytes_max=max(1, settings.dead_bytes_max // count),
         request_ids_len_max=max(1, settings.request_ids_max // count),
+        retry_ids_len_max=max(1, settings.retry_ids_max // count),
         lease_ttl_s=settings.lease_ttl_s,
         router_grace_s=settings.router_grace_s,
         ageing_s=settings.ageing_s,

@@ -209,7 +209,14 @@ class Settings(Common):
     request_ids_max: int = setting(
         "PODIUM_REQUEST_IDS_MAX",
         500_000,
-        "request ids remembered; the oldest of 24 hours go first",
+        "request ids of callers that are remembered for 24 hours; over it the oldest are forgotten "
+        "earlier, which is counted and logged",
+        parse=as_count,
+    )
+    retry_ids_max: int = setting(
+        "PODIUM_RETRY_IDS_MAX",
+        200_000,
+        "request ids that clients make for their own repeats, remembered for 10 minutes at most",
         parse=as_count,
     )
     tail_bytes_max: int = setting(

@@ -39,7 +39,7 @@ class Queue:
     """A scheduler's core with a backlog."""
 
     def __init__(self, depth: int) -> None:
-        limits = Limits(ended_len_max=1_000, request_ids_len_max=500_000)
+        limits = Limits(ended_len_max=1_000)
         self.core = Scheduler(limits, random.Random(1).random)
         self.now = Instant(1_000.0, 1_700_000_000_000)
         self._random = random.Random(2)
@@ -86,7 +86,7 @@ class Queue:
             payload=task_pb2.Payload(
                 content_type="application/json", data=draw.randbytes(PAYLOAD_BYTES)
             ),
-            request_id=f"{draw.getrandbits(128):032x}",
+            request_id=f"podium-retry:{draw.getrandbits(96):024x}-{self._number:x}",
             traceparent=f"00-{draw.getrandbits(128):032x}-{draw.getrandbits(64):016x}-01",
         )
         spec.required_capabilities.append(spec.type)

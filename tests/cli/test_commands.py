@@ -110,7 +110,7 @@ async def test_tasks_are_shown_listed_and_canceled(podium: Shell) -> None:
     assert "text.summarize" in shown.out and '"a": [' in shown.out
     assert listed.out.splitlines()[1].split()[:2] == ["task-0", "text.summarize"]
     assert told.lines[0]["taskId"] == "task-0"
-    assert canceled.lines == [{"taskIds": ["task-0"]}]
+    assert canceled.lines == [{"taskIds": ["task-0"], "descendantCount": 0}]
     assert podium.scheduler.tasks["task-0"].state == task_pb2.Task.STATE_CANCELED
 
 
@@ -135,6 +135,12 @@ async def test_a_watch_of_a_task_tells_all_of_it_and_ends_with_it(podium: Shell)
     assert "task:completed" in ran.out and ran.code == 0
     assert ran.out.rstrip().endswith("took 20.0 ms")
     assert told.lines[0]["type"] == "TYPE_COMPLETED"
+
+
+async def test_a_watch_of_a_task_that_there_is_not_ends_at_once(podium: Shell) -> None:
+    ran = await podium("watch", "task-7")
+
+    assert (ran.code, "TASK_NOT_FOUND" in ran.err) == (4, True)
 
 
 async def test_fleet_and_queue_are_told(podium: Shell) -> None:
@@ -204,6 +210,7 @@ async def test_a_trace_is_a_tree_with_times(podium: Shell) -> None:
         (["list", "--state", "sleepy"], "there are delayed"),
         (["cancel"], "give task ids, or a filter"),
         (["cancel", "t1", "--type", "work"], "not both"),
+        (["cancel", "--state", "queued", "--state", "failed"], "are failed have ended"),
         (["submit", "work", "-l", "nolabel"], "a label is key=value"),
         (["submit", "work", "@/no/such/file"], "cannot read /no/such/file: No such file"),
         (["agent", "run", "nomodule"], "not MODULE:AGENT"),

@@ -36,3 +36,21 @@ async def test_a_wrong_schedule_is_refused_by_field(shell: Shell) -> None:
     assert (refused.code, "cron" in refused.err) == (1, True)
 
     assert (await shell("schedule", "create", "s", "@daily", "t", "--overlap", "pile")).code == 2
+
+
+async def test_a_schedule_is_changed_and_makes_a_task_on_request(shell: Shell) -> None:
+    await shell("schedule", "create", "nightly", "@daily", "report.make", '{"depth": 2}', "-p", "7")
+
+    changed = await shell(
+        *("schedule", "update", "nightly", "--cron", "@weekly", "--overlap", "allow"),
+        *("--payload", '{"depth": 3}', "-l", "team=blue", "--json"),
+    )
+    (schedule,) = changed.lines
+    assert (schedule["cron"], schedule["overlap"]) == ("@weekly", "OVERLAP_ALLOW")
+    assert (schedule["spec"]["priority"], schedule["spec"]["labels"]) == (7, {"team": "blue"})
+
+    made = await shell("schedule", "trigger", "nightly")
+    assert "nightly" in (await shell("get", made.out.strip(), "--json")).out
+    assert "made 1," in " ".join((await shell("schedule", "get", "nightly")).out.split())
+    assert (await shell("schedule", "update", "nightly", "--overlap", "pile")).code == 2
+    assert (await shell("schedule", "trigger", "other")).code == 4

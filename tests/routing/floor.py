@@ -24,7 +24,8 @@ class Floor:
     """Drives a router's core; time stands still until it is moved."""
 
     def __init__(self, *, up: bool = True, **limits: Any) -> None:
-        self.router = Router("router-1", Limits(**{"hellos_burst": 1e6, **limits}), np.random.default_rng(7))
+        given = Limits(**{"hellos_burst": 1e6, **limits})
+        self.router = Router("router-1", given, np.random.default_rng(7))
         self.board = self.router.board
         self.attendance = self.router.attendance
         self.work = self.router.work

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from podium.sdk.bulk import ids_in, requeued_in, to_the_end
+from podium.sdk.bulk import canceled_in, ids_in, requeued_in, to_the_end
 from podium.v1 import task_scheduler_pb2 as pb
 
 
@@ -39,3 +39,14 @@ async def test_a_filter_is_followed_to_its_end_and_tells_how_far_it_is() -> None
     done = requeued_in(answers)
     assert done == ["a", "b", "c"]
     assert [(row.reason, row.count) for row in done.refusals] == [("BACKLOG_FULL", 4)]
+
+
+def test_what_was_canceled_tells_how_many_descended_from_it() -> None:
+    answers = [
+        pb.CancelTasksResponse(task_ids=["a"], descendant_count=2),
+        pb.CancelTasksResponse(task_ids=["b"], descendant_count=1),
+    ]
+
+    done = canceled_in(answers)
+
+    assert (done, done.descendant_count) == (["a", "b"], 3)

@@ -154,7 +154,18 @@ async def test_a_submit_is_repeated_while_the_scheduler_is_away_and_makes_one_ta
 
     assert task.task_id == "task-0"
     assert len(scheduler.tasks) == 1
-    assert scheduler.batches[0][0].request_id
+    assert scheduler.batches[0][0].request_id.startswith(specs.RETRY_PREFIX)
+
+
+@pytest.mark.parametrize(("patience_s", "soon_forgotten"), [(300.0, True), (301.0, False)])
+async def test_who_repeats_for_long_makes_keys_that_are_kept_for_long(
+    scheduler: FakeScheduler, patience_s: float, soon_forgotten: bool
+) -> None:
+    async with connected(scheduler, patience_s=patience_s) as client:
+        await client.submit("work")
+
+    (key,) = [spec.request_id for spec in scheduler.batches[0]]
+    assert key.startswith(specs.RETRY_PREFIX) is soon_forgotten
 
 
 async def test_an_error_carries_reason_metadata_and_message(scheduler: FakeScheduler) -> None:

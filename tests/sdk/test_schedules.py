@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from podium.sdk.client import Client
-from podium.sdk.errors import AlreadyExists, InvalidArgument, NotFound
+from podium.sdk.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from podium.v1.schedule_pb2 import Schedule
 from tests.sdk.fakes import settings
 from tests.task_scheduler.serving import wire
@@ -64,3 +64,33 @@ async def test_all_schedules_are_listed(client: Client) -> None:
     # More than a page.
     assert [each.schedule_id async for each in client.schedules.list()] == names
     assert (await client.schedules.get("s-007")).cron == "@daily"
+
+
+async def test_a_schedule_is_changed_in_place(client: Client) -> None:
+    await client.schedules.create(
+        "nightly", "@daily", "report.make", {"depth": 2}, priority=7, time_zone="Asia/Tokyo"
+    )
+
+    changed = await client.schedules.update(
+        "nightly", cron="@weekly", overlap="allow", catch_up_window_s=60.0, labels={"a": "b"}
+    )
+    assert (changed.cron, changed.overlap) == ("@weekly", Schedule.OVERLAP_ALLOW)
+    assert (changed.time_zone, changed.catch_up_window.seconds) == ("Asia/Tokyo", 60)
+    task = changed.spec
+    assert (task.priority, dict(task.labels), task.payload.data) == (7, {"a": "b"}, b'{"depth":2}')
+    emptied = await client.schedules.update("nightly", payload=None, task_type="report.drop")
+    assert (emptied.spec.type, emptied.spec.payload.data) == ("report.drop", b"")
+    assert await client.schedules.update("nightly") == emptied
+    with pytest.raises(NotFound):
+        await client.schedules.update("other", cron="@daily")
+
+
+async def test_a_task_is_made_at_once(client: Client) -> None:
+    await client.schedules.create("nightly", "@daily", "report.make")
+
+    task_id = await client.schedules.trigger("nightly", request_id="once")
+
+    assert (await client.get(task_id)).spec.schedule_id == "nightly"
+    assert await client.schedules.trigger("nightly", request_id="once") == task_id
+    with pytest.raises(FailedPrecondition, match="has not ended"):
+        await client.schedules.trigger("nightly")

@@ -38,7 +38,8 @@ class Clients:
     async def submit(self, number: int) -> None:
         count = 0
         while True:
-            request_id = f"{self._prefix}{number}-{count}"
+            kind = "podium-retry:" if count % 2 else ""
+            request_id = f"{kind}{self._prefix}{number}-{count}"
             self.acked[request_id] = await self.answered(request_id)
             count += 1
 

@@ -82,7 +82,9 @@ class Fleet:
     async def submit(self, number: int) -> None:
         """Submits for ever, at one member after the other; a refusal is asked again."""
         for count in itertools.count():
-            request_id = f"q{number}-{count}"
+            # Both kinds, also across versions that keep them in one table and in two.
+            kind = "podium-retry:" if count % 2 else ""
+            request_id = f"{kind}q{number}-{count}"
             self.acked[request_id] = await self.answered(request_id)
 
     async def answered(self, request_id: str) -> str:

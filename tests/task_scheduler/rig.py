@@ -237,8 +237,8 @@ def facts(core: Scheduler) -> dict[str, object]:
         "leases": sorted(book.leases),
         "dead": list(book.dead),
         "ended": [task.task_id for task in book.ended],
-        "requests": book.requests.items(),
-        "sticky": dict(book.sticky),
+        "requests": [table.items() for table in book.requests],
+        "sticky": book.sticky.plain(),
         "waiting": [task.task_id for task in book.queue.waiting()],
         "shares": book.queue.shares.plain(),
         "open_by_tenant": {t.name: (t.open_tasks, t.waiting) for t in book.queue.shares},
@@ -247,6 +247,11 @@ def facts(core: Scheduler) -> dict[str, object]:
         },
         "pauses": list(book.queue.pauses),
         "lineages": book.lineages.plain(),
+        "links": book.lineages.links(),
+        "descendants": {
+            task_id: {task.task_id for task in book.lineages.descendants(task_id)}
+            for task_id in book.tasks
+        },
         "schedules": book.schedules.plain(),
         "next_id": book.ids.make(0),
         "tasks": {task_id: _task(task) for task_id, task in book.tasks.items()},

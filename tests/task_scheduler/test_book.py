@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.kernel.errors import FailedPrecondition
+from services.kernel.instant import Instant
 from services.task_scheduler.core.event import (
     CatchUp,
     Failure,
@@ -20,6 +21,7 @@ from services.task_scheduler.core.event import (
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Scope
 from services.task_scheduler.core.retry import RetryPolicy
+from services.task_scheduler.core.schedule import Schedule
 from services.task_scheduler.core.states import PAUSABLE, TASKLESS, TERMINAL, Kind, State
 from tests.task_scheduler.rig import Rig, created, facts, plan
 
@@ -174,7 +176,9 @@ class Life:
         tenant = parent.tenant if parent else self.draw.choice(["default", "red", "blue"])
         others = [t.task_id for t in self.rig.book.tasks.values() if t.tenant == tenant][-5:]
         depends_on = self.draw.sample(others, min(len(others), self.draw.choice([0, 0, 1, 2])))
-        request_id = self.draw.choice(["", "", f"q{self.draw.randint(0, 5)}"])
+        request_id = self.draw.choice(["", "", "q", "podium-retry:"])
+        if request_id:
+            request_id += str(self.draw.randint(0, 5))
         self.rig.submit(
             created(
                 self.draw.choice(["work", "more", "rare"]),
@@ -274,13 +278,22 @@ class Life:
         known = list(self.rig.book.schedules)
         if known and self.draw.random() < 0.7:
             schedule = self.draw.choice(known)
-            change = self.draw.choice([recurrence.pause, recurrence.resume, recurrence.delete])
-            change(schedule, "somebody", now)
+            some = [recurrence.pause, recurrence.resume, recurrence.delete, self.replan, self.run]
+            self.draw.choice(some)(schedule, "somebody", now)
         elif len(known) < 3:
             overlap, catch_up = self.draw.choice(list(Overlap)), self.draw.choice(list(CatchUp))
             schedule_id = f"s{self.draw.randint(0, 10_000)}"
             made = plan(schedule_id, "7", overlap=overlap, catch_up=catch_up)
             recurrence.create(made.task.tenant, made, "somebody", now)
+
+    def replan(self, schedule: Schedule, principal: str, now: Instant) -> None:
+        cron, overlap = self.draw.choice(["5", "7", "0"]), self.draw.choice(list(Overlap))
+        made = schedule.plan._replace(cron=cron, overlap=overlap)
+        self.rig.core.recurrence.update(schedule, made, principal, now)
+
+    def run(self, schedule: Schedule, principal: str, now: Instant) -> None:
+        with contextlib.suppress(FailedPrecondition):
+            self.rig.core.recurrence.trigger(schedule, principal, "", now)
 
     def wait(self) -> None:
         self.rig.advance(0.3)

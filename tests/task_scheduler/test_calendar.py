@@ -36,6 +36,14 @@ def fires(cron: str, zone: str, begin: str, count: int = 3) -> list[str]:
         # Wildcards go by the time that passes: each of the hours, also the one that comes twice.
         ("0 * * * *", BERLIN, "2026-10-25T01:30", ["10-25T00:00", "10-25T01:00", "10-25T02:00"]),
         ("0 * * * *", BERLIN, "2026-03-29T00:30", ["03-29T00:00", "03-29T01:00", "03-29T02:00"]),
+        # So do steps, of minutes as of hours, though the other of the two may be fixed.
+        ("*/59 2 * * *", BERLIN, "2026-10-25T01:30", ["10-25T00:00", "10-25T00:59", "10-25T01:00"]),
+        ("30 */2 * * *", BERLIN, "2026-10-25T01:30", ["10-25T00:30", "10-25T01:30", "10-25T03:30"]),
+        ("*/30 2 * * *", BERLIN, "2026-03-29T00:30", ["03-30T00:00", "03-30T00:30", "03-31T00:00"]),
+        ("30 */2 * * *", BERLIN, "2026-03-29T00:45", ["03-29T02:30", "03-29T04:30", "03-29T06:30"]),
+        # Lists and ranges name their times: each of them once.
+        ("0,30 2 * * *", BERLIN, "2026-10-25T01:30", ["10-25T00:00", "10-25T00:30", "10-26T01:00"]),
+        ("30 1-3 * * *", BERLIN, "2026-03-29T01:45", ["03-29T01:00", "03-29T01:30", "03-29T23:30"]),
     ],
 )
 def test_it_fires_as_cron_would(cron: str, zone: str, begin: str, expected: list[str]) -> None:

@@ -158,6 +158,7 @@ TASKLESS_DETAILS = [
     (Kind.QUEUE_RESUMED, QueuePause("", "work")),
     (Kind.SCHEDULE_PAUSED, ScheduleChange("default", "nightly", principal="me")),
     (Kind.SCHEDULE_FIRED, ScheduleChange("default", "nightly", None, DUE_MS, Firing.CREATED)),
+    (Kind.SCHEDULE_TRIGGERED, ScheduleChange("default", "nightly", None, DUE_MS, principal="me")),
     (
         Kind.SCHEDULE_FIRED,
         ScheduleChange("default", "nightly", None, DUE_MS, Firing.SKIPPED_MISSED, 7),

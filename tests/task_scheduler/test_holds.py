@@ -195,3 +195,19 @@ async def test_another_tenants_task_is_no_dependency_and_no_parent(
         (NotFound, "DEPENDENCY_NOT_FOUND"),
         (NotFound, "PARENT_NOT_FOUND"),
     ]
+
+
+async def test_a_parent_that_has_ended_passes_a_cancel_on(served: Served) -> None:
+    async with served.router("work") as router:
+        (parent,) = await served.submit(spec())
+        grant = await router.grant()
+        await router.start(grant)
+        (child,) = await served.submit(spec("other", parent_task_id=parent))
+        await router.complete(grant)
+    request = task_scheduler_pb2.CancelTasksRequest(task_ids=[parent])
+
+    response = await served.stub.CancelTasks(request)
+
+    assert (list(response.task_ids), response.descendant_count) == ([], 1)
+    assert (await served.get(child)).state == Task.STATE_CANCELED
+    assert (await refusal(served.stub.CancelTasks(request))).reason == "TASK_ENDED"

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from services.kernel.errors import FailedPrecondition, NotFound, PodiumError, ResourceExhausted
+from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import Task
 from tests.task_scheduler.rig import Rig, created, facts
+from tests.task_scheduler.test_snapshot import packed, restored
 
 
 def child(rig: Rig, parent: Task, **options: object) -> Task:
@@ -114,3 +118,140 @@ def test_a_revived_child_is_counted_again() -> None:
 
     assert rig.book.lineages.descendants(root.task_id) == [task]
     assert rig.book.lineages.total(root.task_id) == 1
+
+
+def dead(rig: Rig, task: Task) -> Task:
+    """Let a task fail for good."""
+    while not task.lease_epoch:
+        rig.credit("work")
+        rig.grants()
+    rig.start(task)
+    rig.fail(rig.lease(task), retryable=False)
+    return task
+
+
+def done(rig: Rig, task: Task) -> Task:
+    while not task.lease_epoch:
+        rig.credit("work")
+        rig.grants()
+    rig.complete(rig.lease(task))
+    return task
+
+
+def chain(rig: Rig, length: int) -> list[Task]:
+    tasks = [rig.submit_one()]
+    for _ in range(length - 1):
+        tasks.append(child(rig, tasks[-1]))
+    return tasks
+
+
+def through_a_snapshot(rig: Rig) -> Rig:
+    return restored(rig, packed(rig))
+
+
+@pytest.mark.parametrize("again", [lambda rig: rig, Rig.restarted, through_a_snapshot])
+def test_a_cancel_reaches_those_below_tasks_that_have_ended(again: Callable[[Rig], Rig]) -> None:
+    # None of the three between is in memory any more when the first is canceled.
+    rig = Rig(Limits(ended_len_max=0))
+    root, *between, last = chain(rig, 5)
+    beside = child(rig, between[0])
+    for task in between:
+        done(rig, task)
+    rig.advance(0.5)
+    assert set(rig.book.tasks) == {root.task_id, last.task_id, beside.task_id}
+
+    rig = again(rig)
+    root = rig.task(root.task_id)
+    rig.core.control.cancel(root, "", rig.now)
+
+    assert rig.core.control.cancel_descendants(root, rig.now) == 2
+    assert {rig.task(t.task_id).state for t in (last, beside)} == {State.CANCELED}
+    assert (rig.book.lineages.links(), len(rig.book.lineages)) == ({}, 0)
+
+
+def test_a_task_that_has_ended_passes_a_cancel_on_too() -> None:
+    rig = Rig()
+    _, middle, last = chain(rig, 3)
+    done(rig, middle)
+
+    assert not rig.core.control.cancel(middle, "", rig.now)
+    assert rig.core.control.cancel_descendants(middle, rig.now) == 1
+    assert last.state is State.CANCELED
+
+
+def test_of_tasks_that_have_ended_nothing_is_kept_that_joins_nobody() -> None:
+    rig = Rig(Limits(lineage_tasks_max=100))
+    root, first, second, third = chain(rig, 4)
+    for task in (first, second):
+        done(rig, task)
+    assert rig.book.lineages.links() == {
+        first.task_id: root.task_id,
+        second.task_id: first.task_id,
+    }
+    for _ in range(20):
+        done(rig, child(rig, third))
+    assert len(rig.book.lineages.links()) == 2
+
+    done(rig, third)
+
+    assert rig.book.lineages.links() == {}
+    # All that have descended are counted as before.
+    assert rig.book.lineages.total(root.task_id) == 23
+
+
+@pytest.mark.parametrize("again", [lambda rig: rig, Rig.restarted, through_a_snapshot])
+def test_a_dead_letter_comes_back_to_its_place(again: Callable[[Rig], Rig]) -> None:
+    rig = Rig(Limits(ended_len_max=0))
+    root, middle, last = chain(rig, 3)
+    dead(rig, last)
+    done(rig, middle)
+    rig.advance(0.5)
+
+    rig = again(rig)
+    root, last = rig.task(root.task_id), rig.task(last.task_id)
+    assert rig.book.lineages.descendants(root.task_id) == []
+    rig.core.control.requeue(last, None, rig.now)
+
+    assert rig.book.lineages.descendants(root.task_id) == [last]
+    assert rig.book.lineages.total(root.task_id) == 2
+
+
+def test_with_a_dead_letter_that_is_dropped_what_was_kept_for_it_goes() -> None:
+    rig = Rig(Limits(dead_len_max=0))
+    _, middle, last = chain(rig, 3)
+    dead(rig, last)
+    done(rig, middle)
+    assert list(rig.book.lineages.links()) == [middle.task_id]
+
+    rig.advance(0.5)
+
+    assert rig.book.lineages.links() == {}
+
+
+def test_one_that_is_revived_after_its_lineage_begins_the_count_anew() -> None:
+    rig = Rig(Limits(lineage_tasks_max=2))
+    root, last = chain(rig, 2)
+    dead(rig, last)
+    done(rig, root)
+    assert len(rig.book.lineages) == 0
+
+    rig.core.control.requeue(last, None, rig.now)
+
+    assert rig.book.lineages.total(root.task_id) == 1
+    child(rig, last)
+    with pytest.raises(ResourceExhausted):
+        child(rig, last)
+
+
+def test_a_snapshot_of_a_version_without_links_gives_those_of_the_tasks_in_memory() -> None:
+    rig = Rig()
+    root, *between, _ = chain(rig, 5)
+    for task in between:
+        done(rig, task)
+    head, *rest = [unpack(part) for part in packed(rig)]
+    del head["links"]
+
+    again = restored(rig, [pack(part) for part in (head, *rest)])
+
+    assert again.book.lineages.links() == rig.book.lineages.links()
+    assert len(again.book.lineages.descendants(root.task_id)) == 1

@@ -6,15 +6,16 @@ from services.kernel.instant import Instant
 from services.kernel.telemetry import Telemetry
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.observe import Observer, expose
+from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.ports import Commit
-from tests.task_scheduler.rig import START, TRACEPARENT, Rig
+from tests.task_scheduler.rig import START, TRACEPARENT, Rig, created
 
 
 class Observed:
     """A rig whose commits are observed."""
 
-    def __init__(self) -> None:
-        self.rig = Rig()
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.rig = Rig(limits)
         self.telemetry = Telemetry()
         self._observer = Observer(self.telemetry, ManualClock(START.mono_s, START.wall_ms))
         expose(self.telemetry.metrics, lambda: [self.rig.core])
@@ -90,3 +91,17 @@ def test_tasks_are_counted_by_what_became_of_them() -> None:
     assert observed.metric("podium_leases") == 0
     assert observed.metric("podium_task_end_to_end_latency_seconds_count") == 2
     assert observed.metric("podium_journal_commit_seconds_count") > 0
+
+
+def test_for_how_long_request_ids_are_remembered_is_told_by_kind() -> None:
+    observed = Observed(Limits(request_ids_len_max=1))
+    rig = observed.rig
+    rig.submit(created(request_id="a"), created(request_id="podium-retry:a"))
+    assert observed.metric("podium_request_ids_kept_seconds", kind="chosen") == 86_400
+
+    rig.advance(90.0)
+    rig.submit(created(request_id="b"))
+
+    assert observed.metric("podium_request_ids_dropped_total") == 1
+    assert observed.metric("podium_request_ids_kept_seconds", kind="chosen") == 90
+    assert observed.metric("podium_request_ids_kept_seconds", kind="retry") == 600

@@ -12,7 +12,8 @@ from services.task_scheduler.core.event import (
     Usage,
 )
 from services.task_scheduler.core.orders import Revoke, Settlement, Verdicts
-from services.task_scheduler.core.outcome import AGENT_LOST, RESULT_BYTES_MAX
+from services.task_scheduler.core.outcome import RESULT_BYTES_MAX
+from services.task_scheduler.core.poison import AGENT_LOST
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease

@@ -97,6 +97,16 @@ def test_cancel_running_makes_way_for_the_next() -> None:
     assert list(schedule.open) == [tasks[-1].task_id]
 
 
+def test_cancel_running_cancels_what_the_task_before_has_begun_too() -> None:
+    rig = Timetable()
+    rig.schedule(overlap=Overlap.CANCEL_RUNNING)
+    rig.advance(60, step_s=1)
+    child = rig.submit_one("other", parent=rig.made()[0].task_id)
+    rig.advance(60, step_s=1)
+
+    assert child.state is State.CANCELED
+
+
 def test_queue_lets_one_run_at_a_time() -> None:
     rig = Timetable()
     task = created(terms=Terms(concurrency_keys=("schedule/nightly",)))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.task_scheduler.core.event import Firing, ScheduleChange
+from services.task_scheduler.core.event import CatchUp, Firing, ScheduleChange
 from services.task_scheduler.core.schedule import Schedules
 from services.task_scheduler.core.states import Kind
 from tests.task_scheduler.rig import plan
@@ -60,3 +60,35 @@ def test_a_deleted_one_is_forgotten() -> None:
     schedules = of_one((Kind.SCHEDULE_DELETED, ScheduleChange(*KEY), 2_000))
 
     assert (len(schedules), schedules.find(*KEY)) == (0, None)
+
+
+def test_another_plan_keeps_what_it_has_done() -> None:
+    changed = plan(cron="30")
+    schedules = of_one(
+        (Kind.SCHEDULE_FIRED, fired(60_000), 60_010),
+        (Kind.SCHEDULE_PAUSED, ScheduleChange(*KEY), 61_000),
+        (Kind.SCHEDULE_UPDATED, ScheduleChange(*KEY, changed), 75_000),
+    )
+    schedule = schedules.find(*KEY)
+
+    assert schedule is not None
+    assert (schedule.plan, schedule.last_ms, schedule.paused) == (changed, 60_000, True)
+    # By the new times nothing was due before.
+    assert schedule.seen_ms == 75_000
+
+
+def test_another_task_for_the_same_times_moves_none_of_them() -> None:
+    changed = plan(catch_up=CatchUp.ALL)
+    schedules = of_one(
+        (Kind.SCHEDULE_FIRED, fired(60_000), 60_010),
+        (Kind.SCHEDULE_UPDATED, ScheduleChange(*KEY, changed), 75_000),
+    )
+
+    assert [schedule.seen_ms for schedule in schedules] == [60_000]
+
+
+def test_what_somebody_asked_for_settles_no_time() -> None:
+    asked = ScheduleChange(*KEY, due_ms=90_000, principal="me")
+    before, after = of_one(), of_one((Kind.SCHEDULE_TRIGGERED, asked, 90_000))
+
+    assert after.plain() == before.plain()

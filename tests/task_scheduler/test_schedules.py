@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from podium.v1 import event_pb2, schedule_pb2, task_pb2, task_scheduler_pb2
 from services.kernel.errors import (
     AlreadyExists,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
@@ -188,3 +190,114 @@ async def test_output_only_fields_of_a_task_are_not_taken_from_a_client(served: 
 
     kept: task_pb2.TaskSpec = (await served.get(task_id)).spec
     assert (kept.schedule_id, kept.HasField("schedule_time")) == ("", False)
+
+
+async def update(served: Served, paths: list[str], tenant: str = "", **parts: Any) -> Schedule:
+    request = task_scheduler_pb2.UpdateScheduleRequest(
+        schedule=Schedule(schedule_id="nightly", **parts),
+        update_mask=FieldMask(paths=paths),
+        tenant=tenant,
+    )
+    return (await served.stub.UpdateSchedule(request)).schedule
+
+
+async def trigger(served: Served, request_id: str = "", tenant: str = "") -> str:
+    request = task_scheduler_pb2.TriggerScheduleRequest(
+        schedule_id="nightly", request_id=request_id, tenant=tenant
+    )
+    return (await served.stub.TriggerSchedule(request)).task_id
+
+
+CHANGES: list[tuple[list[str], dict[str, Any], dict[str, Any]]] = [
+    (["cron"], {"cron": "@weekly", "time_zone": "Asia/Tokyo"}, {"cron": "@weekly"}),
+    ([], {"cron": "@weekly", "overlap": "OVERLAP_ALLOW"}, {"cron": "@weekly", "overlap": 4}),
+    (["overlap", "time_zone"], {}, {"overlap": Schedule.OVERLAP_SKIP, "time_zone": "UTC"}),
+    (["*"], {"cron": "@daily", "spec": spec("other")}, {"cron": "@daily", "overlap": 1}),
+]
+
+
+@pytest.mark.parametrize(("paths", "given", "expected"), CHANGES)
+async def test_what_is_named_is_changed_and_the_rest_stays(
+    served: Served, paths: list[str], given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    before = await create(
+        served, schedule(time_zone="Europe/Berlin", overlap=Schedule.OVERLAP_QUEUE)
+    )
+    after = await update(served, paths, **given)
+
+    assert {name: getattr(after, name) for name in expected} == expected
+    unchanged = {"cron", "time_zone", "overlap", "catch_up", "create_time"} - {*expected, *paths}
+    if paths != ["*"]:
+        assert {n: getattr(after, n) for n in unchanged} == {
+            n: getattr(before, n) for n in unchanged
+        }
+        assert after.spec.type == "work"
+    assert after == await get(served)
+
+
+async def test_a_field_of_the_task_is_changed_alone(served: Served) -> None:
+    task = spec(priority=2, labels={"a": "b"}, concurrency_keys=["k"])
+    await create(served, schedule(spec=task, overlap=Schedule.OVERLAP_QUEUE))
+
+    after = await update(served, ["spec.type", "spec.labels"], spec=spec("other", priority=9))
+
+    assert (after.spec.type, after.spec.priority, dict(after.spec.labels)) == ("other", 2, {})
+    # What follows from the type follows from the new one; its own key is there once.
+    assert list(after.spec.required_capabilities) == ["other"]
+    assert list(after.spec.concurrency_keys) == ["k", "schedule/nightly"]
+    assert after.spec.payload.data == b"data"
+
+
+async def test_a_changed_schedule_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with wire(tmp_path) as served:
+        await create(served, schedule())
+        await trigger(served)
+        changed = await update(served, [], cron="@weekly")
+    async with wire(tmp_path) as served:
+        assert await get(served) == changed
+    assert changed.task_count == 1
+
+
+async def test_a_wrong_change_is_refused_by_name(served: Served) -> None:
+    await create(served, schedule())
+    cases: list[tuple[list[str], dict[str, Any], str, str]] = [
+        (["paused"], {}, "FIELD_MASK_INVALID", "paused"),
+        (["spec.nothing"], {}, "FIELD_MASK_INVALID", "spec.nothing"),
+        (["cron.minute"], {}, "FIELD_MASK_INVALID", "cron.minute"),
+        (["cron"], {}, "INVALID_FIELD", "schedule.cron"),
+        (["spec.priority"], {"spec": spec(priority=10)}, "INVALID_FIELD", "schedule.spec.priority"),
+        ([], {"spec": spec(tenant="red")}, "INVALID_FIELD", "schedule.spec.tenant"),
+        (["spec.request_id"], {"spec": spec(request_id="x")}, "INVALID_FIELD", "spec.request_id"),
+    ]
+    for paths, given, reason, named in cases:
+        error = await refusal(update(served, paths, **given))
+        assert (type(error), error.reason) == (InvalidArgument, reason)
+        told = {error.metadata.get("path", ""), *(v.field for v in error.violations)}
+        assert any(named in one for one in told), (told, named)
+    assert (await get(served)).cron == "0 3 * * *"
+
+
+async def test_a_task_is_made_on_request(served: Served) -> None:
+    await create(served, schedule())
+    task_id = await trigger(served, "once")
+
+    task = await served.get(task_id)
+    assert (task.spec.schedule_id, task.spec.payload.data) == ("nightly", b"data")
+    assert await trigger(served, "once") == task_id
+    error = await refusal(trigger(served))
+    assert (type(error), error.reason) == (FailedPrecondition, "SCHEDULE_OVERLAP")
+    assert error.metadata["task_id"] == task_id
+    assert (await refusal(trigger(served, "no spaces"))).reason == "INVALID_FIELD"
+
+
+async def test_only_who_may_changes_and_triggers(served: Served, act: Act) -> None:
+    act("red", "submitter", "reader")
+    await create(served, schedule())
+    act("blue", "submitter", "reader")
+    for call in (update(served, [], "red", cron="@daily"), trigger(served, tenant="red")):
+        assert (await refusal(call)).reason == "SCHEDULE_NOT_FOUND"
+
+    act("blue", "operator", "reader")
+    assert (await update(served, [], "red", cron="@daily")).tenant == "red"
+    task_id = await trigger(served, tenant="red")
+    assert (await served.get(task_id)).spec.tenant == "red"

@@ -46,6 +46,10 @@ export class TaskFailed extends Error {
   }
 }
 
+/** Begins ids that are made for repeats after a lost connection; schedulers keep them 10 minutes. */
+const RETRY_PREFIX = "podium-retry:";
+const REPEAT_MS_MAX = 5 * 60_000;
+
 /** Batches that wait for who iterates; the watch rests beyond it and goes on where it was. */
 const BATCHES_MAX = 64;
 
@@ -101,7 +105,11 @@ export class Podium {
     return this.wire.ask(message);
   }
 
-  /** Submits one task; a repeat after a lost connection makes no second one. */
+  /**
+   * Submits one task; a repeat after a lost connection makes no second one. Where the connection
+   * stays away for minutes it is not repeated: SUBMIT_UNANSWERED. With a requestId it may be done
+   * again, for 24 hours.
+   */
   async submit(task: TaskOptions): Promise<Handle> {
     const [handle] = await this.submitAll([task]);
     return handle!;
@@ -110,11 +118,12 @@ export class Podium {
   /** Submits up to 1,000 tasks, all or none. */
   async submitAll(tasks: TaskOptions[]): Promise<Handle[]> {
     const specs = tasks.map(({ payload: content, ...rest }) => ({
-      requestId: crypto.randomUUID(),
+      requestId: RETRY_PREFIX + crypto.randomUUID(),
       ...rest,
       ...(content === undefined ? {} : { payload: payload(content) }),
     }));
-    const { submitted } = await this.ask({ submit: { tasks: specs } });
+    const kept = tasks.every(({ requestId }) => requestId);
+    const { submitted } = await this.wire.ask({ submit: { tasks: specs } }, kept ? Infinity : REPEAT_MS_MAX);
     // From before the submit: whatever happened to the tasks is told.
     const cursor = submitted?.cursor ?? "";
     return (submitted?.taskIds ?? []).map((id) => new Handle(id, cursor, this));

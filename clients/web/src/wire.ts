@@ -51,6 +51,8 @@ export class PodiumError extends Error {
 
 interface Asked {
   message: Ask;
+  /** Until when it is repeated on new connections. */
+  until: number;
   settle: (response: BridgeResponseJson) => void;
   fail: (error: Error) => void;
 }
@@ -99,13 +101,16 @@ export class Wire {
     this.#pinger = setInterval(() => this.#ping(), PING_MS);
   }
 
-  /** Answers one request; repeated if the connection breaks before the answer is here. */
-  ask(message: Ask): Promise<BridgeResponseJson> {
+  /**
+   * Answers one request; repeated if the connection breaks before the answer is here, unless that
+   * is more than `repeatMs` later.
+   */
+  ask(message: Ask, repeatMs = Infinity): Promise<BridgeResponseJson> {
     return new Promise((settle, fail) => {
       if (this.state === "closed") return fail(new Error("This client is closed."));
       const ref = this.#ref();
       if (bytes(JSON.stringify({ ref, ...message })) > MESSAGE_BYTES_MAX) return fail(tooLarge());
-      this.#asked.set(ref, { message, settle, fail });
+      this.#asked.set(ref, { message, until: Date.now() + repeatMs, settle, fail });
       this.#send({ ref, ...message });
     });
   }
@@ -169,6 +174,16 @@ export class Wire {
     return true;
   }
 
+  #repeat(ref: string, { message, until, fail }: Asked): void {
+    if (Date.now() <= until) {
+      this.#send({ ref, ...message });
+      return;
+    }
+    // Who slept that long cannot ask again: what would tell a repeat is forgotten by now.
+    this.#asked.delete(ref);
+    fail(unanswered());
+  }
+
   #open(): void {
     const { subprotocol } = this.#spelling;
     const offered = this.token ? [subprotocol, `podium.bearer.${this.token}`] : [subprotocol];
@@ -178,7 +193,7 @@ export class Wire {
     socket.onopen = () => {
       this.#heardAt = Date.now();
       this.#setState("open");
-      for (const [ref, { message }] of this.#asked) this.#send({ ref, ...message });
+      for (const [ref, asked] of this.#asked) this.#repeat(ref, asked);
       for (const [ref, { ask }] of this.#watched) this.#send({ ref, ...ask() });
       for (const { opened } of this.#spoken.values()) opened();
     };
@@ -266,5 +281,13 @@ function tooLarge(): PodiumError {
     code: "RESOURCE_EXHAUSTED",
     reason: "MESSAGE_TOO_LARGE",
     message: "A message has at most 512 KiB: send fewer tasks at once, or smaller payloads.",
+  });
+}
+
+function unanswered(): PodiumError {
+  return new PodiumError({
+    code: "UNAVAILABLE",
+    reason: "SUBMIT_UNANSWERED",
+    message: "The connection was away too long to repeat the request: whether it was taken is not known.",
   });
 }

@@ -55,9 +55,23 @@ test("a submit that was not answered is repeated on the next connection, with th
   const [first, second] = bridge.asked("submit").map(({ submit }) => submit.tasks[0]);
   assert.equal(task.taskId, "t-1");
   assert.equal(task.cursor, "7");
-  assert.ok(first.requestId);
+  assert.match(first.requestId, /^podium-retry:/);
   assert.deepEqual(first, second);
   assert.equal(atob(first.payload.data), '{"text":"one"}');
+});
+
+test("a submit that was unanswered for minutes is not repeated, one with its own id is", async (context) => {
+  await eventually(() => podium.state === "open");
+  const tasks = [{ type: "text.count" }, { type: "text.count", requestId: "order-7" }];
+  const [lost, kept] = tasks.map((task) => podium.submit(task));
+  await eventually(() => bridge.asked("submit").length === 2);
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() + 6 * 60_000 });
+  bridge.answers.submit = () => ({ submitted: { taskIds: ["t-1"], cursor: "7" } });
+  bridge.drop();
+
+  await assert.rejects(lost, (error) => error.code === "UNAVAILABLE" && error.reason === "SUBMIT_UNANSWERED");
+  assert.equal((await kept).taskId, "t-1");
+  assert.equal(bridge.asked("submit").length, 3);
 });
 
 test("what is refused is thrown with its code, reason and field", async () => {

@@ -30,8 +30,8 @@ STALL_S = 1.0
 class Router:
     """Sessions, leases and the choice between them.
 
-    Inputs go to `admission`, `attendance`, `work` and `orders`; then `turn` decides and returns what is to be
-    done.
+    Inputs go to `admission`, `attendance`, `work` and `orders`; then `turn` decides and returns
+    what is to be done.
     """
 
     def __init__(self, router_id: str, limits: Limits, rng: np.random.Generator) -> None:

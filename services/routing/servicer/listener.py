@@ -93,9 +93,7 @@ class Listener:
                     self._uninvited(frame.agent_id, error, now)
                     continue
                 if session is None:
-                    self._count(frame.agent_id)
-                    if kind in ("goodbye", "detached"):
-                        self._admission.forget(number, frame.agent_id)
+                    self._unheard(frame.agent_id, kind)
                     continue
                 if kind is None:
                     self._refuse(frame.agent_id, "INVALID_FIELD", "The frame says nothing.", now)
@@ -112,6 +110,12 @@ class Listener:
         if stream.struck:
             self._attendance.strike_out(stream, now)
         return wait_s
+
+    def _unheard(self, agent_id: str, kind: str | None) -> None:
+        """Pass over a frame of an agent whose session is over, or whose Hello waits."""
+        self._count(agent_id)
+        if kind in ("goodbye", "detached"):
+            self._admission.forget(self._number, agent_id)
 
     def _count(self, agent_id: str) -> None:
         self._idle[agent_id] = self._idle.get(agent_id, 0) + 1

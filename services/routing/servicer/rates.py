@@ -59,7 +59,8 @@ class Rates:
             elif now_s - self._told.get(agent_id, -told_s) >= told_s:
                 self._told[agent_id] = now_s
                 faults.append(agent_id)
-        return self._wait_s(total / max(1, len(there) + len(stream.waiting), len(counts)), now_s), faults
+        agents = max(1, len(there) + len(stream.waiting), len(counts))
+        return self._wait_s(total / agents, now_s), faults
 
     def _of(self, agent_id: str) -> TokenBucket:
         bucket = self._agents.get(agent_id)

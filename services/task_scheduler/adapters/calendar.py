@@ -1,7 +1,8 @@
 """Cron expressions in their time zones.
 
 They are read as Debian's cron reads them, by cronsim: a time that clocks skip fires right behind
-the gap, one that comes twice fires once, and wildcards go by the time that really passes.
+the gap, and one that comes twice fires once; but where minute or hour begins with `*`, it goes by
+the time that really passes.
 """
 
 from __future__ import annotations

@@ -27,11 +27,14 @@ from services.task_scheduler.core.orders import (
     Welcome,
 )
 from services.task_scheduler.core.retry import RetryPolicy
-from services.task_scheduler.core.states import Kind
+from services.task_scheduler.core.states import SKIPPABLE, Kind
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Sealed
 
-_KIND = [b"\x10" + varint(number) for number in range(max(Kind) + 1)]
+_KIND = [
+    b"\x10" + varint(number) + (tag(19, 0) + b"\x01" if number in SKIPPABLE else b"")
+    for number in range(max(Kind) + 1)
+]
 _FRAME = tag(1)
 _REQUEST_ID = tag(8)
 _TRACEPARENT = tag(17)

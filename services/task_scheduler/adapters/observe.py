@@ -8,6 +8,7 @@ from services.kernel import names
 from services.kernel.clock import Clock
 from services.kernel.telemetry import Attributes, Metrics, Telemetry, new_span_id
 from services.task_scheduler.core.event import Completed, Failed
+from services.task_scheduler.core.requests import RequestIds
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import TERMINAL_KINDS, Kind, State
 from services.task_scheduler.core.task import Task
@@ -156,7 +157,27 @@ def expose(
         lambda: sum(core.book.dead.dropped for core in cores()),
     )
     metrics.read_counter(
+        names.metric_request_ids_dropped,
+        "Request ids of callers that were forgotten before 24 hours.",
+        lambda: sum(core.book.requests.chosen.pushed_out for core in cores()),
+    )
+    metrics.read_gauges(
+        names.metric_request_ids_kept,
+        "For how long request ids are remembered now: less than their time when they are too many.",
+        "kind",
+        lambda: _kept_s([core.book.requests for core in cores()]),
+    )
+    metrics.read_counter(
         names.metric_fenced,
         "Outcomes under leases that were over.",
         lambda: sum(core.outcomes.fenced for core in cores()),
     )
+
+
+def _kept_s(partitions: Sequence[RequestIds]) -> list[tuple[str, float]]:
+    if not partitions:
+        return []
+    return [
+        ("chosen", min(ids.chosen.kept_ms for ids in partitions) / 1000),
+        ("retry", min(ids.retries.kept_ms for ids in partitions) / 1000),
+    ]

@@ -39,6 +39,7 @@ from services.task_scheduler.core.states import (
     State,
     next_state,
 )
+from services.task_scheduler.core.sticky import StickyKeys
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.core.timers import Timers, in_force
 
@@ -57,7 +58,7 @@ class Book:
         """Ids of tasks in order; a few of them may be gone."""
         self.queue = ReadyQueue(limits)
         self.timers = Timers(in_force)
-        self.requests = RequestIds(limits.request_ids_len_max)
+        self.requests = RequestIds(limits.request_ids_len_max, limits.retry_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
         self.dependents: dict[str, list[Task]] = {}
@@ -68,7 +69,7 @@ class Book:
         self.ended: deque[Task] = deque()
         self.ended_bytes = 0
         self.dead = DeadLetters()
-        self.sticky: OrderedDict[str, str] = OrderedDict()
+        self.sticky = StickyKeys(limits.ended_len_max)
         self.lineages = Lineages()
         self.schedules = Schedules()
         self.seq = 0
@@ -310,7 +311,10 @@ class Book:
         while dead and (
             len(self.dead) > limits.dead_len_max or self.dead.size_bytes > limits.dead_bytes_max
         ):
-            self._forget(self.dead.drop())
+            letter = self.dead.drop()
+            if letter.origin.parent_task_id:
+                self.lineages.forget(letter)
+            self._forget(letter)
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
             self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]
 

@@ -40,7 +40,7 @@ def created(book: Book, task: Task, event: Event, mono_s: float) -> None:
     assert isinstance(detail, Created)
     if detail.request_id:
         seen = Seen(task.task_id, detail.spec_hash)
-        book.requests.add(detail.principal, detail.request_id, seen)
+        book.requests.add(detail.principal, detail.request_id, seen, event.wall_ms)
     terms = task.terms
     _set_deadline(book, task, event, mono_s)
     if terms.not_before_ms > event.wall_ms:
@@ -153,12 +153,7 @@ def completed(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.failure = None
     task.fraction = 1.0
     _settle(task, event, detail.usage, detail.result_hash)
-    key = task.terms.sticky_key
-    if key:
-        book.sticky[key] = event.agent_id
-        book.sticky.move_to_end(key)
-        if len(book.sticky) > book.limits.ended_len_max:
-            book.sticky.popitem(last=False)
+    book.sticky.completed(task)
 
 
 def ended_without_result(book: Book, task: Task, event: Event, mono_s: float) -> None:

@@ -266,8 +266,7 @@ class Dispatch:
         )
         known.granted += 1
         self.grants += 1
-        key = task.terms.sticky_key
-        sticky_agent_id = book.sticky.get(key, "") if key else ""
+        sticky_agent_id = book.sticky.agent_of(task)
         self._orders.send(known.router_id, Grant(task, epoch, known.class_id, sticky_agent_id))
 
     def _claim(self, lease: Lease, router_id: str, now: Instant) -> Verdict:

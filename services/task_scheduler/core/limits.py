@@ -25,6 +25,7 @@ class Limits:
     dead_len_max: int = 100_000
     dead_bytes_max: int = 256 << 20
     request_ids_len_max: int = 500_000
+    retry_ids_len_max: int = 200_000
     lease_ttl_s: float = 30.0
     router_grace_s: float = 5.0
     """How long grants that no agent has taken stay with a router that is gone."""

@@ -1,22 +1,29 @@
 """Who descends from whom: what bounds a task that keeps making others, and who ends with whom.
 
-A lineage is counted from its first child until none of its tasks is open any more.
+A lineage is counted from its first child until none of its tasks is open any more. Of tasks that
+have ended their place between parent and children is kept as long as something below them is open
+or a dead letter, which may be open again; so at most `lineage_tasks_max` places for each lineage,
+and `lineage_depth_max` for each dead letter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
+from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import Task
 
 
 class Lineages:
-    """The open descendants of all open tasks."""
+    """The descendants of all tasks that are open or dead letters, and what joins them."""
 
-    __slots__ = ("_children", "_counts")
+    __slots__ = ("_children", "_counts", "_links")
 
     def __init__(self) -> None:
-        self._children: dict[str, dict[str, Task]] = {}
+        # By parent. None stands for a child that has ended and is there for those below it.
+        self._children: dict[str, dict[str, Task | None]] = {}
+        self._links: dict[str, str] = {}
+        """The parents of those for which None stands: they may have left memory."""
         # By first task: descendants there have been, and those of them that are open.
         self._counts: dict[str, list[int]] = {}
 
@@ -31,7 +38,10 @@ class Lineages:
     def add(self, task: Task, *, new: bool) -> None:
         """Take in an open child, new or revived."""
         origin = task.origin
-        counted = self._counts.setdefault(origin.root_task_id, [0, 0])
+        counted = self._counts.get(origin.root_task_id)
+        if counted is None:
+            # Of a lineage that had ended, one that is revived is the first again.
+            counted, new = self._counts.setdefault(origin.root_task_id, [0, 0]), True
         counted[0] += new
         counted[1] += 1
         self._children.setdefault(origin.parent_task_id, {})[task.task_id] = task
@@ -44,14 +54,12 @@ class Lineages:
             root_open: Whether the first task of its lineage is open.
         """
         origin = task.origin
-        siblings = self._children[origin.parent_task_id]
-        del siblings[task.task_id]
-        if not siblings:
-            del self._children[origin.parent_task_id]
         counted = self._counts[origin.root_task_id]
         counted[1] -= 1
         if not counted[1] and not root_open:
             del self._counts[origin.root_task_id]
+        if task.state is not State.FAILED:
+            self.forget(task)
 
     def end_root(self, task_id: str) -> None:
         """Let a task without a parent end."""
@@ -59,28 +67,72 @@ class Lineages:
         if counted is not None and not counted[1]:
             del self._counts[task_id]
 
-    def descendants(self, task_id: str) -> list[Task]:
-        """Return the open tasks that descend from one, generation by generation.
+    def forget(self, task: Task) -> None:
+        """Let a child go that will not be open again, and what was there for it alone."""
+        task_id, parent_id = task.task_id, task.origin.parent_task_id
+        if task_id in self._children:
+            self._children[parent_id][task_id] = None
+            self._links[task_id] = parent_id
+            return
+        while True:
+            siblings = self._children[parent_id]
+            del siblings[task_id]
+            if siblings:
+                return
+            del self._children[parent_id]
+            above_id = self._links.pop(parent_id, None)
+            if above_id is None:
+                # It is open, a dead letter, or the first of its lineage.
+                return
+            task_id, parent_id = parent_id, above_id
 
-        What descends from them through a task that has ended is not found.
-        """
+    def descendants(self, task_id: str) -> list[Task]:
+        """Return the open tasks that descend from one, generation by generation."""
         found: list[Task] = []
         generation = [task_id]
         while generation:
-            children = [
-                child for parent in generation for child in self._children.get(parent, {}).values()
-            ]
-            found += children
-            generation = [child.task_id for child in children]
+            below: list[str] = []
+            for parent_id in generation:
+                for child_id, child in self._children.get(parent_id, {}).items():
+                    below.append(child_id)
+                    if child is not None and not child.ended:
+                        found.append(child)
+            generation = below
         return found
 
     def plain(self) -> dict[str, int]:
         """Return how many tasks there have been by lineage; the rest follows from the tasks."""
         return {root: counted[0] for root, counted in self._counts.items()}
 
-    def restore(self, plain: dict[str, int], children: Iterable[Task]) -> None:
-        """Go on from what `plain` gave, and the open tasks that have a parent."""
+    def links(self) -> dict[str, str]:
+        """Return the parents of tasks that have ended and are there for those below them."""
+        return dict(self._links)
+
+    def restore(
+        self, plain: Mapping[str, int], links: Mapping[str, str], tasks: Mapping[str, Task]
+    ) -> None:
+        """Go on from what `plain` and `links` gave, and all tasks in memory.
+
+        A snapshot of an earlier version has no links: they follow from the tasks in memory then.
+        """
         for root, total in plain.items():
             self._counts[root] = [total, 0]
-        for task in children:
-            self.add(task, new=False)
+        for task in tasks.values():
+            if task.origin.parent_task_id:
+                if not task.ended:
+                    self.add(task, new=False)
+                elif task.state is State.FAILED:
+                    self._children.setdefault(task.origin.parent_task_id, {})[task.task_id] = task
+        for parent_id in list(self._children):
+            self._join(parent_id, links, tasks)
+
+    def _join(self, task_id: str, links: Mapping[str, str], tasks: Mapping[str, Task]) -> None:
+        """Tie a task that has children to what it descends from."""
+        while True:
+            task = tasks.get(task_id)
+            parent_id = links.get(task_id, "") if task is None else task.origin.parent_task_id
+            if not parent_id or task_id in self._children.get(parent_id, ()):
+                return
+            self._children.setdefault(parent_id, {})[task_id] = None
+            self._links[task_id] = parent_id
+            task_id = parent_id

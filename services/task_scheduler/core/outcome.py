@@ -22,6 +22,7 @@ from services.task_scheduler.core.event import (
     Usage,
 )
 from services.task_scheduler.core.orders import Orders, Revoke, Settled, Settlement
+from services.task_scheduler.core.poison import AGENT_LOST, poison
 from services.task_scheduler.core.retry import Draw, backoff_ms
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
@@ -35,7 +36,6 @@ HANDBACKS_MAX = 3
 AGENT_GONE = "AGENT_GONE"
 """Hand-back by a router whose agent went before it could take the task."""
 
-AGENT_LOST = Failure("AGENT_LOST", "The agent did not come back in time.", True)
 LEASE_EXPIRED = Failure("LEASE_EXPIRED", "The agent did not renew its lease in time.", True)
 ATTEMPT_TIMEOUT = Failure("ATTEMPT_TIMEOUT", "The attempt ran longer than it may.", True)
 AGENT_CANCELED = Failure("AGENT_CANCELED", "The agent stopped without being asked to.", True)
@@ -238,6 +238,7 @@ class Outcomes:
             self._retry_later(task, task.failures, now)
             return
         total_us = _us(now.mono_s - task.created_s)
+        agent_fault = agent_fault and final is failure
         book.record(
             Kind.FAILED,
             task,
@@ -349,8 +350,10 @@ class Outcomes:
 
     def _final(self, task: Task, failure: Failure) -> Failure | None:
         """Return why there is no other attempt, or None when there is."""
-        if not failure.retryable or task.failures > task.terms.policy.max_retries:
+        if not failure.retryable:
             return failure
+        if task.failures > task.terms.policy.max_retries:
+            return poison(task) or failure
         if task.usage is not None and task.terms.spent(task.usage):
             return Failure("BUDGET_EXCEEDED", f"The budget is spent; last: {failure.message}")
         return None

@@ -8,16 +8,23 @@ that was made for it: so no time makes two tasks, and none is forgotten.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from heapq import heappop, heappush
 
-from services.kernel.errors import AlreadyExists, NotFound, ResourceExhausted
+from services.kernel.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+)
 from services.kernel.instant import Instant
-from services.task_scheduler.core.admission import Admission
+from services.task_scheduler.core.admission import Admission, Draft
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.control import Control
 from services.task_scheduler.core.event import (
     CatchUp,
+    Created,
     Firing,
     Origin,
     Overlap,
@@ -88,7 +95,7 @@ class Recurrence:
                 return known
             raise AlreadyExists(
                 "SCHEDULE_EXISTS",
-                f"There is another schedule {schedule_id}: delete it first.",
+                f"There is another schedule {schedule_id}: update that one, or delete it first.",
                 metadata={"schedule_id": schedule_id},
             )
         most = self._book.limits.schedules_len_max
@@ -103,6 +110,58 @@ class Recurrence:
         schedule = self.find(tenant, schedule_id)
         self._wait(schedule)
         return schedule
+
+    def update(self, schedule: Schedule, plan: Plan, principal: str, now: Instant) -> None:
+        """Let a schedule go on by another plan, of the same name and tenant."""
+        assert (plan.task.tenant, plan.schedule_id) == schedule.key
+        if plan == schedule.plan:
+            return
+        if 0 < schedule.next_ms <= now.wall_ms:
+            # What was due by the plan it had is settled by that plan.
+            self._settle(schedule, now)
+        change = ScheduleChange(*schedule.key, plan, principal=principal)
+        self._book.declare(Kind.SCHEDULE_UPDATED, change, now)
+        self._wait(schedule)
+
+    def trigger(self, schedule: Schedule, principal: str, request_id: str, now: Instant) -> str:
+        """Make a task at once, paused or not, and return its id; what is due stays.
+
+        Raises:
+            AlreadyExists: IDEMPOTENCY_KEY_REUSED.
+            FailedPrecondition: SCHEDULE_OVERLAP.
+            ResourceExhausted: SCHEDULE_BACKLOG_FULL, or as `Admission.submit`.
+        """
+        plan = schedule.plan
+        asked = "\0".join(("trigger", *schedule.key)).encode()
+        created = self._task(plan, now.wall_ms)._replace(
+            principal=principal,
+            request_id=request_id,
+            spec_hash=blake2b(asked, digest_size=16).digest() if request_id else b"",
+        )
+        known = self._admission.made_of(created, now)
+        if known is not None:
+            return known
+        before = list(schedule.open)
+        if before and plan.overlap is Overlap.SKIP:
+            raise FailedPrecondition(
+                "SCHEDULE_OVERLAP",
+                f"Task {before[0]} of schedule {plan.schedule_id} has not ended, and it makes none "
+                "beside another: wait for it, cancel it, or change `overlap`.",
+                metadata={"schedule_id": plan.schedule_id, "task_id": before[0]},
+            )
+        if len(before) >= OPEN_LEN_MAX and plan.overlap is not Overlap.CANCEL_RUNNING:
+            raise ResourceExhausted(
+                "SCHEDULE_BACKLOG_FULL",
+                f"Schedule {plan.schedule_id} has {len(before)} tasks that have not ended, of at "
+                f"most {OPEN_LEN_MAX}.",
+                metadata={"schedule_id": plan.schedule_id, "open_tasks_max": str(OPEN_LEN_MAX)},
+            )
+        (admitted,) = self._admission.submit([Draft(created)], now)
+        change = ScheduleChange(*schedule.key, due_ms=now.wall_ms, principal=principal)
+        self._book.declare(Kind.SCHEDULE_TRIGGERED, change, now)
+        if plan.overlap is Overlap.CANCEL_RUNNING:
+            self._make_way(plan, before, now)
+        return admitted.task_id
 
     def delete(self, schedule: Schedule, principal: str, now: Instant) -> None:
         """Delete a schedule; its tasks go on."""
@@ -178,19 +237,26 @@ class Recurrence:
             self._tell(schedule, due_ms, Firing.SKIPPED_OVERLAP, now)
             return
         if schedule.open and plan.overlap is Overlap.CANCEL_RUNNING:
-            reason = f"Schedule {plan.schedule_id} makes its next task."
-            for task_id in list(schedule.open):
-                self._control.cancel(self._book.tasks[task_id], reason, now)
+            self._make_way(plan, list(schedule.open), now)
         if len(schedule.open) >= OPEN_LEN_MAX or not self._admission.room_for(plan.task, now):
             self._tell(schedule, due_ms, Firing.SKIPPED_LIMIT, now)
             return
         self._tell(schedule, due_ms, Firing.CREATED, now)
-        created = plan.task._replace(
+        task = self._book.create(self._task(plan, due_ms), now)
+        self._book.record(Kind.QUEUED, task, now)
+
+    def _task(self, plan: Plan, due_ms: int) -> Created:
+        return plan.task._replace(
             traceparent=f"00-{self._hex(4)}-{self._hex(2)}-01",
             origin=Origin(schedule_id=plan.schedule_id, schedule_ms=due_ms),
         )
-        task = self._book.create(created, now)
-        self._book.record(Kind.QUEUED, task, now)
+
+    def _make_way(self, plan: Plan, task_ids: Sequence[str], now: Instant) -> None:
+        reason = f"Schedule {plan.schedule_id} makes its next task."
+        for task_id in task_ids:
+            task = self._book.tasks[task_id]
+            self._control.cancel(task, reason, now)
+            self._control.cancel_descendants(task, now)
 
     def _tell(
         self, schedule: Schedule, due_ms: int, firing: Firing, now: Instant, *, missed: int = 0

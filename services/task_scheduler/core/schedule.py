@@ -54,6 +54,12 @@ class Schedule:
         """What names it."""
         return self.tenant, self.plan.schedule_id
 
+    def update(self, plan: Plan, wall_ms: int) -> None:
+        """Take another plan; by new times nothing was due before they were set."""
+        before, self.plan = self.plan, plan
+        if (plan.cron, plan.time_zone) != (before.cron, before.time_zone):
+            self.seen_ms = max(self.seen_ms, wall_ms)
+
 
 class Schedules:
     """All schedules."""
@@ -81,14 +87,17 @@ class Schedules:
             self._schedules[key] = Schedule(change.tenant, change.plan, change.principal, wall_ms)
             return
         schedule = self._schedules[key]
-        if kind is Kind.SCHEDULE_DELETED:
+        if kind is Kind.SCHEDULE_UPDATED:
+            assert change.plan is not None
+            schedule.update(change.plan, wall_ms)
+        elif kind is Kind.SCHEDULE_DELETED:
             del self._schedules[key]
         elif kind is Kind.SCHEDULE_PAUSED:
             schedule.paused = True
         elif kind is Kind.SCHEDULE_RESUMED:
             schedule.paused = False
             schedule.seen_ms = max(schedule.seen_ms, wall_ms)
-        else:
+        elif kind is Kind.SCHEDULE_FIRED:
             schedule.seen_ms = max(schedule.seen_ms, change.due_ms)
             schedule.last_ms = change.due_ms
             if change.firing is not Firing.CREATED:

@@ -66,6 +66,7 @@ class Scheduler:
     def start(self, now: Instant) -> None:
         """Take over the log that was replayed: leases go on, and no attempt is spent."""
         self.book.evict()
+        self.book.requests.begin(now.wall_ms)
         self.book.begin_epoch(now)
         self.dispatch.restart(now)
         self.outcomes.follow_up(now)

@@ -69,15 +69,17 @@ class Picture:
             "seq": book.seq,
             "lease_epoch": book.lease_epoch,
             "last_id": book.ids.last,
-            "sticky": dict(book.sticky),
+            "sticky": {},  # read by versions whose keys belonged to no tenant
+            "sticky_keys": book.sticky.plain(),
             "shares": book.queue.shares.plain(),
             "pauses": [_plain(pause) for pause in book.queue.pauses],
             "lineages": book.lineages.plain(),
+            "links": book.lineages.links(),
             "schedules": [{**row, "plan": _plain(row["plan"])} for row in book.schedules.plain()],
             "tasks": len(book.tasks),
             "attempt": Attempt.__slots__,
         }
-        self._requests = book.requests.items()
+        self._requests = [table.items() for table in book.requests]
         self._tasks = list(book.tasks.values())
         self._early: dict[int, Row] = {}
         """Rows of tasks that changed before their slice had come, by `created_seq`."""
@@ -88,10 +90,12 @@ class Picture:
         """Return the snapshot part by part; others may change the book in between."""
         try:
             yield self._head
-            items = list(self._requests.items())
-            for first in range(0, len(items), REQUESTS_LEN):
-                some = items[first : first + REQUESTS_LEN]
-                yield {"requests": [(key, *seen) for key, seen in some]}
+            for kind, table in enumerate(self._requests):
+                items = list(table.items())
+                for first in range(0, len(items), REQUESTS_LEN):
+                    some = items[first : first + REQUESTS_LEN]
+                    # An earlier version, which has one table, leaves the kind unread.
+                    yield {"requests": [(key, *seen) for key, seen in some], "kind": kind}
             for first in range(0, len(self._tasks), PART_LEN):
                 some_tasks = self._tasks[first : first + PART_LEN]
                 rows = [self._early.pop(t.created_seq, ()) or _row(t) for t in some_tasks]
@@ -184,6 +188,8 @@ class Restoring:
         self._needs: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._shares: Plain | None = None
         self._lineages: dict[str, int] = {}
+        self._links: dict[str, str] = {}
+        self._sticky: Sequence[Row] | None = None
 
     def add(self, part: Plain) -> None:
         """Take the next part.
@@ -195,7 +201,9 @@ class Restoring:
             self._begin(part)
         elif "requests" in part:
             rows = part["requests"]
-            self._book.requests.restore({row[0]: Seen(*row[1:]) for row in rows})
+            requests = self._book.requests
+            table = requests.retries if part.get("kind") else requests.chosen
+            table.restore({row[0]: Seen(*row[1:]) for row in rows})
         else:
             self._add_tasks(part)
 
@@ -222,8 +230,8 @@ class Restoring:
             book.queue.shares.restore(self._shares)
         for task in live:
             self._wait(task)
-        children = (task for task in live if task.origin.parent_task_id)
-        book.lineages.restore(self._lineages, children)
+        book.lineages.restore(self._lineages, self._links, book.tasks)
+        book.sticky.restore(self._sticky, tasks)
 
     def _begin(self, head: Plain) -> None:
         if head["version"] > VERSION:
@@ -236,7 +244,8 @@ class Restoring:
         book.seq = head["seq"]
         book.lease_epoch = head["lease_epoch"]
         book.ids.seen(head["last_id"])
-        book.sticky.update(head["sticky"])
+        self._sticky = head.get("sticky_keys")
+        self._links = head.get("links", {})
         if "shares" in head:
             self._shares = head["shares"]
             book.queue.shares.restore(head["shares"])

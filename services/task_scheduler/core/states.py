@@ -58,6 +58,8 @@ class Kind(IntEnum):
     SCHEDULE_RESUMED = 25
     SCHEDULE_FIRED = 26
     BLOCKED = 27
+    SCHEDULE_UPDATED = 28
+    SCHEDULE_TRIGGERED = 29
 
 
 TABLE: dict[tuple[State, Kind], State] = {
@@ -119,13 +121,18 @@ TASKLESS = frozenset(
         Kind.QUEUE_PAUSED,
         Kind.QUEUE_RESUMED,
         Kind.SCHEDULE_CREATED,
+        Kind.SCHEDULE_UPDATED,
         Kind.SCHEDULE_DELETED,
         Kind.SCHEDULE_PAUSED,
         Kind.SCHEDULE_RESUMED,
         Kind.SCHEDULE_FIRED,
+        Kind.SCHEDULE_TRIGGERED,
     }
 )
 """Events about the log, the queue or a schedule: no state has them."""
+
+SKIPPABLE = frozenset({Kind.SCHEDULE_TRIGGERED})
+"""Events for people: they change nothing, and who does not know them may pass over them."""
 
 LEASED = frozenset({State.ASSIGNED, State.RUNNING})
 """States in which a lease is live."""

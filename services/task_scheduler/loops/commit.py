@@ -59,6 +59,7 @@ class Committer:
         self.checked_seq = 0
         self.damage = ""
         self._dropped_told = 0
+        self._pushed_out_told = 0
         self._tell_at_s = 0.0
         self._journal = journal
         self._codec = codec
@@ -257,15 +258,27 @@ class Committer:
                 self.wake()
 
     def _tell_dropped(self, now_s: float) -> None:
-        """Warn of dead letters that were forgotten, at most once a minute."""
-        dropped = self.core.book.dead.dropped - self._dropped_told
-        if dropped and now_s >= self._tell_at_s:
-            self._dropped_told += dropped
-            self._tell_at_s = now_s + TELL_EVERY_S
+        """Warn of what was forgotten too early, at most once a minute."""
+        book = self.core.book
+        dropped = book.dead.dropped - self._dropped_told
+        pushed_out = book.requests.chosen.pushed_out - self._pushed_out_told
+        if now_s < self._tell_at_s or not (dropped or pushed_out):
+            return
+        self._tell_at_s = now_s + TELL_EVERY_S
+        self._dropped_told += dropped
+        self._pushed_out_told += pushed_out
+        if dropped:
             log.warning(
                 "%d dead letters were dropped for want of room: requeue them in time, or "
                 "raise PODIUM_DEAD_TASKS_MAX and PODIUM_DEAD_BYTES_MAX",
                 dropped,
+            )
+        if pushed_out:
+            log.warning(
+                "%d request ids were forgotten before 24 hours, the last after %d s, so that a "
+                "repeat of their calls makes a second task: raise PODIUM_REQUEST_IDS_MAX",
+                pushed_out,
+                book.requests.chosen.kept_ms // 1000,
             )
 
     async def _commit_next(self) -> None:

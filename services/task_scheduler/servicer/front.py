@@ -94,6 +94,8 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     ResumeTasks = _of_tasks("ResumeTasks", merging.resumed)
     RequeueTasks = _of_tasks("RequeueTasks", merging.requeued)
     GetSchedule = _of_schedule("GetSchedule")
+    UpdateSchedule = _of_schedule("UpdateSchedule")
+    TriggerSchedule = _of_schedule("TriggerSchedule")
     DeleteSchedule = _of_schedule("DeleteSchedule")
     PauseSchedule = _of_schedule("PauseSchedule")
     ResumeSchedule = _of_schedule("ResumeSchedule")

@@ -18,7 +18,8 @@ from services.kernel.instant import Instant
 from services.kernel.rules import Checker
 from services.task_scheduler.core.event import COST_MAX, TOKENS_MAX, Failure, Progress, Usage
 from services.task_scheduler.core.orders import Grant, Settled, Welcome
-from services.task_scheduler.core.outcome import AGENT_CANCELED, AGENT_LOST
+from services.task_scheduler.core.outcome import AGENT_CANCELED
+from services.task_scheduler.core.poison import AGENT_LOST
 from services.task_scheduler.core.task import Lease
 from services.task_scheduler.ports import Commit, Desk
 

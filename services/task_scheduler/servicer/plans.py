@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from podium.v1 import schedule_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from podium.v1 import schedule_pb2, task_scheduler_pb2
+from podium.v1.task_pb2 import TaskSpec
 from services.kernel import limits
 from services.kernel.auth import Principal
 from services.kernel.errors import InvalidArgument, Violation
@@ -21,7 +24,10 @@ WINDOW_MS = 3_600_000
 FOREIGN = ("request_id", "deadline", "not_before", "depends_on", "parent_task_id", "traceparent")
 """Fields of a task that belong to one task alone."""
 
+CHANGEABLE = ("cron", "time_zone", "spec", "overlap", "catch_up", "catch_up_window")
+
 Message = schedule_pb2.Schedule
+UpdateRequest = task_scheduler_pb2.UpdateScheduleRequest
 
 
 class Cron(Protocol):
@@ -69,6 +75,42 @@ class Planner:
             draft.created._replace(traceparent=""),
         )
 
+    def changed(
+        self, message: Message, request: UpdateRequest, principal: Principal, now_ms: int
+    ) -> Plan:
+        """Return the plan of a schedule with what a request changes.
+
+        Args:
+            message: The schedule as it stands, which is spoiled by it.
+            request: What changes.
+            principal: Who asks for it.
+            now_ms: The time.
+
+        Raises:
+            InvalidArgument: FIELD_MASK_INVALID, or as `plan`.
+            PermissionDenied: As `plan`.
+        """
+        tenant, schedule_id = message.spec.tenant, message.schedule_id
+        own_key = SCHEDULE_KEY + schedule_id
+        spec = message.spec
+        spec.concurrency_keys[:] = [key for key in spec.concurrency_keys if key != own_key]
+        if list(spec.required_capabilities) == [spec.type]:
+            # As if they had not been given: those of another type follow from it.
+            del spec.required_capabilities[:]
+        for path in _paths(request):
+            first, dot, name = path.partition(".")
+            if dot:
+                _take(request.schedule.spec, message.spec, name)
+            else:
+                _take(request.schedule, message, first)
+        spec = message.spec  # another one, where it was replaced as a whole
+        spec.tenant = spec.tenant or tenant
+        checker = Checker()
+        same = spec.tenant == tenant
+        checker.require("schedule.spec.tenant", same, "cannot be changed")
+        checker.done()
+        return self.plan(message, principal, now_ms)
+
     def _check(self, checker: Checker, message: Message, now_ms: int) -> None:
         checker.identifier("schedule.schedule_id", message.schedule_id)
         checker.text("schedule.cron", message.cron, CRON_LEN_MAX)
@@ -87,6 +129,34 @@ class Planner:
         set_fields = {field.name for field, _ in message.spec.ListFields()}
         for name in FOREIGN:
             checker.require(f"schedule.spec.{name}", name not in set_fields, "is not for schedules")
+
+
+def _paths(request: UpdateRequest) -> list[str]:
+    """Return the fields to change: those of the mask, or those that are set."""
+    paths = list(request.update_mask.paths)
+    if paths == ["*"]:
+        return list(CHANGEABLE)
+    if not paths:
+        given = {field.name for field, _ in request.schedule.ListFields()}
+        return [name for name in CHANGEABLE if name in given]
+    fields = TaskSpec.DESCRIPTOR.fields_by_name
+    for path in paths:
+        first, dot, name = path.partition(".")
+        if first not in CHANGEABLE or (dot and (first != "spec" or name not in fields)):
+            raise InvalidArgument(
+                "FIELD_MASK_INVALID",
+                f"update_mask may name {', '.join(CHANGEABLE)} or a field of spec; not "
+                f"{path[:64]!r}.",
+                metadata={"path": path[:64]},
+            )
+    return paths
+
+
+def _take(source: Message | TaskSpec, target: Message | TaskSpec, name: str) -> None:
+    """Replace a field of a message by that of another, which may not have it."""
+    target.ClearField(name)
+    if any(field.name == name for field, _ in source.ListFields()):
+        FieldMask(paths=[name]).MergeMessage(source, target, True, True)
 
 
 def schedule_message(schedule: Schedule, fill: Callable[[Message, Plan], None]) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podium.v1 import schedule_pb2, task_scheduler_pb2, task_scheduler_pb2_grpc
+from services.kernel import limits
 from services.kernel.auth import current_principal
 from services.kernel.errors import NotFound, PodiumError
 from services.kernel.pages import decode_token, encode_token, page_size
@@ -12,6 +13,7 @@ from services.task_scheduler.core.recurrence import Recurrence
 from services.task_scheduler.core.schedule import Schedule
 from services.task_scheduler.ports import Codec, Desk
 from services.task_scheduler.servicer.choice import only_tenant
+from services.task_scheduler.servicer.drafts import Drafter
 from services.task_scheduler.servicer.plans import Planner, schedule_message
 
 
@@ -20,6 +22,7 @@ class Scheduling(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 
     _desk: Desk
     _codec: Codec
+    _drafter: Drafter
     _planner: Planner
     _key: bytes
 
@@ -78,6 +81,44 @@ class Scheduling(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             response.next_page_token = encode_token(last, arguments, self._key)
         await self._desk.settled()
         return response
+
+    async def UpdateSchedule(
+        self, request: task_scheduler_pb2.UpdateScheduleRequest, context: Context
+    ) -> task_scheduler_pb2.UpdateScheduleResponse:
+        """Change a schedule in place."""
+        desk = self._desk
+        desk.check(submitting=True)
+        now, principal = desk.now(), current_principal()
+        schedule = self._found(request.schedule.schedule_id, request.tenant)
+        message = schedule_pb2.Schedule()
+        self._codec.fill_plan(message, schedule.plan)
+        plan = self._planner.changed(message, request, principal, now.wall_ms)
+        self._recurrence.update(schedule, plan, principal.subject, now)
+        message = self._message(schedule)
+        await self._told()
+        return task_scheduler_pb2.UpdateScheduleResponse(schedule=message)
+
+    async def TriggerSchedule(
+        self, request: task_scheduler_pb2.TriggerScheduleRequest, context: Context
+    ) -> task_scheduler_pb2.TriggerScheduleResponse:
+        """Make a task of a schedule at once."""
+        desk = self._desk
+        desk.check(submitting=True)
+        checker = Checker()
+        checker.key("request_id", request.request_id, optional=True, len_max=limits.id_len_max)
+        checker.done()
+        principal = current_principal()
+        schedule = self._found(request.schedule_id, request.tenant)
+        self._drafter.granted(schedule.plan.task, principal)
+        try:
+            task_id = self._recurrence.trigger(
+                schedule, principal.subject, request.request_id, desk.now()
+            )
+        except PodiumError:
+            await desk.settled()
+            raise
+        await self._told()
+        return task_scheduler_pb2.TriggerScheduleResponse(task_id=task_id)
 
     async def DeleteSchedule(
         self, request: task_scheduler_pb2.DeleteScheduleRequest, context: Context

@@ -66,6 +66,8 @@ POLICY: Policy = {
         "CreateSchedule": "submitter",
         "GetSchedule": "reader",
         "ListSchedules": "reader",
+        "UpdateSchedule": "submitter",
+        "TriggerSchedule": "submitter",
         "DeleteSchedule": "submitter",
         "PauseSchedule": "submitter",
         "ResumeSchedule": "submitter",
@@ -210,7 +212,7 @@ class TaskScheduler(Holding, Requeueing, Scheduling):
 
         done = await self._choice.each(request, request.HasField("filter"), open_ones, cancel)
         refused = None
-        if not done.task_ids and len(request.task_ids) == 1:
+        if not (done.task_ids or descendants) and len(request.task_ids) == 1:
             refused = wrong_state("TASK_ENDED", done.named[0], "has ended")
         await self._durable(refused)
         return task_scheduler_pb2.CancelTasksResponse(

@@ -54,10 +54,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a schedule; the same again changes nothing."""
-    if overlap not in OVERLAPS:
-        wrong_usage(f"--overlap is one of {', '.join(OVERLAPS)}")
-    if catch_up not in CATCH_UPS:
-        wrong_usage(f"--catch-up is one of {', '.join(CATCH_UPS)}")
+    _check(overlap, catch_up)
     options: SubmitOptions = {
         "priority": priority,
         "tenant": tenant,
@@ -120,6 +117,64 @@ def list_schedules(tenant: Tenant = "", json: Json = False) -> None:
 
 
 @schedule.command()
+def update(
+    schedule_id: ScheduleId,
+    cron: Annotated[str, typer.Option(help="Another expression.")] = "",
+    type: Annotated[str, typer.Option("--type", "-t", help="Another kind of work.")] = "",
+    payload: Annotated[
+        str | None, typer.Option(help="Another payload: text or JSON, @file, - for stdin.")
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="Another zone, for example Europe/Berlin.")] = "",
+    overlap: Annotated[str, typer.Option(help=f"One of: {', '.join(OVERLAPS)}.")] = "",
+    catch_up: Annotated[str, typer.Option(help=f"One of: {', '.join(CATCH_UPS)}.")] = "",
+    catch_up_window: Annotated[
+        float | None, typer.Option(help="Seconds after which a missed time is forgotten.")
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", "-p", min=0, max=9, help="Higher is sooner.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", "-l", help="key=value, for search; replaces all that it had."),
+    ] = None,
+    tenant: Tenant = "",
+    json: Json = False,
+) -> None:
+    """Change a schedule in place; what is not given stays, and so does what it has done."""
+    _check(overlap, catch_up)
+    options: SubmitOptions = {"tenant": tenant}
+    if priority is not None:
+        options["priority"] = priority
+    if label:
+        options["labels"] = labels_of(label)
+
+    async def change(client: Client) -> schedule_pb2.Schedule:
+        return await client.schedules.update(
+            schedule_id,
+            cron=cron,
+            task_type=type,
+            payload=... if payload is None else as_payload(payload_bytes(payload), ""),
+            time_zone=time_zone,
+            overlap=cast("Overlap", overlap) if overlap else None,
+            catch_up=cast("CatchUp", catch_up) if catch_up else None,
+            catch_up_window_s=catch_up_window,
+            **options,
+        )
+
+    _show(run(change, as_json=json), as_json=json)
+
+
+@schedule.command()
+def trigger(schedule_id: ScheduleId, tenant: Tenant = "", json: Json = False) -> None:
+    """Make a task of a schedule at once; when it is due next stays."""
+    task_id = run(lambda client: client.schedules.trigger(schedule_id, tenant=tenant), as_json=json)
+    if json:
+        print_json({"taskId": task_id})
+    else:
+        console.print(task_id)
+
+
+@schedule.command()
 def pause(schedule_id: ScheduleId, tenant: Tenant = "", json: Json = False) -> None:
     """Let a schedule make no tasks until it is resumed."""
     _show(
@@ -145,6 +200,13 @@ def delete(schedule_id: ScheduleId, tenant: Tenant = "", json: Json = False) -> 
         print_json({"deleted": schedule_id})
     else:
         console.print(f"{plain(schedule_id)} is deleted")
+
+
+def _check(overlap: str, catch_up: str) -> None:
+    if overlap not in (*OVERLAPS, ""):
+        wrong_usage(f"--overlap is one of {', '.join(OVERLAPS)}")
+    if catch_up not in (*CATCH_UPS, ""):
+        wrong_usage(f"--catch-up is one of {', '.join(CATCH_UPS)}")
 
 
 def _show(found: schedule_pb2.Schedule, *, as_json: bool) -> None:

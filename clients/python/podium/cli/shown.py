@@ -29,6 +29,14 @@ COLOURS = {
     task_pb2.Task.STATE_RETRY_WAIT: "yellow",
     task_pb2.Task.STATE_INPUT_REQUIRED: "magenta",
 }
+ENDED = (
+    task_pb2.Task.STATE_COMPLETED,
+    task_pb2.Task.STATE_FAILED,
+    task_pb2.Task.STATE_CANCELED,
+    task_pb2.Task.STATE_EXPIRED,
+    task_pb2.Task.STATE_REJECTED,
+)
+"""States from which nothing but a requeue leads on."""
 PAYLOAD_LEN_MAX = 2_000
 STATES = {
     # The stubs type the enum's items as int.
@@ -62,10 +70,10 @@ def clock(when: Timestamp) -> str:
 
 
 def moment(when: Timestamp) -> str:
-    """Returns a local date and time of day with seconds; empty for none."""
+    """Returns a local date and time of day with seconds and its zone; empty for none."""
     if not when.seconds:
         return ""
-    return when.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return when.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def age(when: Timestamp, now: Timestamp | None = None) -> str:

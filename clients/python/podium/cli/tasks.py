@@ -130,7 +130,11 @@ def list_tasks(
 def watch(
     task_ids: TaskIds = None,
     cursor: Annotated[
-        str, typer.Option(help="Events after this point; empty = from the start of the log.")
+        str,
+        typer.Option(
+            help="Events after this point; empty = from the start of the log, also of tasks that "
+            "ended so long ago that they have left memory."
+        ),
     ] = "now",
     json: Json = False,
 ) -> None:
@@ -140,6 +144,10 @@ def watch(
     start = "" if ids and cursor == "now" else cursor
 
     async def follow(client: Client) -> None:
+        if cursor == "now":
+            for task_id in ids:
+                # Of a task that there is not nothing would ever be told.
+                await client.get(task_id)
         async for event in client.watch(task_ids=ids, cursor=start, until_ended=bool(ids)):
             print_json(event) if json else console.print(_line(event), soft_wrap=True)
 
@@ -181,7 +189,10 @@ def _took(event: event_pb2.Event) -> str:
 def cancel(
     task_ids: TaskIds = None,
     type: Type = "",
-    state: States = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", "-s", help="Only in this state, one that is no end: queued."),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
     keep_children: Annotated[
         bool, typer.Option("--keep-children", help="Leave the tasks that descend from them.")
@@ -190,6 +201,9 @@ def cancel(
 ) -> None:
     """Cancel tasks by id, or all open ones of a type or state."""
     wanted = chosen(task_ids, type, state)
+    if wanted and (ended := [one for one in wanted.states if one in shown.ENDED]):
+        name = shown.state_name(ended[0])
+        wrong_usage(f"tasks that are {name} have ended: there is nothing to cancel")
     done = run(
         lambda client: client.cancel(
             task_ids or [],
@@ -200,7 +214,11 @@ def cancel(
         ),
         as_json=json,
     )
-    tell(done, "canceled", as_json=json)
+    if json:
+        print_json({"taskIds": list(done), "descendantCount": done.descendant_count})
+        return
+    below = f", and {done.descendant_count:,} below them" if done.descendant_count else ""
+    console.print(f"{len(done):,} canceled{below}")
 
 
 @app.command()

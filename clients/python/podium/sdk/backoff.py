@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-
 SPREAD = 0.25
 
 

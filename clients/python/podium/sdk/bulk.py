@@ -12,6 +12,15 @@ Progress = Callable[[int], None]
 """Is told after each call how many tasks it was done to so far."""
 
 
+class Canceled(list[str]):
+    """The ids of the tasks that were canceled, without those that descend from them."""
+
+    def __init__(self, task_ids: Sequence[str], descendant_count: int = 0) -> None:
+        super().__init__(task_ids)
+        self.descendant_count = descendant_count
+        """How many that descend from those that were named were canceled with them."""
+
+
 class Requeued(list[str]):
     """The ids of the tasks that were requeued, and why others that were meant were not."""
 
@@ -43,6 +52,11 @@ async def to_the_end(
 def ids_in(answers: Sequence[Any]) -> list[str]:
     """Returns the tasks of some answers."""
     return [task_id for answer in answers for task_id in answer.task_ids]
+
+
+def canceled_in(answers: Sequence[task_scheduler_pb2.CancelTasksResponse]) -> Canceled:
+    """Returns what was canceled in all."""
+    return Canceled(ids_in(answers), sum(answer.descendant_count for answer in answers))
 
 
 def requeued_in(answers: Sequence[task_scheduler_pb2.RequeueTasksResponse]) -> Requeued:

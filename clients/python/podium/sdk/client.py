@@ -19,7 +19,7 @@ from typing import Any, Unpack
 
 from podium.sdk import payloads, specs, wire
 from podium.sdk.batches import batches, relocate
-from podium.sdk.bulk import Progress, Requeued, ids_in, requeued_in, to_the_end
+from podium.sdk.bulk import Canceled, Progress, Requeued, canceled_in, requeued_in, to_the_end
 from podium.sdk.calls import Calls, Stubs
 from podium.sdk.errors import PodiumError
 from podium.sdk.fleet import Fleet
@@ -213,7 +213,7 @@ class Client:
         reason: str = "",
         keep_children: bool = False,
         on_progress: Progress | None = None,
-    ) -> Sequence[str]:
+    ) -> Canceled:
         """Cancels tasks by id or by filter, and returns those that are canceled now.
 
         Args:
@@ -225,7 +225,7 @@ class Client:
 
         Raises:
             NotFound: there is no such task.
-            FailedPrecondition: TASK_ENDED, when only one was named.
+            FailedPrecondition: TASK_ENDED, when only one was named and nothing was canceled.
         """
         request = task_scheduler_pb2.CancelTasksRequest(
             task_ids=task_ids, filter=filter, reason=reason, keep_children=keep_children
@@ -233,7 +233,7 @@ class Client:
         answers = await to_the_end(
             self._calls, lambda stubs: stubs.scheduler.CancelTasks, request, on_progress
         )
-        return ids_in(answers)
+        return canceled_in(answers)
 
     async def requeue(
         self,

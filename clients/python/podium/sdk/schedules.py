@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any, Literal, Unpack, cast
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from podium.sdk import specs
 from podium.sdk.calls import Calls
@@ -93,6 +96,81 @@ class Schedules:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def update(
+        self,
+        schedule_id: str,
+        *,
+        cron: str = "",
+        task_type: str = "",
+        payload: Any = ...,
+        time_zone: str = "",
+        overlap: Overlap | None = None,
+        catch_up: CatchUp | None = None,
+        catch_up_window_s: float | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> schedule_pb2.Schedule:
+        """Changes in place what is given; the rest, and what it has done, stay as they are.
+
+        Args:
+            schedule_id: which.
+            cron: another expression; its first time is behind the change.
+            task_type: another type of its tasks.
+            payload: another payload of its tasks.
+            time_zone: another zone of `cron`.
+            overlap: as in `create`.
+            catch_up: as in `create`.
+            catch_up_window_s: as in `create`.
+            **options: as in `create`; `tenant` tells whose it is, and cannot be changed.
+
+        Raises:
+            NotFound: there is no such schedule.
+            InvalidArgument: something about it would not be valid; `violations` say what.
+        """
+        tenant = options.get("tenant", "")
+        spec = specs.build(task_type, None if payload is ... else payload, options)
+        if payload is ...:
+            spec.ClearField("payload")
+        schedule = schedule_pb2.Schedule(schedule_id=schedule_id, cron=cron, time_zone=time_zone)
+        if overlap is not None:
+            schedule.overlap = cast("Any", f"OVERLAP_{overlap.upper()}")
+        if catch_up is not None:
+            schedule.catch_up = cast("Any", f"CATCH_UP_{catch_up.upper()}")
+        if catch_up_window_s is not None:
+            schedule.catch_up_window.CopyFrom(specs.duration(catch_up_window_s))
+        paths = [field.name for field, _ in schedule.ListFields() if field.name != "schedule_id"]
+        paths += [f"spec.{field.name}" for field, _ in spec.ListFields()]
+        if not paths:
+            return await self.get(schedule_id, tenant=tenant)
+        schedule.spec.CopyFrom(spec)
+        request = task_scheduler_pb2.UpdateScheduleRequest(
+            schedule=schedule, update_mask=FieldMask(paths=paths), tenant=tenant
+        )
+        response = await self._calls.unary(
+            SERVICE, lambda stubs: stubs.scheduler.UpdateSchedule, request
+        )
+        return response.schedule
+
+    async def trigger(self, schedule_id: str, *, tenant: str = "", request_id: str = "") -> str:
+        """Makes a task of a schedule at once, also of one that is paused, and returns its id.
+
+        Args:
+            schedule_id: which.
+            tenant: whose it is. Default: the caller's tenant.
+            request_id: makes the call safe to repeat by others; lost answers are repeated anyway.
+
+        Raises:
+            NotFound: there is no such schedule.
+            FailedPrecondition: SCHEDULE_OVERLAP, it makes none beside one that has not ended.
+            ResourceExhausted: there is no room for it.
+        """
+        request = task_scheduler_pb2.TriggerScheduleRequest(
+            schedule_id=schedule_id, tenant=tenant, request_id=request_id or uuid.uuid4().hex
+        )
+        response = await self._calls.unary(
+            SERVICE, lambda stubs: stubs.scheduler.TriggerSchedule, request
+        )
+        return response.task_id
 
     async def pause(self, schedule_id: str, *, tenant: str = "") -> schedule_pb2.Schedule:
         """Lets a schedule make no tasks until it is resumed.

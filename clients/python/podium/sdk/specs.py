@@ -25,7 +25,8 @@ class SubmitOptions(TypedDict, total=False):
     priority: int
     # For search.
     labels: Mapping[str, str]
-    # Idempotency key: the same key with the same task gives the first task, for 24 hours.
+    # Idempotency key: the same key with the same task gives the first task, for 24 hours. It may
+    # not begin with "podium-retry:", as those do that are made for lost calls and soon forgotten.
     request_id: str
     # Retries after the first attempt, 0 to 100. Default: the profile's.
     max_retries: int
@@ -59,6 +60,9 @@ class SubmitOptions(TypedDict, total=False):
     # What becomes of it when one of depends_on does not complete. Default "fail".
     on_failed_dependency: Literal["fail", "skip"]
 
+
+RETRY_PREFIX = "podium-retry:"
+"""Begins keys that clients make for their own repeats, which schedulers remember for minutes."""
 
 _SAME_NAME = frozenset(
     {
@@ -106,6 +110,8 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
         spec.MergeFrom(task_pb2.TaskSpec(**same))
     except (TypeError, ValueError) as error:
         raise _wrong(", ".join(sorted(same)), str(error)) from None
+    if spec.request_id.startswith(RETRY_PREFIX):
+        raise _wrong("request_id", f"must not begin with {RETRY_PREFIX}, which is for clients' own")
     spec.required_capabilities.extend(options.pop("capabilities", ()))
     spec.preferred_capabilities.extend(options.pop("preferred", ()))
     spec.dependency_policy = _policy(options.pop("on_failed_dependency", "fail"))
