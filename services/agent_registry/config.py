@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.agent_registry.core.breaker import cool_s_first
 from services.agent_registry.core.lease import Limits
 from services.kernel.config import Common, setting
 from services.kernel.parsers import as_choice, as_count, as_port, as_seconds
@@ -56,6 +57,13 @@ class Settings(Common):
         "seconds without a sign of an agent after which it is offline",
         parse=as_seconds,
     )
+    breaker_open_s: float = setting(
+        "PODIUM_BREAKER_OPEN_S",
+        cool_s_first,
+        "seconds without work for an agent that fails, before it is tried with one task; doubled "
+        "up to 5 minutes each time it fails that one",
+        parse=as_seconds,
+    )
     agents_max: int = setting(
         "PODIUM_AGENT_REGISTRY_AGENTS_MAX",
         100_000,
@@ -67,4 +75,9 @@ class Settings(Common):
         """Return the times and bounds of the registry."""
         # Doubt must come before the end, also where two heartbeats take the whole grace.
         suspect_s = min(2 * self.heartbeat_s + 1.0, 0.75 * self.grace_s)
-        return Limits(grace_s=self.grace_s, suspect_s=suspect_s, agents_max=self.agents_max)
+        return Limits(
+            grace_s=self.grace_s,
+            suspect_s=suspect_s,
+            breaker_open_s=self.breaker_open_s,
+            agents_max=self.agents_max,
+        )

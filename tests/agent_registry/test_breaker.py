@@ -64,6 +64,19 @@ def test_each_failed_probe_doubles_the_wait() -> None:
         wait_s *= 2
 
 
+def test_the_first_wait_is_as_it_was_set_and_again_after_a_success() -> None:
+    breaker = Breaker(2.0)
+    for now_s in (0.0, 100.0):
+        for number in range(6):
+            breaker.failed(f"t{number}", now_s)
+        assert not breaker.tick(now_s + 1.9)
+        assert breaker.tick(now_s + 2.0)
+        breaker.failed("probe", now_s + 2.0)
+        assert not breaker.tick(now_s + 5.9)
+        assert breaker.tick(now_s + 6.0)
+        breaker.succeeded("probe", now_s + 6.0)
+
+
 def test_failures_that_are_taken_back_close_it_again() -> None:
     breaker = fed("FFFFFF")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from services.agent_registry.core.agent import Status
+from services.agent_registry.core.registry import Registry
 from tests.agent_registry.hall import Hall
 
 
@@ -54,3 +55,18 @@ def test_an_agent_that_is_heard_again_has_its_next_silence_judged_anew() -> None
 
     assert {agent.status for agent in agents} == {Status.SUSPECT}
     assert hall.registry.alerts == 2
+
+
+def test_agents_of_another_replica_are_judged_by_what_could_be_heard_of_them() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    hall.registry = Registry(hall.registry.limits, "here")
+    own, others = hall.agent("own"), hall.agent("others")
+    others.home = "there"
+    hall.registry.told_s = hall.time.mono_s + 50
+
+    hall.sleep(90)
+    assert (own.status, others.status) == (Status.OFFLINE, Status.SUSPECT)
+
+    hall.registry.told_s = hall.time.mono_s
+    hall.sleep(1)
+    assert others.status is Status.OFFLINE

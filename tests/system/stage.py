@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
 
@@ -65,6 +65,9 @@ class Caller(Wire):
             if self.answers_probes and frame.HasField("probe"):
                 reply = session_pb2.ProbeReply(nonce=frame.probe.nonce)
                 await self.send(session_pb2.AgentFrame(agent_id=frame.agent_id, probe_reply=reply))
+
+
+CallerT = TypeVar("CallerT", bound=Caller)
 
 
 class Stage:
@@ -169,13 +172,13 @@ class Stage:
 
         return await eventually(found, within_s=within_s, told=lambda: f"({last})")
 
-    def wire(self, address: str = "") -> Caller:
+    def wire(self, address: str = "", *, kind: type[CallerT] = Caller) -> CallerT:
         """Opens a stream of its own to the router, or to another address."""
         channel = self.channels["routing"]
         if address:
             channel = dial(address)
             self._own.append(channel)
-        wire = Caller(channel)
+        wire = kind(channel)
         self._wires.append(wire)
         return wire
 

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
-from podium.v1 import agent_pb2, session_pb2
-from podium.v1.session_pb2 import AgentFrame, LeaseRef
-from podium.v1.task_pb2 import Failure, RetryPolicy
+from podium.v1 import session_pb2
+from podium.v1.session_pb2 import LeaseRef
+from podium.v1.task_pb2 import RetryPolicy
 from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST
 from tests.support.waiting import eventually
 from tests.system.stage import AGENT_GRACE_S, LEASE_S, Caller, Stage, beating, network, staged
@@ -46,13 +46,6 @@ async def taken(stage: Stage, wire: Caller, agent_id: str, task_type: str) -> se
 
 def ref(assign: session_pb2.Assign) -> LeaseRef:
     return LeaseRef(task_id=assign.task_id, lease_epoch=assign.lease_epoch)
-
-
-async def fail(wire: Caller, agent_id: str, assign: session_pb2.Assign) -> None:
-    failure = Failure(reason="BROKEN", message="it broke", retryable=True)
-    await wire.ack(agent_id, assign)
-    result = session_pb2.Result(lease=ref(assign), failure=failure)
-    await wire.send(AgentFrame(agent_id=agent_id, result=result))
 
 
 async def test_f1_the_task_of_a_killed_agent_starts_again_elsewhere(stage: Stage) -> None:
@@ -187,35 +180,6 @@ async def test_f8_of_two_processes_with_one_id_the_newer_works_and_the_older_end
     assert "started again elsewhere" in older.output()
     assert newer.popen.poll() is None
     assert (await stage.story(task_id)).count("COMPLETED") == 1
-
-
-async def test_f13_an_agent_that_fails_everything_is_cut_off_and_work_flows_elsewhere(
-    stage: Stage,
-) -> None:
-    bad, good = stage.wire(), stage.wire()
-    await bad.hello("f13-bad", "f13")
-    failed = 0
-
-    async def is_open() -> bool:
-        return (await stage.agent("f13-bad")).breaker == agent_pb2.Agent.BREAKER_OPEN
-
-    while not await is_open():
-        # Tasks of their own: one that fails on several agents would be the task's fault.
-        await stage.submit_one("f13", retry_policy=RetryPolicy(max_retries=0))
-        failed += 1
-        assign = (await bad.until("f13-bad", "assign", failed))[-1]
-        await fail(bad, "f13-bad", assign)
-        await stage.until(assign.task_id, "FAILED")
-        assert failed < 12
-    await good.hello("f13-good", "f13", max_concurrency=20)
-    after = await stage.submit("f13", count=20)
-    for assign in await good.until("f13-good", "assign", 20):
-        await good.ack("f13-good", assign)
-        await good.result("f13-good", assign)
-    await stage.ended(*after)
-
-    assert failed >= 6
-    assert len(bad.of("f13-bad", "assign")) == failed
 
 
 async def test_f14_an_assignment_that_nobody_takes_goes_back_without_an_attempt(

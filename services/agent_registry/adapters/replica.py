@@ -73,6 +73,8 @@ class StoreReplica:
         if news.lost:
             await self._restore()
         now = self._clock.now()
+        if now.mono_s - self._registry.told_s > 1.5 * wait_s:
+            self._exchange.excuse(now)  # it stood still: it could not pass on that they are there
         for kept in news.saved:
             self._exchange.adopt(kept, 0.0, now)
         for agent_id in news.removed:
@@ -80,6 +82,7 @@ class StoreReplica:
         for note in news.notes:
             self._exchange.learn(note, now)
         self._cursor = news.cursor
+        self._registry.told_s = now.mono_s
         self._touch()
 
     def excuse(self) -> None:

@@ -41,18 +41,18 @@ class Standing(NamedTuple):
 class Breaker:
     """Counts the recent outcomes of an agent and cuts it off when they are bad."""
 
-    __slots__ = ("_cool_s", "_due_s", "_recent", "state")
+    __slots__ = ("_cool_s", "_due_s", "_first_s", "_recent", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, first_s: float = cool_s_first) -> None:
         self.state = State.CLOSED
         self._recent: deque[tuple[float, bool, str]] = deque(maxlen=window_len)
-        self._cool_s = cool_s_first
+        self._first_s = self._cool_s = first_s
         self._due_s = 0.0
 
     @classmethod
-    def of(cls, standing: Standing, now: Instant) -> Breaker:
+    def of(cls, standing: Standing, now: Instant, first_s: float = cool_s_first) -> Breaker:
         """Return a breaker that goes on where one stood."""
-        breaker = cls()
+        breaker = cls(first_s)
         breaker.state = State(standing.state)
         breaker._cool_s = standing.cool_s
         breaker._due_s = now.mono_s + (standing.due_ms - now.wall_ms) / 1e3
@@ -90,7 +90,7 @@ class Breaker:
         """Count a failure; return whether the state changed."""
         self._recent.append((now_s, True, task_id))
         if self.state is State.HALF_OPEN:
-            self._cool_s = min(cool_s_max, self._cool_s * 2)
+            self._cool_s = max(self._cool_s, min(cool_s_max, self._cool_s * 2))
             self._open(now_s)
             return True
         if self.state is State.CLOSED and self._is_bad(now_s):
@@ -120,7 +120,7 @@ class Breaker:
     def close(self) -> None:
         """Begin anew."""
         self.state = State.CLOSED
-        self._cool_s = cool_s_first
+        self._cool_s = self._first_s
         self._recent.clear()
 
     def _open(self, now_s: float) -> None:

@@ -65,7 +65,7 @@ class Exchange:
         agent.router_id = agent.last_router_id = kept.router_id
         agent.silent, agent.draining = kept.silent, kept.draining
         agent.in_flight = kept.in_flight
-        agent.breaker = Breaker.of(kept.breaker, now)
+        agent.breaker = Breaker.of(kept.breaker, now, registry.limits.breaker_open_s)
         agent.statistics = Statistics()
         for tally in kept.tallies:
             agent.statistics.put(tally.task_type, statistics_of(tally))

@@ -6,11 +6,13 @@ grace is extended instead.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.agent_registry.core.agent import Agent
+from services.agent_registry.core.breaker import cool_s_first
 
 mass_share = 0.5
 mass_len_min = 4
@@ -23,6 +25,7 @@ class Limits:
 
     grace_s: float = 60.0
     suspect_s: float = 30.0
+    breaker_open_s: float = cool_s_first
     agents_max: int = 100_000
     forget_s: float = 24 * 3600.0
     """How long an agent that is offline is remembered."""
@@ -60,14 +63,25 @@ class Leases:
         self._agents.pop(agent_id, None)
         self._extended_until_s.pop(agent_id, None)
 
-    def due(self, now_s: float) -> Due:
-        """Return who is silent for too long, and forget those that expired."""
+    def due(self, now_s: float, told_s: float = math.inf, home: str = "") -> Due:
+        """Return who is silent for too long, and forget those that expired.
+
+        Args:
+            now_s: The time.
+            told_s: Until when agents that other replicas speak for could be heard of.
+            home: The replica that asks.
+        """
+        others_s = min(now_s, told_s)
         silent: list[Agent] = []
         for agent in self._agents.values():
             if agent.heard_s > now_s - self._suspect_s:
                 break
             silent.append(agent)
-        late = [agent for agent in silent if agent.heard_s <= now_s - self._grace_s]
+        late = [
+            agent
+            for agent in silent
+            if agent.heard_s <= (now_s if agent.home == home else others_s) - self._grace_s
+        ]
         spared = self._spare(late, now_s) if late else []
         expired = [
             agent for agent in late if self._extended_until_s.get(agent.agent_id, 0.0) <= now_s

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
 
 from services.agent_registry.core.agent import Agent, Directive, Facts
 from services.agent_registry.core.blame import Blame
-from services.agent_registry.core.breaker import State
+from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.directives import Directives
 from services.agent_registry.core.filter import Filter
 from services.agent_registry.core.index import Index
@@ -35,6 +36,8 @@ class Registry:
         """Times that most agents of a router fell silent together."""
         self.learning = False
         """Whether what is done was told by another replica, who has told all others too."""
+        self.told_s = math.inf
+        """Until when other replicas could be heard of their agents."""
         self.leases = Leases(limits.grace_s, limits.suspect_s)
         self._blame = Blame()
         self.changed: dict[str, None] = {}
@@ -277,7 +280,7 @@ class Registry:
 
     def tick(self, now: Instant) -> None:
         """Expire, doubt and forgive what is due."""
-        due = self.leases.due(now.mono_s)
+        due = self.leases.due(now.mono_s, self.told_s, self.replica_id)
         for agent in due.expired:
             self.offline(agent)
         for agent in due.suspect:
@@ -325,7 +328,8 @@ class Registry:
         if agent is None:
             if len(self.agents) >= self.limits.agents_max:
                 self._make_room()
-            agent = Agent(facts, now.wall_ms, now.wall_ms, now.mono_s)
+            breaker = Breaker(self.limits.breaker_open_s)
+            agent = Agent(facts, now.wall_ms, now.wall_ms, now.mono_s, breaker=breaker)
             self.agents[facts.agent_id] = agent
         agent.facts = facts
         self.index.put(facts.agent_id, facts.capabilities)
@@ -369,12 +373,8 @@ class Registry:
         offline = [agent for agent in self.agents.values() if not agent.present]
         if not offline:
             most = self.limits.agents_max
-            raise ResourceExhausted(
-                "TOO_MANY_AGENTS",
-                f"There are {most} agents already.",
-                metadata={"agents_max": str(most)},
-                retry_after_s=60.0,
-            )
+            message, told = f"There are {most} agents already.", {"agents_max": str(most)}
+            raise ResourceExhausted("TOO_MANY_AGENTS", message, metadata=told, retry_after_s=60.0)
         # Those longest gone; a tenth at once, since looking for them costs a walk over all.
         count = max(1, self.limits.agents_max // 10)
         for agent in heapq.nsmallest(count, offline, key=lambda agent: agent.heard_s):
