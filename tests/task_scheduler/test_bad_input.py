@@ -6,221 +6,44 @@ the look-alikes: what must be taken in beside what must not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.v1 import task_pb2, task_scheduler_pb2
-from podium.v1.task_pb2 import Budget, Payload, RetryPolicy, Task, TaskSpec
-from services.kernel import auth
-from services.kernel.auth import Principal
+from podium.v1 import task_pb2
+from podium.v1.task_pb2 import Budget, Payload, RetryPolicy
 from services.kernel.rpc import from_rpc_error
 from services.task_scheduler.config import Numbers
-from tests.task_scheduler.serving import WITHIN_S, Report, Served, lease, spec, wire
+from tests.task_scheduler.misuse import (
+    UNKNOWN,
+    Case,
+    Row,
+    above_rate,
+    answer_of_another_tenant,
+    call,
+    duplicates_once,
+    ends,
+    fan_out,
+    forged_page,
+    generations,
+    nobody_can,
+    of_another_tenant,
+    outside_grants,
+    page_of_another_tenant,
+    priority_2_to_31,
+    task,
+    twice,
+    unknown_field,
+)
+from tests.task_scheduler.serving import spec, wire
 
-UNKNOWN = "00-000000000000-0000000000"
 CENTURY_S = 100 * 365 * 86_400
-SUBMIT = "/podium.v1.TaskSchedulerService/SubmitTasks"
-VARINT_2_TO_31 = b"\x80\x80\x80\x80\x08"
 ACCEPTED, DUPLICATE, FENCED, REFUSED, CONFLICT, UNKNOWN_LEASE = 1, 2, 3, 4, 5, 6
-
-
-class Case:
-    """A scheduler, and who calls it."""
-
-    def __init__(self, served: Served, patch: pytest.MonkeyPatch) -> None:
-        self.served = served
-        self.stub = served.stub
-        self._patch = patch
-
-    def act(self, tenant: str, *roles: str, capabilities: tuple[str, ...] = ()) -> None:
-        """Make all calls from here on those of somebody."""
-        principal = Principal(tenant, tenant, frozenset(roles), frozenset(capabilities))
-        self._patch.setattr(auth, "ANONYMOUS", principal)
-
-    async def submit(self, *specs: TaskSpec) -> list[str]:
-        return await self.served.submit(*specs)
-
-
-Act = Callable[[Case], Awaitable[Any]]
-
-
-class Row(NamedTuple):
-    """What is done, and what it gets."""
-
-    number: str
-    what: str
-    act: Act
-    code: str
-    reason: str = ""
-    field: str = ""
-    """The field or the metadata that says where the fault is."""
-
-
-def task(**parts: Any) -> Act:
-    """Submits a task behind a good one."""
-    return lambda case: case.submit(spec(), spec(**parts))
-
-
-def call(method: str, **parts: Any) -> Act:
-    async def act(case: Case) -> Any:
-        request = getattr(task_scheduler_pb2, f"{method}Request")(**parts)
-        return await getattr(case.stub, method)(request, timeout=WITHIN_S)
-
-    return act
-
-
-async def priority_2_to_31(case: Case) -> Any:
-    # The generated classes do not let it be written; others do.
-    raw = spec().SerializeToString() + b"\x28" + VARINT_2_TO_31
-    method = case.served.channel.unary_unary(SUBMIT)
-    return await method(b"\x0a" + bytes([len(raw)]) + raw, timeout=WITHIN_S)
-
-
-async def unknown_field(case: Case) -> None:
-    unknown = b"\xfa\xf0\x04\x03new"  # field 9999
-    raw = spec().SerializeToString() + unknown
-    method = case.served.channel.unary_unary(
-        SUBMIT, response_deserializer=task_scheduler_pb2.SubmitTasksResponse.FromString
-    )
-    await method(b"\x0a" + bytes([len(raw)]) + raw, timeout=WITHIN_S)
-    request = task_scheduler_pb2.WatchEventsRequest(types=["TYPE_CREATED"])
-    async for batch in case.stub.WatchEvents(request, timeout=WITHIN_S):
-        if batch.events:
-            assert unknown in batch.events[0].created.spec.SerializeToString()
-            return
-
-
-async def duplicates_once(case: Case) -> None:
-    await case.submit(spec(required_capabilities=["b", "a", "b"]))
-    (needed,) = (await stats(case)).requirements
-    assert list(needed.required_capabilities) == ["a", "b"]
-
-
-async def nobody_can(case: Case) -> None:
-    deadline = Timestamp()
-    deadline.GetCurrentTime()
-    deadline.FromMilliseconds(deadline.ToMilliseconds() + 300)
-    (task_id,) = await case.submit(spec(deadline=deadline))
-    waiting = await case.served.get(task_id)
-    assert (waiting.state, bool(waiting.unschedulable_reason)) == (Task.STATE_QUEUED, True)
-    request = task_scheduler_pb2.GetTaskRequest(task_id=task_id, wait=Duration(seconds=5))
-    ended = (await case.stub.GetTask(request, timeout=WITHIN_S)).task
-    assert ended.state == Task.STATE_EXPIRED
-
-
-async def outside_grants(case: Case) -> Any:
-    case.act("red", "submitter", capabilities=("text.summarize",))
-    await case.submit(spec("text.summarize"))
-    return await case.submit(spec("text.summarize"), spec("payments.send"))
-
-
-def of_another_tenant(method: str, **parts: Any) -> Act:
-    async def act(case: Case) -> Any:
-        case.act("red", "submitter")
-        (task_id,) = await case.submit(spec())
-        case.act("blue", "submitter", "reader")
-        named = {"task_id": task_id} if method == "GetTask" else {"task_ids": [task_id]}
-        return await call(method, **named, **parts)(case)
-
-    return act
-
-
-def twice(first: TaskSpec, second: TaskSpec, *, same: bool, other_caller: bool = False) -> Act:
-    async def act(case: Case) -> None:
-        case.act("red", "submitter", "reader")
-        before = await case.submit(first)
-        durable = (await stats(case)).durable_seq
-        if other_caller:
-            case.act("blue", "submitter", "reader")
-        assert (await case.submit(second) == before) is same
-        assert ((await stats(case)).durable_seq == durable) is same
-
-    return act
-
-
-async def stats(case: Case) -> Any:
-    return await case.stub.GetQueueStats(task_scheduler_pb2.GetQueueStatsRequest())
-
-
-def ends(*steps: str) -> Act:
-    """Lets a router end a task in some way; returns the verdict of the last step."""
-
-    async def act(case: Case) -> int:
-        async with case.served.router("work") as router:
-            # The first lease of a log has none before it.
-            await case.served.run(router)
-            await case.submit(spec())
-            grant = await router.grant()
-            held = lease(grant)
-            verdict = 0
-            for step in steps:
-                if step == "start":
-                    await router.start(grant)
-                    continue
-                if step == "cancel":
-                    await case.stub.CancelTasks(
-                        task_scheduler_pb2.CancelTasksRequest(task_ids=[grant.task_id])
-                    )
-                    continue
-                ended = task_scheduler_pb2.AttemptEnded(lease=held, agent_id="a1")
-                ended.success.data = b"ok"
-                if step == "unknown":
-                    ended.lease.task_id = UNKNOWN
-                elif step == "stale":
-                    ended.lease.lease_epoch -= 1
-                elif step == "too large":
-                    ended.success.data = bytes(257 * 1024)
-                elif step == "other":
-                    ended.success.data = b"another result"
-                await router.say(Report(ended=ended))
-                verdict = (await router.next("settled")).settled.verdict
-            if step == "too large":
-                failed = (await case.served.get(grant.task_id)).failure
-                assert failed.reason == "RESULT_TOO_LARGE"
-            return verdict
-
-    return act
-
-
-async def above_rate(case: Case) -> Any:
-    await case.submit(spec(tenant="hurried"))
-    return await case.submit(*[spec(tenant="hurried")] * 2)
-
-
-async def forged_page(case: Case) -> Any:
-    await case.submit(spec(), spec())
-    request = task_scheduler_pb2.ListTasksRequest(page_size=1)
-    token = (await case.stub.ListTasks(request)).next_page_token
-    return await call("ListTasks", page_size=1, page_token=token[:-2] + "AA")(case)
-
-
-async def page_of_another_tenant(case: Case) -> Any:
-    case.act("red", "submitter", "reader")
-    await case.submit(spec(), spec())
-    request = task_scheduler_pb2.ListTasksRequest(page_size=1)
-    token = (await case.stub.ListTasks(request)).next_page_token
-    case.act("blue", "reader")
-    return await call("ListTasks", page_size=1, page_token=token)(case)
-
-
-async def generations(case: Case) -> Any:
-    parent = ""
-    for _ in range(5):
-        (parent,) = await case.submit(spec(parent_task_id=parent))
-    return await case.submit(spec(parent_task_id=parent))
-
-
-async def fan_out(case: Case) -> Any:
-    (root,) = await case.submit(spec())
-    return await case.submit(*[spec(parent_task_id=root) for _ in range(21)])
-
-
 INVALID = ("INVALID_ARGUMENT", "INVALID_FIELD")
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 KEYED = spec(request_id="key-1")
@@ -270,6 +93,10 @@ ROWS = [
     Row("B30", "get", of_another_tenant("GetTask"), "NOT_FOUND", "TASK_NOT_FOUND"),
     Row("B30", "cancel", of_another_tenant("CancelTasks"), "NOT_FOUND", "TASK_NOT_FOUND"),
     Row("B30", "pause", of_another_tenant("PauseTasks"), "NOT_FOUND", "TASK_NOT_FOUND"),
+    Row("B30", "resume", of_another_tenant("ResumeTasks"), "NOT_FOUND", "TASK_NOT_FOUND"),
+    Row("B30", "explain", of_another_tenant("ExplainTask"), "NOT_FOUND", "TASK_NOT_FOUND"),
+    Row("B30", "answer", answer_of_another_tenant, "NOT_FOUND", "TASK_NOT_FOUND"),
+    Row("B30", "requeue", of_another_tenant("RequeueTasks"), "NOT_FOUND", "TASK_NOT_FOUND"),
     Row("B31", "same key, same task", twice(KEYED, KEYED, same=True), "OK"),
     Row(
         *("B32", "same key, other payload"),
@@ -286,6 +113,23 @@ ROWS = [
     Row("B34", "no key", twice(spec(), spec(), same=False), "OK"),
     bad("B35", "deadline past", "deadline", deadline=Timestamp(seconds=1_700_000_000)),
     bad("B35", "in a century", "deadline", deadline=Timestamp(seconds=1_700_000_000 + CENTURY_S)),
+    bad("B35", "nanos", "deadline", deadline=Timestamp(seconds=1_700_000_000, nanos=10**9)),
+    bad("B35", "negative nanos", "deadline", deadline=Timestamp(seconds=1_700_000_000, nanos=-1)),
+    bad("B35", "before 1970", "deadline", deadline=Timestamp(seconds=-1)),
+    bad("B35", "no year has it", "deadline", deadline=Timestamp(seconds=1 << 62)),
+    *[
+        Row(
+            *("B35", f"requeue, {what}"),
+            call("RequeueTasks", task_ids=[UNKNOWN], deadline=deadline),
+            *(*INVALID, "deadline"),
+        )
+        for what, deadline in {
+            "past": Timestamp(seconds=1_700_000_000),
+            "in a century": Timestamp(seconds=1_700_000_000 + CENTURY_S),
+            "nanos": Timestamp(seconds=1_700_000_000, nanos=10**9),
+            "before 1970": Timestamp(seconds=-1),
+        }.items()
+    ],
     bad("B35", "negative", "attempt_timeout", attempt_timeout=Duration(seconds=-1)),
     bad("B35", "nanos", "not_before", not_before=Timestamp(seconds=1, nanos=1_000_000_000)),
     bad("B35", "nanos", "attempt_timeout", attempt_timeout=Duration(nanos=1_000_000_000)),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.kernel.errors import ResourceExhausted
+from services.kernel.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from services.task_scheduler.core import quotas as module
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.quotas import Quotas
@@ -23,6 +23,28 @@ def test_a_tenant_has_so_many_open_tasks_and_no_more() -> None:
     rig.submit(created(tenant="blue"))
     rig.core.control.cancel(rig.task(first), "", rig.now)
     rig.submit(created(tenant="red"))
+
+
+def test_a_batch_that_never_fits_is_told_to_be_split_and_not_to_wait() -> None:
+    rig = Rig(Limits(tenant_open_tasks_max={"red": 2}))
+
+    with pytest.raises(InvalidArgument) as refused:
+        rig.submit(*[created(tenant="red")] * 3, created(tenant="blue"))
+
+    assert refused.value.reason == "BATCH_TOO_LARGE"
+    assert refused.value.retry_after_s is None
+    assert refused.value.metadata["batch_len_max"] == "2"
+    assert "split it" in refused.value.message
+    rig.submit(*[created(tenant="red")] * 2)
+
+
+def test_a_tenant_without_a_quota_is_told_that_it_is_closed() -> None:
+    rig = Rig(Limits(tenant_open_tasks_max={"red": 0}))
+
+    with pytest.raises(FailedPrecondition) as refused:
+        rig.submit(created(tenant="red"))
+
+    assert (refused.value.reason, refused.value.retry_after_s) == ("TENANT_CLOSED", None)
 
 
 def test_the_quota_holds_after_a_restart() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.kernel.errors import ResourceExhausted
+from services.kernel.errors import InvalidArgument, ResourceExhausted
 from services.task_scheduler.core.event import Created, Terms
 from services.task_scheduler.core.limits import Limits
 from tests.task_scheduler.rig import Rig, created
@@ -45,12 +45,33 @@ def test_a_batch_with_ordinary_tasks_is_refused_whole_and_told_which_may_come_al
 
 def test_the_bytes_of_the_backlog_have_a_tenth_for_urgent_tasks_too() -> None:
     rig = Rig(Limits(open_bytes_max=1_000))
-    large = created(payload=b"p" * 900)
+    rig.submit(created(payload=b"p" * 200))
+    large = created(payload=b"p" * 700)
 
     with pytest.raises(ResourceExhausted):
         rig.submit(large)
 
     rig.submit(large._replace(terms=Terms(priority=6)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "batch"),
+    [
+        (Limits(open_tasks_max=20), of(5, 19)),
+        (Limits(open_tasks_max=20), of(5) + of(9, 18)),
+        (Limits(open_tasks_max=20), of(9, 21)),
+        (Limits(open_bytes_max=1_000), [created(payload=b"p" * 901)]),
+    ],
+)
+def test_what_an_empty_backlog_has_no_room_for_is_told_to_be_split_and_not_to_wait(
+    limits: Limits, batch: list[Created]
+) -> None:
+    rig = Rig(limits)
+
+    with pytest.raises(InvalidArgument) as refused:
+        rig.submit(*batch)
+
+    assert (refused.value.reason, refused.value.retry_after_s) == ("BATCH_TOO_LARGE", None)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +95,6 @@ def test_who_is_refused_shall_come_back_when_a_part_of_the_backlog_has_ended(
     rig.advance(passed_s)
 
     with pytest.raises(ResourceExhausted) as refused:
-        rig.submit(*of(5, 1_000))
+        rig.submit(*of(5, 900))
 
     assert refused.value.retry_after_s == pytest.approx(retry_after_s, abs=0.001)

@@ -10,6 +10,7 @@ from services.kernel.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    PodiumError,
     ResourceExhausted,
     Violation,
 )
@@ -59,8 +60,9 @@ class Admission:
 
         Raises:
             AlreadyExists: IDEMPOTENCY_KEY_REUSED.
-            FailedPrecondition: UNSCHEDULABLE or PARENT_ENDED.
-            InvalidArgument: INVALID_FIELD, a deadline that has passed, or does before not_before.
+            FailedPrecondition: UNSCHEDULABLE, PARENT_ENDED or TENANT_CLOSED.
+            InvalidArgument: INVALID_FIELD, a deadline that has passed, or does before not_before;
+                BATCH_TOO_LARGE, more than there could ever be room for.
             NotFound: DEPENDENCY_NOT_FOUND or PARENT_NOT_FOUND.
             ResourceExhausted: BACKLOG_FULL, TENANT_BACKLOG_FULL, TENANT_RATE or LINEAGE_BUDGET.
         """
@@ -193,6 +195,8 @@ class Admission:
         How fast its tenant submits is of no account: it was submitted before.
 
         Raises:
+            FailedPrecondition: TENANT_CLOSED.
+            InvalidArgument: BATCH_TOO_LARGE.
             ResourceExhausted: BACKLOG_FULL or TENANT_BACKLOG_FULL.
         """
         load = Returning(task.head, task.payload if payload is None else payload, task.terms)
@@ -205,7 +209,7 @@ class Admission:
         try:
             self._room.check([created], now)
             self._quotas.check_open(created.tenant, 1)
-        except ResourceExhausted:
+        except PodiumError:
             return False
         return True
 

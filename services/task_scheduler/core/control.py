@@ -84,7 +84,8 @@ class Control:
             ignore_dependencies: Let it wait for no other task.
 
         Raises:
-            FailedPrecondition: DEPENDENCY_FAILED.
+            FailedPrecondition: DEPENDENCY_FAILED or TENANT_CLOSED.
+            InvalidArgument: BATCH_TOO_LARGE.
             ResourceExhausted: BACKLOG_FULL or TENANT_BACKLOG_FULL.
         """
         if task.state is not State.FAILED:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from services.kernel.errors import ResourceExhausted
+from services.kernel.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    PodiumError,
+    ResourceExhausted,
+)
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.shares import TENANTS_LEN_MAX, Shares
 
@@ -29,6 +34,8 @@ class Quotas:
         """Take the tasks of these tenants into account, or raise and take none.
 
         Raises:
+            FailedPrecondition: TENANT_CLOSED.
+            InvalidArgument: BATCH_TOO_LARGE.
             ResourceExhausted: TENANT_BACKLOG_FULL or TENANT_RATE.
         """
         limits = self._limits
@@ -46,11 +53,16 @@ class Quotas:
         """Raise when a tenant would have too many open tasks.
 
         Raises:
+            FailedPrecondition: TENANT_CLOSED.
+            InvalidArgument: BATCH_TOO_LARGE.
             ResourceExhausted: TENANT_BACKLOG_FULL.
         """
         most = self._limits.of_tenant(self._limits.tenant_open_tasks_max, tenant)
         if most is None:
             return
+        if count > most:
+            # No waiting helps, so nothing here says that it does.
+            raise _never(tenant, count, most)
         known = self._shares.find(tenant)
         open_tasks = known.open_tasks if known is not None else 0
         if open_tasks + count > most:
@@ -90,3 +102,20 @@ class Quotas:
         if len(self._filled) >= TENANTS_LEN_MAX:
             del self._filled[next(iter(self._filled))]
         self._filled[tenant] = (left, now_s)
+
+
+def _never(tenant: str, count: int, most: float) -> PodiumError:
+    """Return why tasks are refused that the quota has no room for even when nothing is open."""
+    metadata = {"tenant": tenant, "open_tasks_max": f"{most:g}"}
+    if most < 1:
+        return FailedPrecondition(
+            "TENANT_CLOSED",
+            f"Tenant {tenant} may have no open tasks: the settings of the scheduler say so.",
+            metadata=metadata,
+        )
+    return InvalidArgument(
+        "BATCH_TOO_LARGE",
+        f"{count} tasks of tenant {tenant} in one request, which may have {most:g} open at once: "
+        "split it.",
+        metadata={**metadata, "batch_len_max": f"{int(most)}"},
+    )

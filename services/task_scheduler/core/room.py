@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.kernel.errors import ResourceExhausted
+from services.kernel.errors import InvalidArgument, ResourceExhausted
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Terms
@@ -53,6 +53,7 @@ class Room:
         """Raise when there is no room for all of `created`.
 
         Raises:
+            InvalidArgument: BATCH_TOO_LARGE, an empty backlog would have no room for them either.
             ResourceExhausted: BACKLOG_FULL; `urgent_priority` in its metadata is the priority from
                 which tasks are still taken.
         """
@@ -63,13 +64,23 @@ class Room:
         if tasks <= _ordinary(tasks_max) and held_bytes <= _ordinary(bytes_max):
             return
         whole = tasks > tasks_max or held_bytes > bytes_max
-        if not whole and all(one.terms.priority >= URGENT_PRIORITY for one in created):
+        urgent = all(one.terms.priority >= URGENT_PRIORITY for one in created)
+        if not whole and urgent:
             return
+        if not urgent:
+            tasks_max, bytes_max = _ordinary(tasks_max), _ordinary(bytes_max)
+        if len(created) > tasks_max or size_bytes > bytes_max:
+            raise _never(len(created), size_bytes, tasks_max, bytes_max)
+        raise self._full(now, urgent=urgent)
+
+    def _full(self, now: Instant, *, urgent: bool) -> ResourceExhausted:
+        book, limits = self._book, self._book.limits
+        tasks_max, bytes_max = limits.open_tasks_max, limits.open_bytes_max
         metadata = {"open_tasks": str(book.open_tasks), "open_tasks_max": str(tasks_max)}
         full = book.open_tasks >= tasks_max or book.open_bytes >= bytes_max
-        if not full and not all(one.terms.priority >= URGENT_PRIORITY for one in created):
+        if not full and not urgent:
             metadata["urgent_priority"] = str(URGENT_PRIORITY)
-        raise ResourceExhausted(
+        return ResourceExhausted(
             "BACKLOG_FULL",
             f"{book.open_tasks} tasks of at most {tasks_max} wait or run, with {book.open_bytes} "
             f"of at most {bytes_max} bytes, a tenth of it kept for priority {URGENT_PRIORITY} and "
@@ -101,3 +112,12 @@ class Room:
 
 def _ordinary(most: int) -> int:
     return most - most // URGENT_SHARE
+
+
+def _never(tasks: int, size_bytes: int, tasks_max: int, bytes_max: int) -> InvalidArgument:
+    return InvalidArgument(
+        "BATCH_TOO_LARGE",
+        f"{tasks} tasks with {size_bytes} bytes in one request, and all open tasks together may "
+        f"be {tasks_max} with {bytes_max} bytes at these priorities: split it.",
+        metadata={"batch_len_max": str(tasks_max), "batch_bytes_max": str(bytes_max)},
+    )

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from podium.v1.task_pb2 import DependencyPolicy, RetryPolicy, TaskSpec
 from services.kernel import limits
 from services.kernel.auth import Principal
@@ -22,6 +20,7 @@ from services.kernel.telemetry import (
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Created
 from services.task_scheduler.ports import Codec
+from services.task_scheduler.servicer.times import check_time
 
 KEY_LEN_MAX = 128
 CONCURRENCY_KEYS_LEN_MAX = 4
@@ -308,12 +307,7 @@ def _check_rare(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
         _check_policy(checker, at + "retry_policy.", spec.retry_policy)
     if spec.HasField("attempt_timeout"):
         checker.duration(at + "attempt_timeout", spec.attempt_timeout, 0.001)
-    if spec.HasField("deadline"):
-        _check_time(checker, at + "deadline", spec.deadline, now_ms, limits.deadline_s_max)
-        # Whether it lies ahead is asked of new tasks alone: a repeat has its answer also later.
-        checker.require(at + "deadline", spec.deadline.ToMilliseconds() > 0, "must lie ahead")
-    if spec.HasField("not_before"):
-        _check_time(checker, at + "not_before", spec.not_before, now_ms, NOT_BEFORE_S_MAX)
+    _check_times(checker, at, spec, now_ms)
     if spec.HasField("budget"):
         checker.finite(at + "budget.max_cost", spec.budget.max_cost, 0.0, 1e12)
         checker.integer(at + "budget.max_tokens", spec.budget.max_tokens, 0, 1 << 53)
@@ -337,6 +331,16 @@ def _check_rare(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
     checker.integer(at + "concurrency_limit", spec.concurrency_limit, 0, CONCURRENCY_LIMIT_MAX)
 
 
+def _check_times(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
+    if spec.HasField("deadline"):
+        path, ahead_s = at + "deadline", limits.deadline_s_max
+        # Whether it lies ahead is asked of new tasks alone: a repeat has its answer also later.
+        if check_time(checker, path, spec.deadline, now_ms, ahead_s) == 0:
+            checker.fault(path, "must lie ahead")
+    if spec.HasField("not_before"):
+        check_time(checker, at + "not_before", spec.not_before, now_ms, NOT_BEFORE_S_MAX)
+
+
 def _check_policy(checker: Checker, at: str, policy: RetryPolicy) -> None:
     checker.integer(at + "max_retries", policy.max_retries, 0, MAX_RETRIES_MAX)
     checker.duration(at + "initial_backoff", policy.initial_backoff)
@@ -344,13 +348,3 @@ def _check_policy(checker: Checker, at: str, policy: RetryPolicy) -> None:
     if policy.backoff_multiplier:
         checker.finite(at + "backoff_multiplier", policy.backoff_multiplier, 1.0, 10.0)
     checker.finite(at + "jitter", policy.jitter, 0.0, 1.0)
-
-
-def _check_time(checker: Checker, path: str, time: Timestamp, now_ms: int, ahead_s: float) -> None:
-    formed = 0 <= time.nanos <= 999_999_999 and time.seconds >= 0
-    checker.require(path, formed, "must be a valid time")
-    checker.require(
-        path,
-        time.seconds * 1000 <= now_ms + ahead_s * 1000,
-        f"must be at most {ahead_s / 86_400:g} days ahead",
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from podium.v1 import task_pb2, task_scheduler_pb2, task_scheduler_pb2_grpc
 from services.kernel import limits
 from services.kernel.errors import InvalidArgument, PodiumError
@@ -13,6 +15,7 @@ from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Desk
 from services.task_scheduler.servicer.choice import Choice, in_state
 from services.task_scheduler.servicer.holds import wrong_state
+from services.task_scheduler.servicer.times import check_time
 
 Response = task_scheduler_pb2.RequeueTasksResponse
 
@@ -31,11 +34,11 @@ class Requeueing(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         desk.check(submitting=True)
         payload = payload_bytes(request.payload) if request.HasField("payload") else None
         one = len(request.task_ids) == 1
-        deadline_ms = request.deadline.ToMilliseconds() if request.HasField("deadline") else 0
         checker = Checker()
+        deadline_ms = 0
+        if request.HasField("deadline"):
+            deadline_ms = _deadline_ms(checker, request.deadline, desk.now().wall_ms)
         checker.require("payload", payload is None or one, "is allowed with exactly one id")
-        ahead = not request.HasField("deadline") or deadline_ms > desk.now().wall_ms
-        checker.require("deadline", ahead, "must lie ahead")
         checker.done()
         refused: list[PodiumError] = []
 
@@ -66,6 +69,13 @@ class Requeueing(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         response = Response(task_ids=done.task_ids, next_page_token=done.next_page_token)
         _tell(response, refused)
         return response
+
+
+def _deadline_ms(checker: Checker, deadline: Timestamp, now_ms: int) -> int:
+    found_ms = check_time(checker, "deadline", deadline, now_ms, limits.deadline_s_max)
+    if found_ms is not None:
+        checker.require("deadline", found_ms > now_ms, "must lie ahead")
+    return found_ms or 0
 
 
 def _tell(response: Response, refused: list[PodiumError]) -> None:

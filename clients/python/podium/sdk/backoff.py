@@ -6,6 +6,16 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+SPREAD = 0.25
+
+
+def after(away_s: float) -> float:
+    """Returns how long to stay away when asked to for `away_s`: up to a quarter longer.
+
+    Those who were asked at once must not return at once.
+    """
+    return away_s * random.uniform(1.0, 1.0 + SPREAD)
+
 
 class Backoff:
     """Gives the next wait in seconds: drawn evenly from 0 to a bound that doubles up to a cap."""
@@ -30,9 +40,9 @@ class Backoff:
         self.failures += 1
         return self._draw.uniform(0, bound_s)
 
-    async def wait(self) -> None:
-        """Waits after one more failure."""
-        await self._sleep(self.next_s())
+    async def wait(self, least_s: float = 0.0) -> None:
+        """Waits after one more failure, at least so long."""
+        await self._sleep(max(self.next_s(), least_s))
 
     def reset(self) -> None:
         """Begins again: it worked."""
