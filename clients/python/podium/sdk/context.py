@@ -50,8 +50,8 @@ class Context:
     ) -> None:
         self.agent_id = agent_id
         self.key = (assign.task_id, assign.lease_epoch)
-        # Why the task must stop: CANCELED, EXPIRED, ATTEMPT_TIMEOUT, LEASE_LOST; empty while it
-        # may go on.
+        # Why the task must stop: CANCELED, PAUSED, EXPIRED, ATTEMPT_TIMEOUT, BUDGET_EXCEEDED,
+        # LEASE_EXPIRED, LEASE_LOST; empty while it may go on.
         self.cancel_reason = ""
         # W3C trace context of this execution, for calls to other systems.
         self.traceparent = ""
