@@ -42,6 +42,7 @@ from services.task_scheduler.core.states import (
 from services.task_scheduler.core.sticky import StickyKeys
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.core.timers import Timers, in_force
+from services.task_scheduler.core.waits import Waits
 
 Recorded = tuple[Event, Task | None, float]
 """An event, its task, and when it happened on the monotonic clock."""
@@ -61,9 +62,7 @@ class Book:
         self.requests = RequestIds(limits.request_ids_len_max, limits.retry_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
-        self.dependents: dict[str, list[Task]] = {}
-        self.resolved: list[tuple[Task, list[Task]]] = []
-        """Tasks that ended while others waited for them, not yet followed up."""
+        self.waits = Waits()
         self.counts = [0] * (max(State) + 1)
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
@@ -141,6 +140,8 @@ class Book:
             mono_s: The event's time on the monotonic clock of this process.
         """
         assert event.seq == self.seq + 1, f"event {event.seq} follows {self.seq}"
+        # What came of those that the event before affected is told by the events behind it.
+        self.waits.affected.clear()
         if event.kind in TASKLESS:
             self._declared(event)
             return
@@ -177,6 +178,8 @@ class Book:
         before = task.state
         state = next_state(before, kind)
         self.seq = event.seq
+        if before is State.CREATED and task.open_dependencies:
+            self.waits.blocked -= 1
         if state is not before:
             self.counts[before] -= 1
             self.counts[state] += 1
@@ -195,6 +198,8 @@ class Book:
             self.queue.push(task)
         elif kind in TERMINAL_KINDS:
             self._end(task, event)
+        elif state is State.CREATED and task.open_dependencies:
+            self.waits.blocked += 1
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
         task = Task(event.task_id, created, seq=event.seq, wall_ms=event.wall_ms, mono_s=mono_s)
@@ -227,16 +232,7 @@ class Book:
             if other is None or other.state is State.COMPLETED:
                 continue
             if ended or not other.ended:
-                self.dependents.setdefault(other_id, []).append(task)
-                task.open_dependencies += 1
-
-    def wait_no_more(self, task: Task) -> None:
-        """Let no task that it depends on know of a task any more."""
-        task.open_dependencies = 0
-        for other_id in task.depends_on:
-            waiting = self.dependents.get(other_id, [])
-            while task in waiting:
-                waiting.remove(task)
+                self.waits.add(task, other_id)
 
     def _end_lease(self, task: Task, event: Event) -> None:
         self.leases.pop(task.lease_epoch, None)
@@ -270,15 +266,9 @@ class Book:
             self.ended.append(task)
             self.ended_bytes += size_bytes
         self._close(task)
-        waiting = self.dependents.pop(task.task_id, None) if self.dependents else None
-        if waiting:
-            if task.state is State.COMPLETED:
-                for dependent in waiting:
-                    if self.before_change is not None:
-                        self.before_change(dependent)
-                    if dependent.open_dependencies:
-                        dependent.open_dependencies -= 1
-            self.resolved.append((task, waiting))
+        if task.open_dependencies:
+            self.waits.drop(task)
+        self.waits.end(task, self.before_change)
 
     def _close(self, task: Task) -> None:
         """Take a task that has ended out of the indexes of open tasks."""

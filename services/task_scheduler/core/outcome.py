@@ -27,11 +27,15 @@ from services.task_scheduler.core.retry import Draw, backoff_ms
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
 from services.task_scheduler.core.timers import Purpose
+from services.task_scheduler.core.waits import HELD
 
 RESULT_BYTES_MAX = 256 * 1024 + 512
 """The largest payload with its media type."""
 HANDBACKS_MAX = 3
 """Agents that may decline a task in a row before it waits: otherwise it would spin."""
+
+FOLLOWED_LEN_MAX = 1_024
+"""Tasks that are queued or ended in one step since what they depend on has ended."""
 
 AGENT_GONE = "AGENT_GONE"
 """Hand-back by a router whose agent went before it could take the task."""
@@ -51,6 +55,7 @@ class Outcomes:
         self._orders = orders
         self._dispatch = dispatch
         self._draw = draw
+        self._followed = 0
         self.fenced = 0
         """Outcomes under leases that were over."""
 
@@ -267,23 +272,35 @@ class Outcomes:
         self._orders.send(router_id, Revoke(lease, "ATTEMPT_TIMEOUT"))
 
     def follow_up(self, now: Instant) -> None:
-        """Queue or end the tasks that waited for tasks that have ended, and those behind them."""
+        """Queue or end the tasks that waited for tasks that have ended, and those behind them.
+
+        More than a step has room for are followed up in the next.
+        """
+        affected = self._book.waits.affected
+        while affected and self._followed < FOLLOWED_LEN_MAX:
+            self._followed += 1
+            self._follow(affected.popleft(), now)
+
+    def end_step(self) -> None:
+        """Let as many tasks be followed up again."""
+        self._followed = 0
+
+    def _follow(self, task: Task, now: Instant) -> None:
+        """Do with a task what the tasks it depends on demand, as they stand now."""
         book = self._book
-        while book.resolved:
-            ended, waiting = book.resolved.pop()
-            for task in waiting:
-                if task.state is not State.CREATED and task.state is not State.PAUSED:
-                    continue
-                if ended.state is not State.COMPLETED:
-                    self.fail_dependent(task, ended.task_id, now)
-                elif task.open_dependencies or task.state is State.PAUSED:
-                    continue
-                elif task.next_ms > now.wall_ms:
-                    # Set again, since its timer may have gone off while it was blocked.
-                    due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
-                    book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
-                else:
-                    book.record(Kind.QUEUED, task, now)
+        if task.state not in HELD:
+            return
+        failed_id = book.waits.failed(task, book.tasks)
+        if failed_id:
+            self.fail_dependent(task, failed_id, now)
+        elif task.open_dependencies or task.state is State.PAUSED:
+            return
+        elif task.next_ms > now.wall_ms:
+            # Set again, since its timer may have gone off while it was blocked.
+            due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
+            book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
+        else:
+            book.record(Kind.QUEUED, task, now)
 
     def fail_dependent(self, task: Task, dependency_id: str, now: Instant) -> None:
         """End a task whose dependency did not complete, as it asked for."""

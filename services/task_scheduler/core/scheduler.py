@@ -55,7 +55,8 @@ class Scheduler:
         self.control = Control(self.book, self.orders, self.outcomes, self.admission)
         self.recurrence = Recurrence(self.book, self.admission, self.control, calendar, draw)
         self.more = False
-        """Whether the last step had no room for every grant that was possible."""
+        """Whether the last step had no room for every grant that was possible, or for all that
+        follows from the end of a task."""
 
     def replay(self, event: Event, now: Instant) -> None:
         """Apply an event of the log; `now` is the time of the recovery."""
@@ -69,6 +70,8 @@ class Scheduler:
         self.book.requests.begin(now.wall_ms)
         self.book.begin_epoch(now)
         self.dispatch.restart(now)
+        self.book.waits.affected.clear()
+        self.book.waits.find_affected(self.book.tasks)
         self.outcomes.follow_up(now)
         self.recurrence.start()
 
@@ -89,7 +92,10 @@ class Scheduler:
 
     def take(self, now: Instant) -> Step:
         """Grant what can be granted, then return and forget what has happened."""
-        self.more = self.dispatch.grant(now) == GRANTS_PER_STEP_MAX
+        self.outcomes.follow_up(now)
+        granted = self.dispatch.grant(now)
+        self.outcomes.end_step()
+        self.more = granted == GRANTS_PER_STEP_MAX or bool(self.book.waits.affected)
         events, self.book.outbox = self.book.outbox, []
         return Step(events, self.orders.take())
 

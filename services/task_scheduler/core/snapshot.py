@@ -32,7 +32,7 @@ from services.task_scheduler.core.pauses import Pause, Scope
 from services.task_scheduler.core.requests import Seen
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import LEASED, State
-from services.task_scheduler.core.task import Attempt, Task
+from services.task_scheduler.core.task import SHOWN_BLOCKED, Attempt, Task
 from services.task_scheduler.core.timers import Purpose
 
 VERSION = 1
@@ -61,7 +61,7 @@ class Picture:
     """The book at one event, to be taken in slices; the book must be between two steps."""
 
     def __init__(self, book: Book) -> None:
-        assert not book.resolved and not book.outbox, "a snapshot lies between two steps"
+        assert not book.waits.affected and not book.outbox, "a snapshot lies between two steps"
         self.seq = book.seq
         self._book = book
         self._head: Plain = {
@@ -344,6 +344,7 @@ class Restoring:
         book = self._book
         # Nothing follows the event that ended a task, so that event tells the order.
         for task in sorted(tasks, key=attrgetter("last_seq")):
+            task.open_dependencies = 0  # earlier versions left the number at the end
             if task.state is State.FAILED:
                 book.dead.add(task)
             else:
@@ -363,7 +364,9 @@ class Restoring:
             book.timers.set(due_s, task, Purpose.ATTEMPT, task.lease_epoch)
         if task.open_dependencies:
             task.open_dependencies = 0
-            book.wait_for_others(task)
+            # Those that have ended were settled before, or were let be when it was revived.
+            book.wait_for_others(task, ended=False)
+            book.waits.blocked += task.shown_state == SHOWN_BLOCKED
 
 
 def _record(cls: Any, value: Plain) -> Any:
