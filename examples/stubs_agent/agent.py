@@ -23,7 +23,7 @@ class _WordCounter:
     def __init__(self) -> None:
         self.about: dict[str, object] = {"instance_id": os.urandom(8).hex(), "max_concurrency": 4}
         self.leases: dict[bytes, session_pb2.Result | None] = {}  # by LeaseRef; None while in work
-        self.taken, self.stopping, self.renew_s, self.wait_s = 0, False, 1.0, 0.05
+        self.taken, self.stopping, self.renew_s, self.wait_s, self.away_s = 0, False, 1.0, 0.05, 0.0
 
     def run(self) -> None:
         threading.Thread(target=self.renew, daemon=True).start()
@@ -38,7 +38,9 @@ class _WordCounter:
                 for frame in (frame for response in self.call for frame in response.frames):
                     self.receive(frame.WhichOneof("frame"), frame)
             self.outbox.put(None)  # ends the thread that was sending
-            time.sleep(os.urandom(1)[0] / 255 * min(5.0, self.wait_s))  # drawn: a fleet is no herd
+            drawn_s = os.urandom(1)[0] / 255 * min(5.0, self.wait_s)  # a fleet is no herd
+            time.sleep(self.away_s + drawn_s)
+            self.away_s = 0.0
 
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
         told = frame.ready.renew_interval, frame.tune.renew_interval
@@ -60,6 +62,7 @@ class _WordCounter:
         elif kind in ("renew_ack", "recall", "result_ack"):
             self.settle([*frame.renew_ack.lost, *frame.recall.leases, frame.result_ack.lease])
         elif kind == "refusal" and frame.refusal.closing:
+            self.away_s = frame.refusal.retry_after.ToMilliseconds() / 1e3  # as it was asked to
             self.call.cancel()  # the session is over: the next stream begins another
         if kind == "superseded" or (self.stopping and not self.leases):
             self.stopping, self.leases = True, {}

@@ -129,6 +129,14 @@ def measure(metrics: Metrics, desk: RouterDesk) -> None:
             ("outcome", len(board.leases.unsettled)),
         ),
     )
+    metrics.read_gauge(
+        "podium_hellos_waiting", "Agents that wait to be let in.", lambda: len(router.admission)
+    )
+    metrics.read_counter(
+        "podium_hellos_pushed_back_total",
+        "Agents that were asked to come back later, since too many came at once.",
+        lambda: router.admission.pushed_back,
+    )
     metrics.read_counter(
         "podium_models_rejected_total", "Models refused.", lambda: router.models_rejected
     )

@@ -54,6 +54,12 @@ class Settings(Common):
         "seconds between proofs that assignments reach an agent, and to answer one",
         parse=as_seconds,
     )
+    hellos_per_s: int = setting(
+        "PODIUM_HELLOS_PER_S",
+        2_000,
+        "agents let in a second when many come at once; the others wait or are asked to come back",
+        parse=as_count,
+    )
     agents_max: int = setting(
         "PODIUM_ROUTING_AGENTS_MAX", 10_000, "agents with a session at once", parse=as_count
     )
@@ -65,5 +71,6 @@ class Settings(Common):
             ack_s=self.ack_s,
             detach_grace_s=self.detach_grace_s,
             probe_s=self.probe_s,
+            hellos_per_s=float(self.hellos_per_s),
             agents_max=self.agents_max,
         )

@@ -19,6 +19,7 @@ import uvloop
 
 from podium.v1.task_pb2 import RetryPolicy
 from tests.bench import machine, parts
+from tests.bench.herd import Calm
 from tests.bench.rows import Row
 from tests.bench.workload import percentile
 from tests.support.processes import Process
@@ -34,6 +35,9 @@ RETURNING = 1_000
 CROWDS = 3
 LEASE_S = 10.0
 RENEW_S = 10.0
+HERD = 5_000
+CALM = 20
+"""Agents that are there already."""
 DEATHS = 5
 ASKED_EVERY_S = 0.005
 TIMES = {
@@ -183,9 +187,43 @@ async def _deaths(scale: float) -> list[Row]:
     ]
 
 
+async def _herd(scale: float) -> list[Row]:
+    count = max(500, round(HERD * scale))
+    async with fleet() as stage:
+        worst_ms, all_s, asked = await _storm(stage, count)
+    about = f"{count:,} more on {CROWDS} bridges"
+    return [
+        Row("answer to another agent meanwhile, worst", worst_ms, "ms", most=50.0, note=about),
+        Row("all are in after", all_s, "s", note=f"{asked} were asked to come back"),
+    ]
+
+
+async def _storm(stage: Stage, count: int) -> tuple[float, float, int]:
+    """Let a fleet arrive; return ms, seconds, and how many were asked to come back."""
+    address = stage.suite.addresses["routing"]
+    calm = [Calm(address, f"calm-{number}") for number in range(CALM)]
+    asking = [asyncio.create_task(each.run()) for each in calm]
+    arguments = ("-m", "tests.bench.herd", address, "herd", str(CROWDS), str(count))
+    process = stage.processes.python(*arguments)
+    await asyncio.to_thread(process.wait_for, "^ready$", 60.0)
+    await eventually(lambda: all(len(each.answers) > 10 for each in calm))
+    from_s = time.monotonic()
+    process.signal(signal.SIGUSR1)
+    await asyncio.to_thread(process.wait_for, "^all$", 120.0)
+    for task in asking:
+        task.cancel()
+    told = re.findall(r"^in ([\d.]+) (\d+)", process.output(), re.M)
+    all_s = max(float(at) for at, _ in told)
+    meanwhile = [
+        took_s for each in calm for at, took_s in each.answers if from_s <= at < from_s + all_s
+    ]
+    return max(meanwhile) * 1e3, all_s, sum(int(asked) > 0 for _, asked in told)
+
+
 PARTS: dict[str, tuple[str, parts.Part]] = {
     "idle": ("5,000 idle sessions on one Routing", lambda scale: uvloop.run(_idle(scale))),
     "return": ("Routing is killed", lambda scale: uvloop.run(_returning(scale))),
+    "herd": ("A fleet comes at once", lambda scale: uvloop.run(_herd(scale))),
     "deaths": ("Agents freeze and die", lambda scale: uvloop.run(_deaths(scale))),
 }
 """By name: a title, and what measures it, given the share of the full size."""

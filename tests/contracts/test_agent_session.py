@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -216,6 +217,20 @@ async def test_a_session_that_is_closed_begins_again_with_its_leases(script: Scr
     script.say(refusal=refusal)
 
     hello = (await script.until("hello", 2))[1]
+    assert list(hello.in_flight) == [lease]
+
+
+async def test_an_agent_that_is_asked_to_stay_away_comes_back_after_that_time(
+    script: Script,
+) -> None:
+    lease = await script.taken("wait")
+    refusal = session_pb2.Refusal(reason="HELLO_RATE", message="too many", closing=True)
+    refusal.retry_after.FromMilliseconds(700)
+    asked_s = time.monotonic()
+    script.say(refusal=refusal)
+
+    hello = (await script.until("hello", 2))[1]
+    assert time.monotonic() - asked_s >= 0.7
     assert list(hello.in_flight) == [lease]
 
 

@@ -112,7 +112,8 @@ class OfTheWeb:
                 self._say(probeReply={"nonce": said.get("nonce", "0")})
             case "refusal" if said.get("closing"):
                 self._silence()
-                asyncio.get_running_loop().call_later(0.1, self._hello)
+                away_s = float(said.get("retryAfter", "0.1s").removesuffix("s"))
+                asyncio.get_running_loop().call_later(away_s, self._hello)
             case "superseded":
                 return True
         return self._leave_if_done()

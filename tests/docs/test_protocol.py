@@ -18,6 +18,7 @@ from services.kernel.config import load
 from services.routing.adapters import frames
 from services.routing.config import Settings as RoutingSettings
 from services.routing.core import session
+from services.routing.core.admission import absent_s_max
 from services.routing.core.refusals import CODES
 from services.routing.servicer import checks, listener, rates
 from services.task_scheduler.config import Settings as SchedulerSettings
@@ -83,6 +84,7 @@ def test_the_timings_are_those_of_the_code() -> None:
         "`probe_reply`": routing.probe_s,
         "`grace`": limited.stop_s,
         "is not read": limited.stall_s,
+        "for its turn": limited.hello_wait_s,
         "doubles from 0.1 s to": Backoff()._cap_s,
     }
 
@@ -93,8 +95,12 @@ def test_the_timings_are_those_of_the_code() -> None:
 BOUNDS = [
     (f"{listener.frames_len_max:,}", "at most 1,000 |"),
     (f"{session.strikes_max} refused frames", "TOO_MANY_STRIKES"),
+    (f"{session.Limits().hellos_per_s:,.0f} a second", "PODIUM_HELLOS_PER_S"),
+    (f"{session.Limits().hellos_burst:.0f} of them at once", "PODIUM_HELLOS_PER_S"),
+    (f"more than {session.Limits().hello_wait_s:g} s", "is sent away"),
+    (f"{absent_s_max:g} s for one without", "a third of `lease_ttl`"),
     (f"{rates.frames_per_s_max:g} frames a second", "FRAME_RATE"),
-    (f"{session.Limits().agents_max:,} on this router", "TOO_MANY_AGENTS"),
+    (f"{session.Limits().agents_max:,} agents on this router", "TOO_MANY_AGENTS"),
     (f"{session.Limits().stream_agents_max:,} on this stream", "TOO_MANY_AGENTS"),
     (f"1 to {checks.concurrency_max:,}", "`max_concurrency`: "),
     (f"at most {checks.in_flight_len_max:,}", "`in_flight` names"),

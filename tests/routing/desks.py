@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from services.kernel.clock import ManualClock
@@ -13,8 +15,8 @@ from services.routing.core.router import Router
 from services.routing.core.session import Limits
 
 
-def desk() -> tuple[RouterDesk, ManualClock, Tracer]:
-    clock, tracer, limits = ManualClock(), Tracer(), Limits()
+def desk(**given: Any) -> tuple[RouterDesk, ManualClock, Tracer]:
+    clock, tracer, limits = ManualClock(), Tracer(), Limits(**given)
     router = Router("router-1", limits, np.random.default_rng(7))
     made = RouterDesk(
         router,

@@ -24,7 +24,8 @@ class Floor:
     """Drives a router's core; time stands still until it is moved."""
 
     def __init__(self, *, up: bool = True, **limits: Any) -> None:
-        self.router = Router("router-1", Limits(**limits), np.random.default_rng(7))
+        given = Limits(**{"hellos_burst": 1e6, **limits})
+        self.router = Router("router-1", given, np.random.default_rng(7))
         self.board = self.router.board
         self.attendance = self.router.attendance
         self.work = self.router.work
@@ -75,7 +76,7 @@ class Floor:
             resume_token=token,
             body=None,
         )
-        self.attendance.hello(stream, greeting, self.time)
+        self.router.admission.hello(stream, greeting, self.time)
         self.turn()
         return self.board.sessions[agent_id]
 

@@ -296,11 +296,11 @@ def test_a_router_takes_no_more_agents_than_its_limit() -> None:
     floor = Floor(agents_max=2)
     floor.agent("a1")
     floor.agent("a2")
+    floor.attendance.open_stream(2)
 
     with pytest.raises(ResourceExhausted) as refused:
-        floor.agent("a3")
+        floor.agent("a3", stream=2)
 
     assert refused.value.reason == "TOO_MANY_AGENTS"
     floor.attendance.close_stream(1, floor.time)
-    floor.attendance.open_stream(2)
     floor.agent("a2", stream=2)

@@ -20,6 +20,7 @@ from services.routing.servicer.listener import Listener
 from tests.routing.desks import desk
 from tests.routing.floor import Floor
 from tests.routing.test_listener import hello
+from tests.support.waiting import eventually
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -177,3 +178,37 @@ async def test_a_reader_that_leaves_bytes_unread_for_long_is_given_up() -> None:
         async for _ in line.responses():
             pass
     assert refused.value.reason == "STREAM_STALLED"
+
+
+async def test_hellos_that_wait_are_let_in_with_nothing_else_going_on() -> None:
+    room, clock, _ = desk(hellos_per_s=100.0, hellos_burst=1.0)
+    line = room.open_line()
+    listener = Listener(room, line.number, ANONYMOUS)
+    listener.take([hello(f"a{number}") for number in range(4)])
+    await asyncio.sleep(0)
+    sessions = room.router.board.sessions
+    assert len(sessions) == 1
+
+    for count in (2, 3, 4):
+        await clock.advance(0.01)
+        await eventually(lambda: len(sessions) == count)  # noqa: B023 - awaited in this turn
+
+
+async def test_what_an_agent_says_before_it_is_let_in_is_no_fault_and_its_goodbye_counts() -> None:
+    room, clock, _ = desk(hellos_per_s=100.0, hellos_burst=1.0)
+    line = room.open_line()
+    listener = Listener(room, line.number, ANONYMOUS)
+    listener.take([hello("a1"), hello("a2"), hello("a3")])
+    beat = session_pb2.AgentFrame(agent_id="a2", heartbeat=session_pb2.Heartbeat())
+    gone = session_pb2.AgentFrame(agent_id="a3", detached=session_pb2.Detached())
+    listener.take([beat] * 20 + [gone])
+    await clock.advance(0.1)
+
+    await eventually(lambda: len(room.router.board.sessions) == 2)
+    line.close()
+    frames = [frame async for response in line.responses() for frame in response.frames]
+    assert [(frame.agent_id, frame.WhichOneof("frame")) for frame in frames] == [
+        ("a1", "ready"),
+        ("a2", "ready"),
+    ]
+    assert not room.router.admission

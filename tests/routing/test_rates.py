@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from services.kernel.errors import ResourceExhausted
+from services.routing.core.session import Session, Stream
 from services.routing.servicer.rates import Rates, frames_burst, frames_per_s_max, throttled_max
 
 OTHERS = [f"a{number}" for number in range(1, 10)]
 
 
-def flood(rates: Rates, there: list[str], *, seconds: int, each: int = 1_000) -> list[float]:
+def of(*agent_ids: str) -> Stream:
+    stream = Stream(1)
+    stream.agents = dict.fromkeys(agent_ids, cast("Session", None))
+    return stream
+
+
+def flood(rates: Rates, there: Stream, *, seconds: int, each: int = 1_000) -> list[float]:
     """Has `a1` say so much each second, and the others nothing; returns when it was refused."""
     refused = []
     for now_s in range(seconds):
@@ -21,19 +30,19 @@ def flood(rates: Rates, there: list[str], *, seconds: int, each: int = 1_000) ->
 def test_the_flood_of_one_agent_is_its_own_fault_and_slows_nobody_else() -> None:
     rates = Rates()
 
-    refused = flood(rates, ["a1", "a2"], seconds=100)
+    refused = flood(rates, of("a1", "a2"), seconds=100)
 
     # Sixteen within a minute end its session.
     assert len([at for at in refused if at < 60.0]) >= 16
     beats = dict.fromkeys(["a2"], 1)
-    assert rates.take(beats, ["a1", "a2"], 100.0) == (0.0, [])
+    assert rates.take(beats, of("a1", "a2"), 100.0) == (0.0, [])
 
 
 def test_a_flood_is_told_once_a_second_however_many_messages_it_has() -> None:
     rates = Rates()
-    rates.take({"a1": 1_000}, OTHERS, 0.0)
+    rates.take({"a1": 1_000}, of(*OTHERS), 0.0)
 
-    told = [rates.take({"a1": 1}, OTHERS, 0.1 + number / 100)[1] for number in range(150)]
+    told = [rates.take({"a1": 1}, of(*OTHERS), 0.1 + number / 100)[1] for number in range(150)]
 
     assert [len(faults) for faults in told].count(1) == 2
 
@@ -43,7 +52,7 @@ def test_a_steady_rate_within_the_bound_is_never_refused() -> None:
     count = int(frames_per_s_max)
 
     for now_s in range(100):
-        assert rates.take(dict.fromkeys(OTHERS, count), OTHERS, float(now_s)) == (0.0, [])
+        assert rates.take(dict.fromkeys(OTHERS, count), of(*OTHERS), float(now_s)) == (0.0, [])
 
 
 def test_an_agent_that_has_the_stream_to_itself_is_slowed_and_then_loses_it() -> None:
@@ -52,7 +61,7 @@ def test_an_agent_that_has_the_stream_to_itself_is_slowed_and_then_loses_it() ->
 
     with pytest.raises(ResourceExhausted) as raised:
         for _ in range(1_000):
-            wait_s, faults = rates.take({"a1": 100}, ["a1"], now_s)
+            wait_s, faults = rates.take({"a1": 100}, of("a1"), now_s)
             assert not faults
             waits.append(wait_s)
             now_s += wait_s
@@ -63,9 +72,9 @@ def test_an_agent_that_has_the_stream_to_itself_is_slowed_and_then_loses_it() ->
 
 def test_frames_of_agents_without_a_session_count_for_the_stream() -> None:
     rates = Rates()
-    rates.take({"gone": 2 * int(frames_burst)}, ["a1", "a2"], 0.0)
+    rates.take({"gone": 2 * int(frames_burst)}, of("a1", "a2"), 0.0)
 
-    wait_s, faults = rates.take({"gone": 100}, ["a1", "a2"], 0.0)
+    wait_s, faults = rates.take({"gone": 100}, of("a1", "a2"), 0.0)
 
     assert wait_s > 0 and not faults
 
@@ -74,8 +83,17 @@ def test_all_agents_together_may_say_no_more_than_each_may() -> None:
     rates = Rates()
     there = OTHERS[:2]
     # Each for itself has its burst, so has the stream.
-    assert rates.take(dict.fromkeys(there, 200), there, 0.0) == (0.0, [])
-    wait_s, faults = rates.take(dict.fromkeys(there, 200), there, 0.0)
+    assert rates.take(dict.fromkeys(there, 200), of(*there), 0.0) == (0.0, [])
+    wait_s, faults = rates.take(dict.fromkeys(there, 200), of(*there), 0.0)
 
     assert sorted(faults) == there
     assert wait_s == 0.0
+
+
+def test_agents_that_wait_to_be_let_in_may_say_hello_one_by_one() -> None:
+    rates = Rates()
+    stream = of()
+
+    for number in range(1_000):
+        stream.waiting.add(f"a{number}")
+        assert rates.take({f"a{number}": 1}, stream, 0.0) == (0.0, [])

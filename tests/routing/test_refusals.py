@@ -15,5 +15,6 @@ def test_every_reason_has_a_code_and_every_code_is_one_of_the_tree() -> None:
     told = {reason for source in sources for reason in REFUSED.findall(source)}
 
     assert told >= {"INVALID_FIELD", "AGENT_NOT_YOURS", "LEASE_NOT_YOURS", "DRAINING"}
-    assert told | {"HELLO_REQUIRED"} == set(CODES)
+    of_errors = {"HELLO_REQUIRED", "HELLO_RATE", "TOO_MANY_AGENTS"}
+    assert told | of_errors == set(CODES)
     assert set(CODES.values()) <= {kind.code for kind in errors.PodiumError.__subclasses__()}

@@ -354,7 +354,10 @@ async def test_a_stream_is_noted_as_gone_though_its_call_is_cancelled_twice() ->
     line = SimpleNamespace(number=7, responses=responses, close=closed.set)
     desk: Any = SimpleNamespace(
         router=SimpleNamespace(
-            board=SimpleNamespace(draining=False, leases=None), attendance=None, work=None
+            board=SimpleNamespace(draining=False, leases=None),
+            admission=None,
+            attendance=None,
+            work=None,
         ),
         open_line=lambda: line,
         drop_line=dropped.append,

@@ -52,6 +52,8 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         # Why each Hello is refused, and its session closed, on a stream that stays open.
         self.closing = ""
+        # With which time to stay away.
+        self.retry_ms = 0
         self.verdict: LeaseVerdict.Verdict = KEEP
         self.heartbeat_ms = 60_000
         self.renew_ms = 60_000
@@ -124,6 +126,8 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
     def _answer(self, stream: Stream, frame: AgentFrame) -> None:
         if frame.HasField("hello") and self.closing:
             refusal = session_pb2.Refusal(reason=self.closing, message="not now", closing=True)
+            if self.retry_ms:
+                refusal.retry_after.FromMilliseconds(self.retry_ms)
             stream.outgoing.put_nowait([RouterFrame(agent_id=frame.agent_id, refusal=refusal)])
         elif frame.HasField("hello") and self.welcoming:
             stream.agents.append(frame.agent_id)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
+import grpc
 import pytest
 
 from podium.sdk import session as session_module
@@ -149,3 +151,44 @@ async def test_a_session_that_is_closed_again_and_again_waits_before_each_hello(
         said = [frame.agent_id for frame in router.frames("hello")]
         assert said == ["a1", "a2", *["a1"] * len(waits)]
         assert len(router.streams) == 1
+
+
+async def test_a_router_to_which_too_many_come_is_asked_again_on_the_stream_after_the_time_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "READY_S_MAX", 0.25)
+    router = FakeRouter()
+    router.closing, router.retry_ms = "HELLO_RATE", 300
+    async with serving(router_of(router)) as address:
+        began_s = time.monotonic()
+        async with running(address) as agent:
+            # Longer than Ready may take: the time it was asked to stay away comes on top.
+            await eventually(lambda: len(router.frames("hello")) == 3)
+            assert time.monotonic() - began_s >= 0.6
+            router.closing = ""
+            await agent.session.ready.wait()
+
+    assert len(router.streams) == 1
+
+
+async def test_a_stream_that_ends_for_a_limit_is_opened_again_after_the_time_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(session_module.asyncio, "sleep", noted)
+    router = FakeRouter()
+    router.refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_AGENTS")
+    async with serving(router_of(router)) as address, running(address) as agent:
+        await eventually(lambda: [each for each in slept if 30.0 <= each <= 37.5])
+        router.refusal = (grpc.StatusCode.UNAVAILABLE, "STARTING")
+        slept.clear()
+        # Whatever is only away for now is asked again as soon as ever.
+        await eventually(lambda: len([each for each in slept if 0.01 < each <= 5.0]) > 2)
+        router.refusal = None
+        await agent.session.ready.wait()

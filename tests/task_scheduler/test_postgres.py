@@ -337,16 +337,3 @@ async def test_a_damaged_log_is_refused_with_the_position(
             await replayed(journal)
 
     assert refused.value.metadata["seq"] == str(position)
-
-
-async def test_a_snapshot_that_was_changed_is_refused(postgres_url: str) -> None:
-    async with opened(postgres_url) as journal:
-        await journal.own()
-        await journal.append(group(1))
-        await journal.keep(1, parts(b"state", b"more"))
-        await execute(postgres_url, "UPDATE podium_snapshot_parts SET packed = 'x' WHERE part = 1")
-
-        snapshot = await journal.latest()
-        assert snapshot is not None
-        with pytest.raises(FailedPrecondition, match="not what was written"):
-            [part async for part in snapshot.parts]

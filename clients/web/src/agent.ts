@@ -1,6 +1,6 @@
 // An agent in JavaScript: the same frames, leases and promises as over gRPC.
 import type {
-  AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, ResultJson, RouterFrameJson,
+  AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, RefusalJson, ResultJson, RouterFrameJson,
   TuneJson,
 } from "./gen/podium/v1/session_pb.js";
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
@@ -164,7 +164,7 @@ export class Agent {
     else if (frame.probe) this.#say({ probeReply: { nonce: frame.probe.nonce ?? "0" } });
     else if (frame.tune) this.#pace(frame.tune);
     else if (frame.superseded) this.#end("superseded");
-    else if (frame.refusal?.closing) this.#refused();
+    else if (frame.refusal?.closing) this.#refused(frame.refusal);
   }
 
   #ready(ready: ReadyJson): void {
@@ -274,10 +274,10 @@ export class Agent {
     if (this.#held.size === 0) this.#done();
   }
 
-  #refused(): void {
+  #refused({ retryAfter }: RefusalJson): void {
     // The session is over and the connection is not: introduce ourselves again, with our leases.
     this.#setState("connecting");
-    this.#helloIn(200);
+    this.#helloIn(Math.max(200, milliseconds(retryAfter)));
   }
 
   #unheard({ code, retryAfterMs }: PodiumError): void {

@@ -23,6 +23,8 @@ log = logging.getLogger("podium.edge.agents")
 
 transport = "websocket"
 router_lost = "ROUTER_LOST"
+no_fault_codes = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
+"""Of refusals that come of the state of Routing, or that Routing has counted itself."""
 
 Tell = Callable[[int, BridgeResponse], None]
 """Gives an answer to a connection, or cuts it when it does not read."""
@@ -66,7 +68,7 @@ class Agents:
         for frame in frames:
             for connection in self._meant(router, frame):
                 batches.setdefault(connection, []).append(frame)
-                if frame.HasField("refusal"):
+                if frame.HasField("refusal") and frame.refusal.code not in no_fault_codes:
                     refused.append(connection)
                 if _ends_session(frame):
                     ended.append(frame.agent_id)

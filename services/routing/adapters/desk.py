@@ -24,6 +24,8 @@ stall_look_s = 1.0
 """How often lines are looked through for readers that are behind by many frames; by many bytes is
 seen at once. Of 5,000 idle ones a look costs a millisecond."""
 settlement_s = 10.0
+admit_s = 0.01
+"""How often Hellos that wait are looked at."""
 
 
 class RouterDesk:
@@ -50,6 +52,7 @@ class RouterDesk:
         self._lines: dict[int, StreamLine] = {}
         self._numbers = 0
         self._touched = False
+        self._admitting = False
         self._wall_ms = 0
         self._stalls_due_s = 0.0
         self._waiters: dict[LeaseKey, list[asyncio.Future[int]]] = {}
@@ -115,6 +118,7 @@ class RouterDesk:
         line = self._lines.pop(number, None)
         if line is not None:
             line.close()
+            self.router.admission.close_stream(number)
             self.router.attendance.close_stream(number, self.now())
             self.touch()
 
@@ -201,6 +205,14 @@ class RouterDesk:
         self._wall_ms = now.wall_ms
         for effect in self.router.turn(now):
             perform[type(effect)](effect)
+        if self.router.admission and not self._admitting:
+            self._admitting = True
+            asyncio.get_running_loop().call_later(admit_s, self._admit)
+
+    def _admit(self) -> None:
+        """Let the core decide once more: Hellos wait that are due by now."""
+        self._admitting = False
+        self.touch()
 
     def _assign(self, effect: effects.SendAssign) -> None:
         lease = effect.lease

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.routing.core import credits
+from services.routing.core.admission import Admission
 from services.routing.core.attendance import Attendance
 from services.routing.core.board import Board
 from services.routing.core.effects import Effect
@@ -29,14 +30,15 @@ STALL_S = 1.0
 class Router:
     """Sessions, leases and the choice between them.
 
-    Inputs go to `attendance`, `work` and `orders`; then `turn` decides and returns what is to be
-    done.
+    Inputs go to `admission`, `attendance`, `work` and `orders`; then `turn` decides and returns
+    what is to be done.
     """
 
     def __init__(self, router_id: str, limits: Limits, rng: np.random.Generator) -> None:
         self.board = Board(router_id, limits, rng)
         self.work = Work(self.board)
         self.attendance = Attendance(self.board, self.work)
+        self.admission = Admission(self.board, self.attendance)
         self.orders = Orders(self.board, self.work, self.attendance)
         self.liveness = Liveness(self.board, self.attendance)
         self.matcher = Matcher(self.board)
@@ -50,6 +52,8 @@ class Router:
     def turn(self, now: Instant) -> list[Effect]:
         """Give out what can be given out and return everything that is to be done."""
         board = self.board
+        if self.admission:
+            self.admission.turn(now)
         if board.waiting:
             if not board.draining:
                 self.matcher.run(now)

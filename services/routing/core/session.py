@@ -49,6 +49,12 @@ class Limits:
     stall_s: float = 10.0
     stop_s: float = 10.0
     """How long an agent may take to stop a task before its slot counts as free."""
+    hellos_per_s: float = 2_000.0
+    """Hellos that are let in; those above it wait."""
+    hellos_burst: float = 100.0
+    """Of them at once, when few came before."""
+    hello_wait_s: float = 3.0
+    """How long a Hello may wait; an agent that would wait for longer is asked to come back."""
     agents_max: int = 10_000
     stream_agents_max: int = 5_000
 
@@ -81,6 +87,7 @@ class Stream:
         "stalled_s",
         "strikes",
         "struck",
+        "waiting",
     )
 
     def __init__(self, number: int) -> None:
@@ -89,6 +96,8 @@ class Stream:
         """Sessions attached to it."""
         self.greeted: set[str] = set()
         """Agents that ever said Hello on it."""
+        self.waiting: set[str] = set()
+        """Agents whose Hello waits to be let in."""
         self.strikes: dict[str, deque[float]] = {}
         """When frames were refused, by agent; "" = for the stream itself."""
         self.struck: list[str] = []

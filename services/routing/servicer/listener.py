@@ -44,6 +44,7 @@ class Listener:
         self._desk = desk
         self._number = number
         self._principal = principal
+        self._admission = desk.router.admission
         self._attendance = desk.router.attendance
         self._work = desk.router.work
         self._rates = Rates()
@@ -92,7 +93,7 @@ class Listener:
                     self._uninvited(frame.agent_id, error, now)
                     continue
                 if session is None:
-                    self._count(frame.agent_id)
+                    self._unheard(frame.agent_id, kind)
                     continue
                 if kind is None:
                     self._refuse(frame.agent_id, "INVALID_FIELD", "The frame says nothing.", now)
@@ -103,12 +104,18 @@ class Listener:
         stream = self._desk.router.board.streams[number]
         wait_s = 0.0
         if self._idle:
-            wait_s, faults = self._rates.take(self._idle, stream.agents, now.mono_s)
+            wait_s, faults = self._rates.take(self._idle, stream, now.mono_s)
             for agent_id in faults:
                 self._refuse(agent_id, "FRAME_RATE", rate_message, now)
         if stream.struck:
             self._attendance.strike_out(stream, now)
         return wait_s
+
+    def _unheard(self, agent_id: str, kind: str | None) -> None:
+        """Pass over a frame of an agent whose session is over, or whose Hello waits."""
+        self._count(agent_id)
+        if kind in ("goodbye", "detached"):
+            self._admission.forget(self._number, agent_id)
 
     def _count(self, agent_id: str) -> None:
         self._idle[agent_id] = self._idle.get(agent_id, 0) + 1
@@ -162,7 +169,7 @@ class Listener:
                 self._refuse(agent_id, "CAPABILITY_NOT_GRANTED", message, now)
                 stream.greeted.add(agent_id)
                 return
-        self._attendance.hello(self._number, said, now)
+        self._admission.hello(self._number, said, now)
 
     def _key(self, session: Session, lease: session_pb2.LeaseRef, now: Instant) -> LeaseKey | None:
         """Return what a frame is about; None, and the frame is refused, when that is no lease."""

@@ -7,11 +7,11 @@ goes on. Beside others it costs them nothing: it is told so, and in the end its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from services.kernel.errors import ResourceExhausted
 from services.kernel.limits import TokenBucket
-from services.routing.core.session import retry_s
+from services.routing.core.session import Stream, retry_s
 
 frames_per_s_max = 50.0
 """For each agent, in the long run."""
@@ -34,7 +34,7 @@ class Rates:
         self._told: dict[str, float] = {}
 
     def take(
-        self, counts: Mapping[str, int], agents: Iterable[str], now_s: float
+        self, counts: Mapping[str, int], stream: Stream, now_s: float
     ) -> tuple[float, list[str]]:
         """Count the frames of one message; return how long to wait, and who is to be refused.
 
@@ -43,13 +43,13 @@ class Rates:
 
         Args:
             counts: Frames by agent.
-            agents: Agents with a session on the stream.
+            stream: The stream, with the agents that have a session on it or wait for one.
             now_s: The monotonic clock.
 
         Raises:
             ResourceExhausted: FRAME_RATE, the stream has been too fast for too long.
         """
-        there = frozenset(agents)
+        there = stream.agents
         total, faults = 0.0, []
         for agent_id, count in counts.items():
             if agent_id not in there or len(there) == 1:
@@ -59,7 +59,8 @@ class Rates:
             elif now_s - self._told.get(agent_id, -told_s) >= told_s:
                 self._told[agent_id] = now_s
                 faults.append(agent_id)
-        return self._wait_s(total / max(1, len(there), len(counts)), now_s), faults
+        agents = max(1, len(there) + len(stream.waiting), len(counts))
+        return self._wait_s(total / agents, now_s), faults
 
     def _of(self, agent_id: str) -> TokenBucket:
         bucket = self._agents.get(agent_id)

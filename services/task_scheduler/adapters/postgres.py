@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from services.kernel.clock import Clock
-from services.kernel.errors import Unavailable
+from services.kernel.errors import FailedPrecondition, Unavailable
 from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged
 from services.task_scheduler.adapters.database import CONNECTIONS_MAX, SQL, Database
 from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
@@ -120,12 +120,18 @@ class PostgresJournal:
         self._failed = "another scheduler owns the log now"
 
     async def latest(self) -> Snapshot | None:
-        """Return the newest snapshot."""
-        found = await self._fetch("snapshots")
-        if not found:
-            return None
-        self._from = Facts(found[0]["seq"], found[0]["hash"])
-        return Snapshot(self._from.seq, self._parts(found[0]))
+        """Return the newest snapshot that is whole."""
+        for found in await self._fetch("snapshots"):
+            try:
+                # Before any of it is taken: half a state cannot be taken back.
+                async for _ in self._parts(found):
+                    pass
+            except FailedPrecondition as error:
+                log.error("a snapshot is damaged and left out: %s", error.message)
+                continue
+            self._from = Facts(found["seq"], found["hash"])
+            return Snapshot(self._from.seq, self._parts(found))
+        return None
 
     async def keep(self, seq: int, parts: AsyncIterator[bytes]) -> None:
         """Keep a snapshot of the state at event `seq`."""
@@ -274,7 +280,7 @@ class PostgresJournal:
         facts = Facts(seq, seq_hash) if seq_hash is not None else self._from
         assert facts.seq == seq, f"event {seq} ends no group"
         self._failpoint("before_snapshot_write")
-        await pool.execute(SQL["drop_parts"], partition)
+        await pool.execute(SQL["drop_parts"], partition, epoch)
         digest, count = sha256(), 0
         pending: list[tuple[int, int, int, int, bytes]] = []
         async for part in parts:
@@ -290,10 +296,10 @@ class PostgresJournal:
             SQL["finish_snapshot"], partition, epoch, seq, facts.hash, count, digest.digest()
         )
         if done is None:
-            raise StorageFailed("another scheduler owns the log now, or has this snapshot")
+            raise StorageFailed("the log has another owner by now, or parts of it are gone")
         self._failpoint("after_snapshot_rename")
-        await pool.execute(SQL["drop_snapshots"], partition, KEPT)
-        await pool.execute(SQL["drop_parts"], partition)
+        await pool.execute(SQL["drop_snapshots"], partition, epoch, KEPT)
+        await pool.execute(SQL["drop_parts"], partition, epoch)
         self._failpoint("after_snapshot_sync")
 
     async def _parts(self, whole: Any) -> AsyncIterator[bytes]:

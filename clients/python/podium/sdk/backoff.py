@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import random
 
+SPREAD = 0.25
+
+
+def after(away_s: float) -> float:
+    """Returns how long to stay away when asked to for `away_s`: up to a quarter longer.
+
+    Those who were asked at once must not return at once.
+    """
+    return away_s * random.uniform(1.0, 1.0 + SPREAD)
+
 
 class Backoff:
     """Gives the next wait in seconds: drawn evenly from 0 to a bound that doubles up to a cap."""

@@ -45,6 +45,8 @@ class Received:
     refused: list[tuple[str, PodiumError]] = field(default_factory=list)
     # Agents whose session the router has closed: they say Hello again, but not at once.
     closed: list[str] = field(default_factory=list)
+    # How long the router asks some of them to stay away, in seconds.
+    away_s: dict[str, float] = field(default_factory=dict)
     # Set when the router asks to move: an address, or "" for the usual one.
     move_to: str | None = None
     # Whether it lets nobody in any more, so that another one must be found.
@@ -261,6 +263,8 @@ class Conversation:
             # get nothing. Said at once it would be refused as fast as the two can talk.
             self.closed.add(agent_id)
             received.closed.append(agent_id)
+            if refusal.HasField("retry_after"):
+                received.away_s[agent_id] = refusal.retry_after.ToTimedelta().total_seconds()
             received.turned_away = received.turned_away or refusal.reason == "DRAINING"
         if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):

@@ -42,6 +42,8 @@ class Link:
         self.unready: set[str] = set()
         # Agents that say Hello on it again in a moment.
         self.returning: set[str] = set()
+        # Until when Ready may take, on the monotonic clock.
+        self.ready_by_s = 0.0
         # Whether Ready has come for one of them, and why another was refused.
         self.accepted = False
         self.refused: PodiumError | None = None

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from podium.sdk.backoff import Backoff
+from podium.sdk.backoff import Backoff, after
 from podium.sdk.conversation import Conversation, Outgoing, Received
-from podium.sdk.errors import InvalidArgument, Peer, PodiumError
+from podium.sdk.errors import InvalidArgument, Peer, PodiumError, ResourceExhausted
 from podium.sdk.fallback import report_unary
 from podium.sdk.identity import Identity
 from podium.sdk.link import Frames, Link
@@ -69,6 +69,8 @@ class Session:
         # when that was last.
         self._waits: dict[str, tuple[Backoff, float]] = {}
         self._link: Link | None = None
+        # How long a router has asked to stay away, when it ended the last stream.
+        self._away_s = 0.0
         # Which of several routers is tried: the first by lot, so that a fleet spreads over them.
         self._turn = random.randrange(1 << 16)
         # Work for agents that were accepted before the others on their stream: what they said of
@@ -191,7 +193,7 @@ class Session:
             reason = await self._ended(link)
             log.info("the stream to %s is lost: %s", self._peer.address, reason)
             # A router that goes is lost by all its agents at once; they must not return at once.
-            await asyncio.sleep(self._backoff.next_s())
+            await asyncio.sleep(max(self._backoff.next_s(), self._away_s))
             self._backoff.reset()
 
     async def _move(self, old: Link) -> Link:
@@ -228,16 +230,21 @@ class Session:
                 for key in await report_unary(peer.address, self._metadata, results):
                     self.talk.leases.forget(key)
                 self._note_settled()
-            await asyncio.sleep(self._backoff.next_s())
+            await asyncio.sleep(max(self._backoff.next_s(), self._away_s))
 
     async def _try_connect(self, peer: Peer) -> Link | None:
         fresh = self._own_connection or self._backoff.failures >= FRESH_CONNECTION_AFTER
         link = Link(peer, self._metadata, self._receive, fresh=fresh)
         link.unready = set(self.talk.identities)
         link.outbox.extend(self.talk.hellos())
+        link.ready_by_s = time.monotonic() + READY_S_MAX
         ready = asyncio.create_task(link.ready.wait())
         try:
-            await first_of(ready, link.ended, timeout_s=READY_S_MAX)
+            while not (ready.done() or link.ended.done()):
+                left_s = link.ready_by_s - time.monotonic()
+                if left_s <= 0:
+                    break
+                await first_of(ready, link.ended, timeout_s=left_s)
         except asyncio.CancelledError:
             await link.close()
             raise
@@ -263,6 +270,8 @@ class Session:
         reason = link.ended.result()
         if isinstance(reason, InvalidArgument):
             raise reason
+        full = isinstance(reason, ResourceExhausted)
+        self._away_s = after(reason.retry_after_s or 0.0) if full else 0.0
         return reason
 
     def _receive(self, link: Link, frames: Frames) -> None:
@@ -311,7 +320,7 @@ class Session:
     def _closed(self, link: Link, received: Received) -> None:
         """Finds another router when this one lets nobody in any more, or comes back to it."""
         if not received.turned_away:
-            self._come_back(link, received.closed)
+            self._come_back(link, received)
         elif not link.ready.is_set():
             link.end()
         elif not self._moving.is_set():
@@ -320,19 +329,24 @@ class Session:
             self._move_to = ""
             self._moving.set()
 
-    def _come_back(self, link: Link, agent_ids: Iterable[str]) -> None:
+    def _come_back(self, link: Link, received: Received) -> None:
         """Lets agents whose sessions were closed say Hello again, each after a wait of its own."""
         now_s = time.monotonic()
-        for agent_id in agent_ids:
+        for agent_id in received.closed:
             if agent_id in link.returning:
                 continue
             link.returning.add(agent_id)
-            backoff, closed_s = self._waits.get(agent_id, (Backoff(), now_s))
-            if now_s - closed_s > CALM_S:
-                backoff.reset()
-            self._waits[agent_id] = (backoff, now_s)
+            if asked_s := received.away_s.get(agent_id, 0.0):
+                wait_s = after(asked_s)
+            else:
+                backoff, closed_s = self._waits.get(agent_id, (Backoff(), now_s))
+                if now_s - closed_s > CALM_S:
+                    backoff.reset()
+                self._waits[agent_id] = (backoff, now_s)
+                wait_s = backoff.next_s()
+            link.ready_by_s = max(link.ready_by_s, now_s + wait_s + READY_S_MAX)
             later = asyncio.get_running_loop().call_later
-            later(backoff.next_s(), self._say_hello, link, agent_id)
+            later(wait_s, self._say_hello, link, agent_id)
 
     def _say_hello(self, link: Link, agent_id: str) -> None:
         link.returning.discard(agent_id)

@@ -179,20 +179,29 @@ SELECT packed FROM podium_snapshot_parts
 WHERE partition = $1 AND seq = $2 AND epoch = $3 AND part >= $4 ORDER BY part LIMIT $5;
 
 -- name: finish_snapshot
--- Makes a snapshot whole, if the epoch is still that of the owner.
+-- Makes a snapshot whole, if the epoch is still that of the owner and all parts are there; it takes
+-- the place of one that an owner before wrote at the same event, which may have been damaged since.
 WITH owned AS (SELECT FROM podium_partitions WHERE partition = $1 AND epoch = $2 FOR SHARE)
 INSERT INTO podium_snapshots (partition, seq, hash, epoch, parts, digest)
-SELECT $1, $3, $4, $2, $5, $6 FROM owned
-ON CONFLICT (partition, seq) DO NOTHING
+SELECT $1, $3, $4, $2, $5::integer, $6 FROM owned
+WHERE $5::integer = (
+    SELECT count(*) FROM podium_snapshot_parts WHERE partition = $1 AND seq = $3 AND epoch = $2)
+ON CONFLICT (partition, seq) DO UPDATE
+SET hash = excluded.hash, epoch = excluded.epoch, parts = excluded.parts, digest = excluded.digest
 RETURNING seq;
 
 -- name: drop_snapshots
--- Drops all but the newest.
-DELETE FROM podium_snapshots WHERE partition = $1 AND seq NOT IN (
-    SELECT seq FROM podium_snapshots WHERE partition = $1 ORDER BY seq DESC LIMIT $2);
+-- Drops all but the newest, if the epoch is still that of the owner.
+WITH owned AS (SELECT FROM podium_partitions WHERE partition = $1 AND epoch = $2 FOR SHARE)
+DELETE FROM podium_snapshots
+WHERE partition = $1 AND EXISTS (SELECT FROM owned) AND seq NOT IN (
+    SELECT seq FROM podium_snapshots WHERE partition = $1 ORDER BY seq DESC LIMIT $3);
 
 -- name: drop_parts
--- Drops parts of snapshots that are no more, or never were finished.
-DELETE FROM podium_snapshot_parts AS part WHERE part.partition = $1 AND NOT EXISTS (
+-- Drops parts of snapshots that are no more, or never were finished, if the epoch is still that of
+-- the owner: another one may be writing some.
+WITH owned AS (SELECT FROM podium_partitions WHERE partition = $1 AND epoch = $2 FOR SHARE)
+DELETE FROM podium_snapshot_parts AS part
+WHERE part.partition = $1 AND EXISTS (SELECT FROM owned) AND NOT EXISTS (
     SELECT FROM podium_snapshots AS whole
     WHERE whole.partition = part.partition AND whole.seq = part.seq AND whole.epoch = part.epoch);
