@@ -11,7 +11,7 @@ from services.kernel.clock import ManualClock
 from services.kernel.errors import ResourceExhausted, Unavailable
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.memory import MemoryJournal
-from services.task_scheduler.core import outcome
+from services.task_scheduler.core import dependents
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
@@ -336,7 +336,7 @@ async def test_more_grants_than_fit_in_a_step_follow_in_the_next(
 async def test_a_snapshot_waits_until_all_is_done_that_follows_from_the_end_of_a_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outcome, "FOLLOWED_LEN_MAX", 2)
+    monkeypatch.setattr(dependents, "FOLLOWED_LEN_MAX", 2)
     async with started() as desk:
         (first,) = desk.submit()
         desk.submit(7, depends_on=[first])

@@ -178,17 +178,8 @@ class Book:
         before = task.state
         state = next_state(before, kind)
         self.seq = event.seq
-        if before is State.CREATED and task.open_dependencies:
-            self.waits.blocked -= 1
         if state is not before:
-            self.counts[before] -= 1
-            self.counts[state] += 1
-            if before is State.QUEUED and task.place:
-                self.queue.remove(task)
-            elif before in LEASED and state not in LEASED:
-                self._end_lease(task, event)
-            elif before is State.FAILED:
-                self.dead.remove(task)
+            self._leave(task, event, state)
             task.state = state
         task.last_seq = event.seq
         change = CHANGES.get(kind)
@@ -198,8 +189,20 @@ class Book:
             self.queue.push(task)
         elif kind in TERMINAL_KINDS:
             self._end(task, event)
-        elif state is State.CREATED and task.open_dependencies:
-            self.waits.blocked += 1
+
+    def _leave(self, task: Task, event: Event, state: State) -> None:
+        """Take a task out of the indexes of the state that it leaves for `state`."""
+        before = task.state
+        self.counts[before] -= 1
+        self.counts[state] += 1
+        if before is State.QUEUED and task.place:
+            self.queue.remove(task)
+        elif before in LEASED and state not in LEASED:
+            self._end_lease(task, event)
+        elif before is State.FAILED:
+            self.dead.remove(task)
+        elif task.open_dependencies:
+            self.waits.blocked += (state is State.CREATED) - (before is State.CREATED)
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
         task = Task(event.task_id, created, seq=event.seq, wall_ms=event.wall_ms, mono_s=mono_s)

@@ -10,6 +10,7 @@ import hashlib
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.changes import FAILURE_HASH, QUESTION_HASH
+from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.dispatch import Dispatch
 from services.task_scheduler.core.event import (
     Completed,
@@ -26,16 +27,11 @@ from services.task_scheduler.core.poison import AGENT_LOST, poison
 from services.task_scheduler.core.retry import Draw, backoff_ms
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
-from services.task_scheduler.core.timers import Purpose
-from services.task_scheduler.core.waits import HELD
 
 RESULT_BYTES_MAX = 256 * 1024 + 512
 """The largest payload with its media type."""
 HANDBACKS_MAX = 3
 """Agents that may decline a task in a row before it waits: otherwise it would spin."""
-
-FOLLOWED_LEN_MAX = 1_024
-"""Tasks that are queued or ended in one step since what they depend on has ended."""
 
 AGENT_GONE = "AGENT_GONE"
 """Hand-back by a router whose agent went before it could take the task."""
@@ -50,12 +46,14 @@ RESULT_TOO_LARGE = Failure("RESULT_TOO_LARGE", "The result is larger than 256 Ki
 class Outcomes:
     """Takes what routers report about attempts."""
 
-    def __init__(self, book: Book, orders: Orders, dispatch: Dispatch, draw: Draw) -> None:
+    def __init__(
+        self, book: Book, orders: Orders, dispatch: Dispatch, dependents: Dependents, draw: Draw
+    ) -> None:
         self._book = book
         self._orders = orders
         self._dispatch = dispatch
+        self._dependents = dependents
         self._draw = draw
-        self._followed = 0
         self.fenced = 0
         """Outcomes under leases that were over."""
 
@@ -195,7 +193,7 @@ class Outcomes:
             router_id=task.router_id,
         )
         self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
-        self.follow_up(now)
+        self._dependents.follow_up(now)
 
     def failed(
         self,
@@ -252,7 +250,7 @@ class Outcomes:
             attempt=task.attempt,
             agent_id=task.agent_id,
         )
-        self.follow_up(now)
+        self._dependents.follow_up(now)
 
     def run_out(self, task: Task, now: Instant) -> None:
         """A lease was not renewed in time."""
@@ -270,48 +268,6 @@ class Outcomes:
         router_id = task.router_id
         self.fail(task, ATTEMPT_TIMEOUT, None, now, agent_fault=True)
         self._orders.send(router_id, Revoke(lease, "ATTEMPT_TIMEOUT"))
-
-    def follow_up(self, now: Instant) -> None:
-        """Queue or end the tasks that waited for tasks that have ended, and those behind them.
-
-        More than a step has room for are followed up in the next.
-        """
-        affected = self._book.waits.affected
-        while affected and self._followed < FOLLOWED_LEN_MAX:
-            self._followed += 1
-            self._follow(affected.popleft(), now)
-
-    def end_step(self) -> None:
-        """Let as many tasks be followed up again."""
-        self._followed = 0
-
-    def _follow(self, task: Task, now: Instant) -> None:
-        """Do with a task what the tasks it depends on demand, as they stand now."""
-        book = self._book
-        if task.state not in HELD:
-            return
-        failed_id = book.waits.failed(task, book.tasks)
-        if failed_id:
-            self.fail_dependent(task, failed_id, now)
-        elif task.open_dependencies or task.state is State.PAUSED:
-            return
-        elif task.next_ms > now.wall_ms:
-            # Set again, since its timer may have gone off while it was blocked.
-            due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
-            book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
-        else:
-            book.record(Kind.QUEUED, task, now)
-
-    def fail_dependent(self, task: Task, dependency_id: str, now: Instant) -> None:
-        """End a task whose dependency did not complete, as it asked for."""
-        skip = task.terms.skip_on_failed_dependency
-        failure = Failure(
-            "DEPENDENCY_SKIPPED" if skip else "DEPENDENCY_FAILED",
-            f"Task {dependency_id}, which this one waits for, did not complete.",
-        )
-        total_us = _us(now.mono_s - task.created_s)
-        kind = Kind.CANCELED if skip else Kind.FAILED
-        self._book.record(kind, task, now, Failed(failure, total_us=total_us))
 
     def _start(self, task: Task, agent_id: str, decision: bytes, now: Instant) -> None:
         self._book.record(

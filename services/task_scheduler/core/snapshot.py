@@ -32,7 +32,7 @@ from services.task_scheduler.core.pauses import Pause, Scope
 from services.task_scheduler.core.requests import Seen
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import LEASED, State
-from services.task_scheduler.core.task import SHOWN_BLOCKED, Attempt, Task
+from services.task_scheduler.core.task import Attempt, Task
 from services.task_scheduler.core.timers import Purpose
 
 VERSION = 1
@@ -352,7 +352,7 @@ class Restoring:
                 book.ended_bytes += task.size_bytes
 
     def _wait(self, task: Task) -> None:
-        """Set the timers of a task that has not ended, and count what it waits for."""
+        """Set the timers of a task that has not ended, and count the open ones it waits for."""
         book, zero_s, terms = self._book, self._zero_s, task.terms
         if task.next_ms:
             book.timers.set(zero_s + task.next_ms / 1000, task, Purpose.QUEUE, task.next_ms)
@@ -364,9 +364,7 @@ class Restoring:
             book.timers.set(due_s, task, Purpose.ATTEMPT, task.lease_epoch)
         if task.open_dependencies:
             task.open_dependencies = 0
-            # Those that have ended were settled before, or were let be when it was revived.
             book.wait_for_others(task, ended=False)
-            book.waits.blocked += task.shown_state == SHOWN_BLOCKED
 
 
 def _record(cls: Any, value: Plain) -> Any:

@@ -27,13 +27,15 @@ class Waits:
         self.affected: deque[Task] = deque()
         """Tasks that wait, or waited, for one that has ended, and were not looked at since."""
         self.blocked = 0
-        """Tasks that are shown as blocked. `Book` counts those that an event is about."""
+        """Tasks in state CREATED that wait for others; `Book` counts those that change state."""
 
     def add(self, task: Task, other_id: str) -> None:
         """Let a task wait for another."""
         waiting = self._waiting.setdefault(other_id, {})
         if task.task_id not in waiting:
             waiting[task.task_id] = task
+            if not task.open_dependencies and task.state is State.CREATED:
+                self.blocked += 1
             task.open_dependencies += 1
 
     def drop(self, task: Task) -> None:
