@@ -16,6 +16,7 @@ from services.kernel.errors import (
 )
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.catalog import lack
 from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.event import Created, Origin, Terms
 from services.task_scheduler.core.quotas import Quotas
@@ -123,7 +124,7 @@ class Admission:
         if draft.fail_fast and not self._book.queue.schedulable(frozenset(created.capabilities)):
             raise FailedPrecondition(
                 "UNSCHEDULABLE",
-                f"No connected agent has all of: {', '.join(created.capabilities)}.",
+                lack(self._book, created.capabilities),
                 metadata={"index": str(index), "capabilities": ",".join(created.capabilities)},
             )
 
