@@ -41,6 +41,7 @@ from podium.v1 import (
     task_pb2,
     task_scheduler_pb2,
 )
+from podium.v1.task_scheduler_pb2 import ExplainTaskResponse
 
 PATIENCE_S = 20.0
 PAGE_SIZE = 500
@@ -289,9 +290,9 @@ class Client:
         """
         await questions.answer(self._calls, task_id, payloads.encode(value), question)
 
-    async def explain(self, task_id: str) -> task_scheduler_pb2.ExplainTaskResponse:
-        """Returns who was considered for a task, and why its agents were chosen."""
-        request = task_scheduler_pb2.ExplainTaskRequest(task_id=task_id)
+    async def explain(self, task_id: str, *, events: bool = True) -> ExplainTaskResponse:
+        """Returns who was considered for a task, why its agents were chosen, and its events."""
+        request = task_scheduler_pb2.ExplainTaskRequest(task_id=task_id, omit_events=not events)
         return await self._calls.unary(
             "task_scheduler", lambda stubs: stubs.scheduler.ExplainTask, request
         )
