@@ -183,7 +183,15 @@ class Attendance:
                 session.unproved = False
                 self._board.fleet.refresh(session)
 
-    def directive(self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool) -> None:
+    def directive(
+        self,
+        agent_id: str,
+        *,
+        breaker: str,
+        draining: bool,
+        quarantined: bool,
+        reason: str = "",
+    ) -> None:
         """Follow what the registry says about an agent."""
         session = self._board.sessions.get(agent_id)
         if session is None:
@@ -196,6 +204,7 @@ class Attendance:
             self._board.on_probation.pop(session, None)
         session.draining = session.draining or draining
         session.quarantined = quarantined
+        session.told_reason = reason
         self._board.fleet.refresh(session)
 
     def rivals(
@@ -294,6 +303,11 @@ class Attendance:
     def _supersede(self, old: Session, new: Session, greeting: Greeting, now: Instant) -> None:
         """Take over from an older instance, with the leases the newer one says it has."""
         board = self._board
+        # A quarantine is the agent's, not the process's: it holds before the registry says so.
+        new.quarantined, new.told_reason = old.quarantined, old.told_reason
+        new.breaker_open, new.half_open = old.breaker_open, old.half_open
+        if old in board.on_probation:
+            board.on_probation[new] = board.on_probation[old]
         self._give_way(old, greeting.instance_id, now)
         new.follow((*old.superseded, old.instance_id))
         for key in greeting.in_flight:

@@ -190,6 +190,8 @@ class Session:
     """Assignments since Ready; what was recalled or declined stays counted, as it does there."""
     draining: bool = False
     quarantined: bool = False
+    told_reason: str = ""
+    """Why it is quarantined or drains, as the registry said."""
     breaker_open: bool = False
     half_open: bool = False
     silent: bool = False
