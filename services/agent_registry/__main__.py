@@ -122,7 +122,7 @@ def measure(metrics: Metrics, registry: Registry) -> None:
     metrics.read_gauges(names.metric_agents, "Agents by status.", "status", by_status)
     metrics.read_gauges(names.metric_breakers, "Breakers by state.", "state", by_breaker)
     metrics.read_counter(
-        "podium_mass_silences_total",
+        names.metric_mass_silences,
         "Times that most agents of a router fell silent at once.",
         lambda: registry.alerts,
     )

@@ -159,7 +159,7 @@ class Checker:
         )
         if formed and low_s <= seconds + nanos / 1e9 <= high_s:
             return True
-        return self.fault(path, f"must be a duration from {low_s:g} s to {high_s:g} s")
+        return self.fault(path, f"must be a duration from {low_s:g} s to {high_s:.10g} s")
 
     def length(self, path: str, value: int, high: int, low: int = 0) -> bool:
         """Check the number of items of a list."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from services.agent_registry.core.agent import Status
 from services.agent_registry.core.registry import Registry
+from services.kernel.instant import Instant
 from tests.agent_registry.hall import Hall
 
 
@@ -70,3 +71,32 @@ def test_agents_of_another_replica_are_judged_by_what_could_be_heard_of_them() -
     hall.registry.told_s = hall.time.mono_s
     hall.sleep(1)
     assert others.status is Status.OFFLINE
+
+
+def test_a_registry_that_stood_still_holds_no_silence_against_anyone() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    agent = hall.agent("a1")
+    hall.sleep(20)
+
+    hall.time = Instant(hall.time.mono_s + 300, hall.time.wall_ms + 300_000)
+    hall.registry.tick(hall.time)
+    assert agent.status is Status.IDLE
+
+    hall.sleep(61)
+    assert agent.status is Status.OFFLINE
+
+
+def test_an_agent_that_was_taken_for_gone_is_back_as_soon_as_its_router_hears_it() -> None:
+    hall = Hall(grace_s=60, suspect_s=30)
+    agent = hall.agent("a1")
+    hall.sleep(61)
+    assert agent.status is Status.OFFLINE
+
+    hall.alive("a1", router="r2")
+    assert agent.status is Status.OFFLINE
+    hall.alive("a1", load=1)
+
+    assert (agent.status, agent.router_id) == (Status.BUSY, "r1")
+    assert "a1" in hall.registry.take_changes()
+    hall.sleep(61)
+    assert agent.status is Status.OFFLINE

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from podium.sdk.conversation import Conversation
 from podium.sdk.identity import Identity
@@ -85,6 +86,30 @@ def test_a_lost_lease_stops_the_work_and_is_forgotten(
 ) -> None:
     assert hear(talk, **frame) == ["cancel"]
     assert not talk.leases
+
+
+def lost(talk: Conversation, now_s: float) -> str:
+    """Loses the lease by a refusal and returns what the handler is told."""
+    refusal = session_pb2.Refusal(reason="STALE_LEASE", task_id="t1")
+    [told] = talk.receive([RouterFrame(agent_id="a1", refusal=refusal)], now_s).work
+    return told.cancel.reason
+
+
+def test_a_lease_that_was_lost_for_want_of_renewals_is_told_so(talk: Conversation) -> None:
+    ready = session_pb2.Ready(lease_ttl=Duration(seconds=30), renew_interval=Duration(seconds=10))
+    keep = session_pb2.LeaseVerdict.VERDICT_KEEP
+    ready.verdicts.add(lease=LEASE, verdict=keep)
+    hear(talk, 5.0, ready=ready)
+    talk.due(15.0, 1.0)
+    hear(talk, 15.1, renew_ack=session_pb2.RenewAck(held=[LEASE]))
+    assert lost(talk, 44.9) == "LEASE_LOST"
+
+    hear(talk, 50.0, assign=session_pb2.Assign(task_id="t1", lease_epoch=1))
+    talk.due(60.0, 1.0)
+    talk.due(70.0, 1.0)
+    # It stood still meanwhile; the answer was to the first.
+    hear(talk, 90.0, renew_ack=session_pb2.RenewAck(held=[LEASE]))
+    assert lost(talk, 90.0) == "LEASE_EXPIRED"
 
 
 def test_another_refusal_costs_no_lease(talk: Conversation) -> None:

@@ -26,7 +26,7 @@ KEY = ("t1", 1)
 class Running:
     """A session under test, with all that it delivered."""
 
-    def __init__(self, address: str, *agent_ids: str) -> None:
+    def __init__(self, address: str, *agent_ids: str, backoff: Backoff | None = None) -> None:
         self.delivered: list[RouterFrame] = []
         identities = [
             Identity(agent_id, [agent_pb2.Capability(name="work")], instance_id="i1")
@@ -36,7 +36,7 @@ class Running:
             identities,
             settings(routing=address).peer("routing"),
             self.delivered.extend,
-            backoff=Backoff(0.001, 0.02, draw=random.Random(1)),
+            backoff=backoff or Backoff(0.001, 0.02, draw=random.Random(1)),
         )
 
     def result(self, data: bytes = b"done", key: tuple[str, int] = KEY) -> None:
@@ -50,8 +50,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(address: str, *agent_ids: str) -> AsyncIterator[Running]:
-    made = Running(address, *agent_ids)
+async def running(
+    address: str, *agent_ids: str, backoff: Backoff | None = None
+) -> AsyncIterator[Running]:
+    made = Running(address, *agent_ids, backoff=backoff)
     task = asyncio.create_task(made.session.run())
     try:
         yield made
@@ -109,6 +111,37 @@ async def test_a_result_made_without_a_stream_is_sent_on_the_next_one() -> None:
             await eventually(lambda: not agent.session.talk.leases)
 
     assert router.frames("result")[0].result.success.data == b"made alone"
+
+
+async def test_give_up_reconnect_after_an_hour_without_a_router_it_comes_back_to_one() -> None:
+    router = FakeRouter()
+    port = free_port()
+    slept_s = 0.0
+    hour, back = asyncio.Event(), asyncio.Event()
+    back.set()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal slept_s
+        assert seconds <= 5.0
+        slept_s += seconds
+        if slept_s >= 3_600.0:
+            hour.set()
+            await back.wait()
+
+    async with running(f"127.0.0.1:{port}", backoff=Backoff(sleep=sleep)) as agent:
+        async with serving(router_of(router), port=port):
+            await agent.session.ready.wait()
+            router.assign("a1")
+            await eventually(lambda: agent.delivered)
+            back.clear()
+        await asyncio.wait_for(hour.wait(), 30.0)
+        async with serving(router_of(router), port=port):
+            back.set()
+            await eventually(lambda: len(router.frames("hello")) == 2)
+            agent.result()
+            await eventually(lambda: router.frames("result"))
+
+    assert list(router.frames("hello")[1].hello.in_flight) == [LEASE]
 
 
 @pytest.mark.parametrize(

@@ -171,20 +171,17 @@ async def test_a_router_to_which_too_many_come_is_asked_again_on_the_stream_afte
     assert len(router.streams) == 1
 
 
-async def test_a_stream_that_ends_for_a_limit_is_opened_again_after_the_time_it_names(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_stream_that_ends_for_a_limit_is_opened_again_after_the_time_it_names() -> None:
     slept: list[float] = []
-    sleep = asyncio.sleep
 
     async def noted(seconds: float) -> None:
         slept.append(seconds)
-        await sleep(min(seconds, 0.01))
+        await asyncio.sleep(min(seconds, 0.01))
 
-    monkeypatch.setattr(session_module.asyncio, "sleep", noted)
+    waits = Backoff(0.001, 0.02, sleep=noted)
     router = FakeRouter()
     router.refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_AGENTS")
-    async with serving(router_of(router)) as address, running(address) as agent:
+    async with serving(router_of(router)) as address, running(address, backoff=waits) as agent:
         await eventually(lambda: [each for each in slept if 30.0 <= each <= 37.5])
         router.refusal = (grpc.StatusCode.UNAVAILABLE, "STARTING")
         slept.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from podium.v1 import session_pb2
 from podium.v1.session_pb2 import LeaseRef
 from podium.v1.task_pb2 import RetryPolicy
-from tests.routing.peers import ACCEPTED, FENCED, KEEP, LOST
+from tests.routing.peers import ACCEPTED, FENCED, KEEP
 from tests.support.waiting import eventually
 from tests.system.stage import AGENT_GRACE_S, LEASE_S, Caller, Stage, beating, network, staged
 
@@ -72,32 +71,6 @@ async def test_f2_an_agent_that_crashes_natively_spends_attempts_until_there_are
 
     assert task.failure.reason == "AGENT_LOST"
     assert len({event.agent_id for event in stage.all_of(task_id, "STARTED")}) == 2
-
-
-async def test_f3_f4_a_frozen_agent_loses_its_lease_and_what_it_brings_later_changes_nothing(
-    stage: Stage,
-) -> None:
-    frozen = await stage.worked("f3-frozen", "f3")
-    task_id = await stage.submit_one("f3", "sleep 0.5")
-    await stage.until(task_id, "STARTED")
-    frozen.signal(signal.SIGSTOP)
-    lost = await stage.until(task_id, "ATTEMPT_FAILED", within_s=LEASE_S + 5.0)
-    await stage.until_status("f3-frozen", "SUSPECT", "OFFLINE")
-    other = await stage.worked("f3-other", "f3")
-    task = await stage.ended(task_id)
-    frozen.signal(signal.SIGCONT)
-    # It works on: first it hears that its lease is over, then it takes what comes next.
-    await stage.until_status("f3-frozen", "IDLE", "BUSY")
-    other.kill()
-    after = await stage.submit_one("f3", "sleep 0")
-    assert (await stage.ended(after)).result.data == b"f3-frozen 1"
-
-    assert lost.failed.failure.reason == "LEASE_EXPIRED"
-    started = stage.all_of(task_id, "STARTED")[0]
-    assert lost.event_time.ToMilliseconds() - started.event_time.ToMilliseconds() >= LEASE_S * 950
-    assert task.result.data == b"f3-other 2"
-    again = ["ATTEMPT_FAILED", "RETRYING", "QUEUED", "ASSIGNED", "STARTED", "COMPLETED"]
-    assert await stage.story(task_id) == [*WHOLE[:4], *again]
 
 
 async def test_f5_an_attempt_that_makes_no_progress_is_stopped_at_its_limit(stage: Stage) -> None:
@@ -271,28 +244,3 @@ async def test_f26_without_the_registry_work_goes_on_and_it_knows_all_agents_aga
 
     for task_id in done:
         assert await stage.story(task_id) == WHOLE
-
-
-async def test_f41_a_router_that_stands_still_costs_no_agent_its_lease(stage: Stage) -> None:
-    wire = stage.wire()
-    names = [f"f41-{number}" for number in range(20)]
-    for name in names:
-        await wire.hello(name, "f41")
-    task_ids = await stage.submit("f41", count=20)
-    assigns = []
-    for name in names:
-        assigns.append((name, (await wire.until(name, "assign"))[0]))
-        await wire.ack(*assigns[-1])
-    for task_id in task_ids:
-        await stage.until(task_id, "STARTED")
-    routing = stage.suite.processes["routing"]
-    routing.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(LEASE_S + 0.5)
-    routing.send_signal(signal.SIGCONT)
-    for name, assign in assigns:
-        await wire.result(name, assign)
-    await stage.ended(*task_ids)
-
-    for task_id in task_ids:
-        assert await stage.story(task_id) == WHOLE
-    assert LOST not in [v.verdict for n in names for r in wire.of(n, "ready") for v in r.verdicts]

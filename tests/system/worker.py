@@ -20,6 +20,17 @@ from tests.support.waiting import eventually
 
 async def work(text: str, task: Context) -> str:
     print(f"began {task.task_id} {task.attempt}", flush=True)
+    try:
+        await do(text, task)
+    except asyncio.CancelledError:
+        print(f"stopped {task.task_id} {task.cancel_reason}", flush=True)
+        raise
+    print(f"ended {task.task_id} {task.attempt}", flush=True)
+    _, _, number = text.partition(" ")
+    return "x" * int(number) if text.startswith("large") else f"{task.agent_id} {task.attempt}"
+
+
+async def do(text: str, task: Context) -> None:
     word, _, number = text.partition(" ")
     amount = float(number or 0)
     match word:
@@ -38,10 +49,6 @@ async def work(text: str, task: Context) -> str:
         case "first":
             if task.attempt == 1:
                 await asyncio.sleep(amount)
-        case "large":
-            return "x" * int(amount)
-    print(f"ended {task.task_id} {task.attempt}", flush=True)
-    return f"{task.agent_id} {task.attempt}"
 
 
 def main(agent_id: str, capacity: str, *types: str) -> None:

@@ -12,7 +12,7 @@ from services.kernel.errors import (
 from services.task_scheduler.core.event import Failed, Terms
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.states import Kind, State
-from tests.task_scheduler.rig import START, Rig, created
+from tests.task_scheduler.rig import START, Rig, created, facts
 
 
 def test_a_submitted_task_is_created_and_queued() -> None:
@@ -54,6 +54,36 @@ def test_a_repeat_gets_its_answer_also_when_its_deadline_has_passed() -> None:
     with pytest.raises(InvalidArgument) as refused:
         rig.submit(draft._replace(request_id="q2"))
     assert refused.value.violations[0] == ("tasks[0].deadline", "must lie ahead")
+
+
+def test_spans_count_from_when_a_task_is_taken_in_and_end_there() -> None:
+    rig = Rig()
+    rig.book.redate = lambda head, deadline_ms, start_ms: b"%d %d" % (deadline_ms, start_ms)
+    rig.advance(10.0)
+    began_ms = rig.now.wall_ms
+    asked = Terms(deadline_after_ms=3_000, delay_ms=1_000)
+    task = rig.submit_one(terms=asked, request_id="q1", spec_hash=b"h")
+
+    assert task.terms == Terms(deadline_ms=began_ms + 3_000, not_before_ms=began_ms + 1_000)
+    assert task.head == b"%d %d" % (began_ms + 3_000, began_ms + 1_000)
+    assert task.state is State.CREATED
+    # The log tells times alone: what it gives does not depend on when it is read.
+    assert facts(rig.restarted(down_s=60.0).core) == facts(rig.core)
+    rig.advance(1.0)
+    assert task.state is State.QUEUED
+    rig.advance(2.0)
+    assert task.state is State.EXPIRED
+    assert rig.submit(created(terms=asked, request_id="q1", spec_hash=b"h")) == [task.task_id]
+
+
+def test_a_delay_that_ends_behind_the_deadline_is_refused_by_its_own_name() -> None:
+    rig = Rig()
+    terms = Terms(deadline_ms=START.wall_ms + 1_000, delay_ms=1_000)
+
+    with pytest.raises(InvalidArgument) as refused:
+        rig.submit(created(terms=terms))
+
+    assert refused.value.violations[0].field == "tasks[0].delay"
 
 
 @pytest.mark.parametrize("early_ms", [0, 1])

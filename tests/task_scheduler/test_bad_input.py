@@ -46,6 +46,15 @@ CENTURY_S = 100 * 365 * 86_400
 ACCEPTED, DUPLICATE, FENCED, REFUSED, CONFLICT, UNKNOWN_LEASE = 1, 2, 3, 4, 5, 6
 INVALID = ("INVALID_ARGUMENT", "INVALID_FIELD")
 EXHAUSTED = "RESOURCE_EXHAUSTED"
+MINUTE = Duration(seconds=60)
+SPANS = {
+    "negative": Duration(seconds=-1),
+    "negative nanos": Duration(nanos=-1),
+    "nanos out of range": Duration(seconds=1, nanos=1_000_000_000),
+    "signs that differ": Duration(seconds=1, nanos=-1),
+    "a century": Duration(seconds=CENTURY_S),
+    "no year has it": Duration(seconds=1 << 62),
+}
 KEYED = spec(request_id="key-1")
 
 
@@ -133,6 +142,20 @@ ROWS = [
     bad("B35", "negative", "attempt_timeout", attempt_timeout=Duration(seconds=-1)),
     bad("B35", "nanos", "not_before", not_before=Timestamp(seconds=1, nanos=1_000_000_000)),
     bad("B35", "nanos", "attempt_timeout", attempt_timeout=Duration(nanos=1_000_000_000)),
+    *[
+        bad("B35", f"{field}, {what}", field, **{field: span})
+        for field in ("deadline_after", "delay")
+        for what, span in SPANS.items()
+    ],
+    bad("B35", "expires at once", "deadline_after", deadline_after=Duration()),
+    bad(
+        *("B35", "both deadlines", "deadline_after"),
+        **{"deadline": Timestamp(seconds=4_000_000_000), "deadline_after": Duration(seconds=1)},
+    ),
+    bad("B35", "both delays", "delay", not_before=Timestamp(seconds=1), delay=Duration(seconds=1)),
+    bad("B35", "only expires", "delay", delay=MINUTE, deadline_after=MINUTE),
+    Row("B35", "a delay of nothing", task(delay=Duration(), deadline_after=MINUTE), "OK"),
+    Row("B35", "as far as may be", task(delay=Duration(seconds=366 * 86_400)), "OK"),
     Row("B36", "unknown lease", ends("start", "unknown"), "OK", field=str(UNKNOWN_LEASE)),
     Row("B36", "stale lease", ends("start", "stale"), "OK", field=str(FENCED)),
     # The lease is live and the work is done: that the start was not reported costs nothing.

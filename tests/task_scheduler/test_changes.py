@@ -107,7 +107,7 @@ def test_each_dependency_of_a_revived_task_counts_once() -> None:
 
 def test_a_deadline_that_has_passed_is_dropped_from_what_is_revived() -> None:
     rig = Rig()
-    rig.book.redate = lambda head, deadline_ms: head + str(deadline_ms).encode()
+    rig.book.redate = lambda head, deadline_ms, _: head + str(deadline_ms).encode()
     task = rig.running(terms=Terms(deadline_ms=START.wall_ms + 3_000))
     rig.fail(rig.lease(task), retryable=False)
     rig.advance(5)

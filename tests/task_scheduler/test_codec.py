@@ -4,6 +4,7 @@ import pytest
 
 from podium.v1 import event_pb2, task_pb2, task_scheduler_pb2
 from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.adapters.messages import redated
 from services.task_scheduler.core.event import (
     CatchUp,
     Completed,
@@ -246,6 +247,30 @@ def test_terms_are_read_from_the_task_and_shared_when_equal() -> None:
         sticky_key="k",
     )
     assert codec.created(spec()).terms is codec.created(spec()).terms
+
+
+def test_spans_are_read_and_become_times_when_a_task_is_taken_in() -> None:
+    asked = spec()
+    asked.deadline_after.FromMilliseconds(90_000)
+    asked.delay.FromMilliseconds(1_500)
+    created = codec.created(asked)
+    assert (created.terms.deadline_after_ms, created.terms.delay_ms) == (90_000, 1_500)
+
+    dated = task_pb2.TaskSpec.FromString(
+        redated(created.head, 1_800_000_090_000, 1_800_000_001_500)
+    )
+
+    assert not dated.HasField("deadline_after") and not dated.HasField("delay")
+    assert codec.created(dated).terms == created.terms.dated(1_800_000_000_000)
+
+
+def test_another_deadline_leaves_the_time_to_begin_as_it_was() -> None:
+    asked = spec()
+    asked.not_before.FromMicroseconds(1_750_000_000_000_001)
+
+    dated = task_pb2.TaskSpec.FromString(redated(codec.created(asked).head, 0, 0))
+
+    assert dated.not_before.ToMicroseconds() == 1_750_000_000_000_001
 
 
 def test_capabilities_are_sorted_and_repeated_ones_dropped() -> None:

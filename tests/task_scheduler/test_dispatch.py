@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from services.kernel.instant import Instant
-from services.task_scheduler.core.dispatch import MASS_EXPIRY_LEN_MIN
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Revoke, Settlement, Verdict, Verdicts, Welcome
@@ -311,17 +310,6 @@ def test_wall_clock_jumps_end_no_lease() -> None:
     rig.take()
 
     assert task.state is State.RUNNING
-
-
-def test_when_most_leases_run_out_at_once_they_get_another_time_once() -> None:
-    rig = Rig()
-    tasks = [rig.running() for _ in range(MASS_EXPIRY_LEN_MIN)]
-
-    rig.advance(35.0)
-    assert all(task.state is State.RUNNING for task in tasks)
-    assert rig.core.dispatch.mass_expiries == 1
-    rig.advance(30.0)
-    assert all(task.attempt == 1 and task.failures == 1 for task in tasks)
 
 
 def test_a_task_avoids_agents_and_prefers_the_one_that_has_its_key() -> None:

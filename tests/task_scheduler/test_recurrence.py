@@ -54,6 +54,22 @@ def test_it_makes_a_task_each_time() -> None:
     assert schedule.last_task_id == tasks[-1].task_id
 
 
+def test_spans_of_its_task_count_from_when_each_is_made() -> None:
+    rig = Timetable()
+    spans = Terms(deadline_after_ms=50_000, delay_ms=5_000)
+    rig.schedule(task=created(terms=spans))
+    rig.advance(59, step_s=1)
+    (first,) = rig.made()
+    began_ms = first.created_ms
+
+    assert first.terms == Terms(deadline_ms=began_ms + 50_000, not_before_ms=began_ms + 5_000)
+    assert facts(rig.restarted().core) == facts(rig.core)
+    rig.advance(65, step_s=1)
+    second = rig.made()[1]
+    assert first.state is State.EXPIRED
+    assert second.terms.deadline_ms == second.created_ms + 50_000
+
+
 def test_each_task_begins_a_trace_of_its_own() -> None:
     rig = Timetable()
     rig.schedule()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from podium.sdk import specs
+from podium.sdk import keys
 from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.core.ids import Ids
 from services.task_scheduler.core.limits import Limits
@@ -63,7 +63,7 @@ def test_an_id_that_a_client_made_for_its_repeats_is_remembered_for_minutes() ->
 
 
 def test_clients_and_schedulers_mean_the_same_ids() -> None:
-    assert specs.RETRY_PREFIX == RETRY_PREFIX
+    assert keys.RETRY_PREFIX == RETRY_PREFIX
     web = Path(__file__).parents[2] / "clients/web/src/podium.ts"
     assert f'RETRY_PREFIX = "{RETRY_PREFIX}"' in web.read_text()
 

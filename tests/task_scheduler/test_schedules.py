@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from podium.v1 import event_pb2, schedule_pb2, task_pb2, task_scheduler_pb2
@@ -55,6 +56,20 @@ async def test_a_schedule_tells_what_it_does_and_when(served: Served) -> None:
     assert made.next_time.ToDatetime().hour == 18  # 03:00 in Tokyo
     assert made.spec.payload.data == b"data"
     assert not made.spec.traceparent
+
+
+async def test_spans_stay_with_the_schedule_and_its_tasks_have_times(served: Served) -> None:
+    asked = spec(deadline_after=Duration(seconds=90), delay=Duration(seconds=30))
+    made = await create(served, schedule(spec=asked))
+    trigger = task_scheduler_pb2.TriggerScheduleRequest(schedule_id="nightly")
+    first = await served.get((await served.stub.TriggerSchedule(trigger)).task_id)
+
+    assert (made.spec.deadline_after.seconds, made.spec.delay.seconds) == (90, 30)
+    assert not first.spec.HasField("deadline_after") and not first.spec.HasField("delay")
+    created_ms = first.create_time.ToMilliseconds()
+    assert first.spec.deadline.ToMilliseconds() == created_ms + 90_000
+    assert first.spec.not_before.ToMilliseconds() == created_ms + 30_000
+    assert first.state == task_pb2.Task.STATE_DELAYED
 
 
 async def test_the_same_again_is_the_first_and_another_is_refused(served: Served) -> None:

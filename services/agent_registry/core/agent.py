@@ -9,6 +9,7 @@ from typing import NamedTuple
 from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.rivals import Rival, followed, stays
 from services.agent_registry.core.statistics import Statistics
+from services.kernel.instant import Instant
 
 
 class Status(IntEnum):
@@ -120,6 +121,12 @@ class Agent:
         """Whether its router must know something about it from the beginning."""
         kept_back = self.breaker.state is not State.CLOSED or self.quarantined or self.draining
         return kept_back or bool(self.superseded)
+
+    def come(self, router_id: str, replica_id: str, now: Instant) -> None:
+        """Be there, with a session on a router that is connected to a replica."""
+        self.home, self.term = replica_id, max(self.term + 1, now.wall_ms)
+        self.router_id = self.last_router_id = router_id
+        self.present, self.silent = True, False
 
     def outlive(self, other: Rival, router_id: str) -> bool:
         """Supersede another instance if it is this one that stays; return whether it is.

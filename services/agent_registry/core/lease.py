@@ -14,6 +14,8 @@ from typing import NamedTuple
 from services.agent_registry.core.agent import Agent
 from services.agent_registry.core.breaker import cool_s_first
 
+stall_s = 1.5
+"""A look this late says that this process was held up, not that agents were silent."""
 mass_share = 0.5
 mass_len_min = 4
 """Agents of a router below which falling silent together means nothing."""
@@ -47,6 +49,7 @@ class Leases:
         self._suspect_s = suspect_s
         self._agents: dict[str, Agent] = {}
         self._extended_until_s: dict[str, float] = {}
+        self._looked_s = math.inf
 
     def __len__(self) -> int:
         return len(self._agents)
@@ -72,6 +75,11 @@ class Leases:
             home: The replica that asks.
         """
         others_s = min(now_s, told_s)
+        late_s, self._looked_s = now_s - self._looked_s, now_s
+        if late_s > stall_s:
+            # What they said meanwhile may lie unread.
+            for agent in self._agents.values():
+                agent.heard_s = min(now_s, agent.heard_s + late_s)
         silent: list[Agent] = []
         for agent in self._agents.values():
             if agent.heard_s > now_s - self._suspect_s:

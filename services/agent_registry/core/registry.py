@@ -75,12 +75,10 @@ class Registry:
         known, agent = agent is not None, self.put(facts, now)
         if not known:
             self.health.resume(agent, told, now)
-        agent.home, agent.term = self.replica_id, max(agent.term + 1, now.wall_ms)
+        agent.come(router_id, self.replica_id, now)
         agent.since_ms = min(agent.since_ms or since_ms, since_ms)
         if left and left != router_id:
             self.directives.put(agent, now, left)
-        agent.router_id = agent.last_router_id = router_id
-        agent.present, agent.silent = True, False
         agent.in_flight = in_flight
         self._heard(agent, now)
         if agent.is_special or told != NOTHING_TOLD:
@@ -122,9 +120,14 @@ class Registry:
     ) -> None:
         """Note that an agent was heard of."""
         agent = self.agents.get(agent_id)
-        if agent is None or agent.router_id != router_id:
+        if agent is None:
             return
         before = agent.status
+        if not agent.present and agent.last_router_id == router_id:
+            # It was taken for gone while its session lived: nothing else would bring it back.
+            agent.come(router_id, self.replica_id, now)
+        if agent.router_id != router_id:
+            return
         agent.silent = False
         changed = agent.in_flight != in_flight
         agent.in_flight = in_flight
@@ -214,11 +217,8 @@ class Registry:
         """
         agent = self.get(agent_id)
         if not agent.quarantined and agent.breaker.state is State.CLOSED:
-            raise FailedPrecondition(
-                "NOT_QUARANTINED",
-                f"Agent {agent_id} is neither in quarantine nor is its breaker open.",
-                metadata={"agent_id": agent_id},
-            )
+            message = f"Agent {agent_id} is neither in quarantine nor is its breaker open."
+            raise FailedPrecondition("NOT_QUARANTINED", message, metadata={"agent_id": agent_id})
         agent.quarantined, agent.reason = False, ""
         self.health.pardon(agent)
         self._acted(agent, Note("release", agent_id))
@@ -233,11 +233,8 @@ class Registry:
         """
         agent = self.get(agent_id)
         if agent.present:
-            raise FailedPrecondition(
-                "AGENT_CONNECTED",
-                f"Agent {agent_id} is connected or was a moment ago; drain and stop it first.",
-                metadata={"agent_id": agent_id},
-            )
+            message = f"Agent {agent_id} is connected or was a moment ago; drain and stop it first."
+            raise FailedPrecondition("AGENT_CONNECTED", message, metadata={"agent_id": agent_id})
         self.forget(agent)
 
     # Time, and what is to be told.

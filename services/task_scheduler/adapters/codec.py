@@ -244,6 +244,8 @@ class ProtoCodec:
             spec.sticky_key,
             tuple(dict.fromkeys(spec.concurrency_keys)),
             spec.concurrency_limit,
+            spec.deadline_after.ToMilliseconds() if spec.HasField("deadline_after") else 0,
+            spec.delay.ToMilliseconds() if spec.HasField("delay") else 0,
         )
 
 

@@ -45,12 +45,22 @@ class Specs(Protocol):
         """Return the facts of a task."""
 
 
-def redated(head: bytes, deadline_ms: int) -> bytes:
-    """Return a task without its payload, with another deadline; 0 = none."""
+def redated(head: bytes, deadline_ms: int, not_before_ms: int) -> bytes:
+    """Return a task without its payload, with other times instead of its own and its spans.
+
+    Args:
+        head: The task.
+        deadline_ms: When it expires; 0 = never.
+        not_before_ms: When it may begin; 0 = as it says.
+    """
     spec = task_pb2.TaskSpec.FromString(head)
+    for span in ("deadline_after", "delay"):
+        spec.ClearField(span)
     spec.ClearField("deadline")
     if deadline_ms:
         spec.deadline.FromMilliseconds(deadline_ms)
+    if not_before_ms:
+        spec.not_before.FromMilliseconds(not_before_ms)
     return spec.SerializeToString(deterministic=True)
 
 

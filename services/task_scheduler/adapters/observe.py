@@ -172,6 +172,11 @@ def expose(
         "Outcomes under leases that were over.",
         lambda: sum(core.outcomes.fenced for core in cores()),
     )
+    metrics.read_counter(
+        names.metric_mass_expiries,
+        "Times that most leases of a router ran out together and got another time.",
+        lambda: sum(core.dispatch.mercy.count for core in cores()),
+    )
 
 
 def _kept_s(partitions: Sequence[RequestIds]) -> list[tuple[str, float]]:

@@ -111,8 +111,7 @@ class Admission:
 
     def _check(self, index: int, draft: Draft, now: Instant) -> None:
         created = draft.created
-        if created.terms.deadline_ms:
-            _check_deadline(index, created.terms, now.wall_ms)
+        _check_deadline(index, created.terms, now.wall_ms)
         for dependency_id in created.depends_on:
             dependency = self._book.tasks.get(dependency_id)
             if dependency is None or dependency.tenant != created.tenant:
@@ -164,7 +163,7 @@ class Admission:
             )
 
     def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
-        book, created = self._book, draft.created
+        book, created = self._book, self._book.dated(draft.created, now.wall_ms)
         if twice and created.request_id:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)
             if seen is not None:
@@ -214,7 +213,10 @@ class Admission:
         return True
 
 
-def _check_deadline(index: int, terms: Terms, wall_ms: int) -> None:
+def _check_deadline(index: int, asked: Terms, wall_ms: int) -> None:
+    terms = asked.dated(wall_ms)
+    if not terms.deadline_ms:
+        return
     if terms.deadline_ms <= wall_ms:
         raise InvalidArgument(
             "INVALID_FIELD",
@@ -222,10 +224,12 @@ def _check_deadline(index: int, terms: Terms, wall_ms: int) -> None:
             violations=[Violation(f"tasks[{index}].deadline", "must lie ahead")],
         )
     if terms.not_before_ms >= terms.deadline_ms:
+        begins = "delay" if asked.delay_ms else "not_before"
+        rule = "must let it begin before the deadline"
         raise InvalidArgument(
             "INVALID_FIELD",
-            f"tasks[{index}] could only expire: its not_before does not lie before its deadline.",
-            violations=[Violation(f"tasks[{index}].not_before", "must lie before the deadline")],
+            f"tasks[{index}] could only expire: its {begins} {rule}.",
+            violations=[Violation(f"tasks[{index}].{begins}", rule)],
         )
 
 

@@ -43,8 +43,15 @@ from services.task_scheduler.core.sticky import StickyKeys
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.core.timers import Timers, in_force
 
+Redate = Callable[[bytes, int, int], bytes]
+
 Recorded = tuple[Event, Task | None, float]
 """An event, its task, and when it happened on the monotonic clock."""
+
+
+def as_it_is(head: bytes, deadline_ms: int, not_before_ms: int) -> bytes:
+    """Return a head unchanged: for tests, whose heads tell no times."""
+    return head
 
 
 class Book:
@@ -74,8 +81,9 @@ class Book:
         self.schedules = Schedules()
         self.seq = 0
         self.lease_epoch = 0
-        self.redate: Callable[[bytes, int], bytes] = lambda head, deadline_ms: head
-        """Gives a head another deadline, 0 = none; the core does not open heads."""
+        self.redate: Redate = as_it_is
+        """Gives a head another deadline, 0 = none, and another time to begin, 0 = the one it has;
+        the core does not open heads."""
         self.before_change: Callable[[Task], None] | None = None
         """Told of a task before an event changes it, while a snapshot is taken."""
         self.outbox: list[Recorded] = []
@@ -122,6 +130,14 @@ class Book:
         self._change(task, event, now.mono_s)
         self.outbox.append((event, task, now.mono_s))
         return task
+
+    def dated(self, created: Created, wall_ms: int) -> Created:
+        """Return a task with times instead of spans, counted from a wall time."""
+        terms = created.terms.dated(wall_ms)
+        if terms is created.terms:
+            return created
+        head = self.redate(created.head, terms.deadline_ms, terms.not_before_ms)
+        return created._replace(terms=terms, head=head)
 
     def begin_epoch(self, now: Instant) -> None:
         """Write that this process owns the log from here on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from services.task_scheduler.core.event import (
@@ -19,7 +20,7 @@ from services.task_scheduler.core.event import (
 )
 from services.task_scheduler.core.requests import Seen
 from services.task_scheduler.core.states import Kind
-from services.task_scheduler.core.task import ATTEMPTS_LEN_MAX, Attempt, Task
+from services.task_scheduler.core.task import ANSWERS_LEN_MAX, ATTEMPTS_LEN_MAX, Attempt, Task
 from services.task_scheduler.core.timers import Purpose
 
 if TYPE_CHECKING:
@@ -118,7 +119,14 @@ def answered(book: Book, task: Task, event: Event, mono_s: float) -> None:
     assert isinstance(event.detail, Input)
     task.input = event.detail.payload
     task.input_request = b""
+    given = (task.settled_epoch, answer_hash(task.input))
+    task.answers = (*task.answers, given)[-ANSWERS_LEN_MAX:]
     queued(book, task, event, mono_s)
+
+
+def answer_hash(answer: bytes) -> bytes:
+    """Return what tells whether an answer is the same."""
+    return blake2b(answer, digest_size=16).digest()
 
 
 def handed_back(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -181,7 +189,7 @@ def requeued(book: Book, task: Task, event: Event, mono_s: float) -> None:
         deadline_ms = 0
     if deadline_ms != task.terms.deadline_ms:
         task.terms = task.terms._replace(deadline_ms=deadline_ms)
-        task.head = book.redate(task.head, deadline_ms)
+        task.head = book.redate(task.head, deadline_ms, 0)
     book.wait_no_more(task)
     book.open_bytes += task.size_bytes
     book.open(task, new=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from services.kernel.errors import FailedPrecondition, NotFound
+from services.kernel.errors import AlreadyExists, FailedPrecondition, NotFound
 from services.kernel.instant import Instant
 from services.task_scheduler.core import catalog
 from services.task_scheduler.core.admission import Admission
 from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.changes import answer_hash
 from services.task_scheduler.core.event import (
     Detail,
     Failed,
@@ -129,12 +130,39 @@ class Control:
             waits = True
         return waits
 
-    def answer(self, task: Task, answer: bytes, now: Instant) -> None:
+    def answer(self, task: Task, answer: bytes, now: Instant, *, epoch: int = 0) -> None:
         """Answer a task's question; it is queued again.
+
+        Args:
+            task: The task.
+            answer: The answer.
+            now: The time.
+            epoch: The lease under which it was asked, so that a repeat does nothing; 0 = the last.
 
         Raises:
             FailedPrecondition: INPUT_NOT_REQUIRED.
+            AlreadyExists: QUESTION_ANSWERED, by another answer.
         """
+        given = dict(task.answers).get(epoch)
+        if given is not None:
+            if given != answer_hash(answer):
+                raise AlreadyExists(
+                    "QUESTION_ANSWERED",
+                    f"What task {task.task_id} asked under lease {epoch} has another answer.",
+                    metadata={"task_id": task.task_id, "question_epoch": str(epoch)},
+                )
+            return
+        if epoch and epoch != task.question_epoch:
+            raise FailedPrecondition(
+                "INPUT_NOT_REQUIRED",
+                f"Task {task.task_id} does not wait for the answer to anything that was asked "
+                f"under lease {epoch}: it is {task.state.name}.",
+                metadata={
+                    "task_id": task.task_id,
+                    "question_epoch": str(epoch),
+                    "state": task.state.name,
+                },
+            )
         if task.state is not State.INPUT_REQUIRED:
             raise FailedPrecondition(
                 "INPUT_NOT_REQUIRED",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Failed, Failure
+from services.task_scheduler.core.mercy import Mercy
 from services.task_scheduler.core.orders import Grant, Orders, Reclaim, Verdict, Verdicts, Welcome
 from services.task_scheduler.core.pool import Pool
 from services.task_scheduler.core.states import Kind, State
@@ -20,7 +21,6 @@ from services.task_scheduler.core.task import Lease, Task
 GRANTS_PER_STEP_MAX = 4_096
 STALL_S = 1.0
 """A tick this late says that this process was held up, not that agents were silent."""
-MASS_EXPIRY_LEN_MIN = 16
 RECLAIM_S = 0.5
 """How often routers with free slots are looked for while others let tasks wait."""
 RENEWED_SHARE = 1 / 3
@@ -62,10 +62,9 @@ class Dispatch:
         self._gone: dict[str, float] = {}
         """Routers that are gone, with the time from which their untaken grants go back."""
         self._ticked_s = 0.0
-        self._guarded_s = float("-inf")
         self._reclaim_due_s = float("-inf")
         self.grants = 0
-        self.mass_expiries = 0
+        self.mercy = Mercy()
 
     @property
     def router_count(self) -> int:
@@ -294,16 +293,8 @@ class Dispatch:
             if now.mono_s - task.renewed_s <= ttl_s:
                 break
             over.append(task)
-        if len(over) >= MASS_EXPIRY_LEN_MIN and len(over) * 2 > len(leases):
-            # So many agents do not die at once: the fault is more likely on our side of the wire.
-            # Once per two lease times they get another.
-            if now.mono_s - self._guarded_s > 2 * ttl_s:
-                self._guarded_s = now.mono_s
-                self.mass_expiries += 1
-                for task in over:
-                    task.renewed_s = now.mono_s
-                    leases.move_to_end(task.lease_epoch)
-                return []
+        if over and (spared := self.mercy.spare(leases, ttl_s, now)):
+            return [task for task in over if task.router_id not in spared]
         return over
 
     def _hand_back_untaken(self, router_id: str, kept: set[int], reason: str, now: Instant) -> None:

@@ -65,6 +65,19 @@ class Terms(NamedTuple):
     concurrency_keys: tuple[str, ...] = ()
     concurrency_limit: int = 0
     """Tasks that may run under each key, where the settings do not say; 0 = 1."""
+    deadline_after_ms: int = 0
+    """Of what is asked for, or a schedule's: from when the task is made to its deadline."""
+    delay_ms: int = 0
+    """Likewise, from when it is made to when it may be queued."""
+
+    def dated(self, wall_ms: int) -> Terms:
+        """Return them with times instead of spans, counted from a wall time."""
+        dated, after_ms, delay_ms = self, self.deadline_after_ms, self.delay_ms
+        if after_ms:
+            dated = dated._replace(deadline_ms=wall_ms + after_ms, deadline_after_ms=0)
+        if delay_ms:
+            dated = dated._replace(not_before_ms=wall_ms + delay_ms, delay_ms=0)
+        return dated
 
     def spent(self, usage: Usage) -> bool:
         """Whether nothing of the budget is left."""

@@ -242,8 +242,10 @@ class Recurrence:
             self._tell(schedule, due_ms, Firing.SKIPPED_LIMIT, now)
             return
         self._tell(schedule, due_ms, Firing.CREATED, now)
-        task = self._book.create(self._task(plan, due_ms), now)
-        self._book.record(Kind.QUEUED, task, now)
+        created = self._book.dated(self._task(plan, due_ms), now.wall_ms)
+        task = self._book.create(created, now)
+        if not task.next_ms:
+            self._book.record(Kind.QUEUED, task, now)
 
     def _task(self, plan: Plan, due_ms: int) -> Created:
         return plan.task._replace(

@@ -6,12 +6,11 @@ events taken with it are durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.admission import Admission
-from services.task_scheduler.core.book import Book, Recorded
+from services.task_scheduler.core.book import Book, Recorded, Redate, as_it_is
 from services.task_scheduler.core.control import Control
 from services.task_scheduler.core.dispatch import GRANTS_PER_STEP_MAX, Dispatch
 from services.task_scheduler.core.event import Event
@@ -44,7 +43,7 @@ class Scheduler:
         partition: int = 0,
         *,
         calendar: Calendar = lambda cron, zone, wall_ms: 0,
-        redate: Callable[[bytes, int], bytes] = lambda head, deadline_ms: head,
+        redate: Redate = as_it_is,
     ) -> None:
         self.book = Book(limits, partition)
         self.book.redate = redate

@@ -15,6 +15,8 @@ ATTEMPTS_LEN_MAX = 128
 """Attempts kept for explanation; a policy allows 101, so only revived dead letters lose any."""
 EXCLUDED_LEN_MAX = 16
 """Agents a task avoids; the latest are kept."""
+ANSWERS_LEN_MAX = 16
+"""Questions of which it is known how they were answered; the latest are kept."""
 
 
 SHOWN_DELAYED = 1
@@ -64,6 +66,7 @@ class Task:
 
     __slots__ = (
         "agent_id",
+        "answers",
         "attempt",
         "attempt_s",
         "attempts",
@@ -153,6 +156,8 @@ class Task:
         self.usage: Usage | None = None
         self.input = b""
         self.input_request = b""
+        self.answers: tuple[tuple[int, bytes], ...] = ()
+        """Which questions were answered, by their leases, and the hashes of the answers."""
         self.end_ms = 0
         self.attempts: list[Attempt] | tuple[()] = ()
 
@@ -214,6 +219,11 @@ class Task:
     def holds(self, epoch: int) -> bool:
         """Whether `epoch` is its live lease."""
         return self.lease_epoch == epoch and self.state in LEASED
+
+    @property
+    def question_epoch(self) -> int:
+        """The lease under which was asked what it waits with; 0 = nothing was."""
+        return self.settled_epoch if self.state is State.INPUT_REQUIRED else 0
 
     @property
     def last_attempt(self) -> Attempt:

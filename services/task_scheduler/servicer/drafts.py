@@ -20,13 +20,12 @@ from services.kernel.telemetry import (
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Created
 from services.task_scheduler.ports import Codec
-from services.task_scheduler.servicer.times import check_time
+from services.task_scheduler.servicer.times import check_times
 
 KEY_LEN_MAX = 128
 CONCURRENCY_KEYS_LEN_MAX = 4
 CONCURRENCY_LIMIT_MAX = 1_000_000
 MAX_RETRIES_MAX = 100
-NOT_BEFORE_S_MAX = 366 * 24 * 3600.0
 PRIORITY = 5
 SHAPES_LEN_MAX = 4_096
 SHAPE_BYTES_MAX = 1_024
@@ -307,7 +306,7 @@ def _check_rare(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
         _check_policy(checker, at + "retry_policy.", spec.retry_policy)
     if spec.HasField("attempt_timeout"):
         checker.duration(at + "attempt_timeout", spec.attempt_timeout, 0.001)
-    _check_times(checker, at, spec, now_ms)
+    check_times(checker, at, spec, now_ms)
     if spec.HasField("budget"):
         checker.finite(at + "budget.max_cost", spec.budget.max_cost, 0.0, 1e12)
         checker.integer(at + "budget.max_tokens", spec.budget.max_tokens, 0, 1 << 53)
@@ -329,16 +328,6 @@ def _check_rare(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
         for place, key in enumerate(spec.concurrency_keys):
             checker.key(f"{at}concurrency_keys[{place}]", key)
     checker.integer(at + "concurrency_limit", spec.concurrency_limit, 0, CONCURRENCY_LIMIT_MAX)
-
-
-def _check_times(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
-    if spec.HasField("deadline"):
-        path, ahead_s = at + "deadline", limits.deadline_s_max
-        # Whether it lies ahead is asked of new tasks alone: a repeat has its answer also later.
-        if check_time(checker, path, spec.deadline, now_ms, ahead_s) == 0:
-            checker.fault(path, "must lie ahead")
-    if spec.HasField("not_before"):
-        check_time(checker, at + "not_before", spec.not_before, now_ms, NOT_BEFORE_S_MAX)
 
 
 def _check_policy(checker: Checker, at: str, policy: RetryPolicy) -> None:

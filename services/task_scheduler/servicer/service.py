@@ -227,9 +227,14 @@ class TaskScheduler(Holding, Requeueing, Scheduling):
         """Answer a task's question."""
         self._desk.check(submitting=True)
         answer = payload_bytes(request.input)
+        checker = Checker()
+        checker.require("question_epoch", request.question_epoch >= 0, "must not be negative")
+        checker.done()
         task = self._choice.visible(request.task_id)
         try:
-            self._desk.core.control.answer(task, answer, self._desk.now())
+            self._desk.core.control.answer(
+                task, answer, self._desk.now(), epoch=request.question_epoch
+            )
         except PodiumError:
             await self._desk.settled()
             raise

@@ -24,6 +24,7 @@ def task_message(task: Task, *, payloads: bool) -> task_pb2.Task:
         progress_message=task.message,
         unschedulable_reason=unschedulable(task),
         last_seq=task.last_seq,
+        question_epoch=task.question_epoch,
     )
     message.spec.MergeFromString(task.head)
     message.spec.traceparent = task.traceparent

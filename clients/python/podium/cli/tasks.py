@@ -62,6 +62,7 @@ def _facts(task: task_pb2.Task) -> list[tuple[str, str]]:
         ("progress", progress if task.progress_fraction else ""),
         ("waits", plain(task.unschedulable_reason)),
         ("question", shown.payload(task.input_request)),
+        ("number", str(task.question_epoch or "")),
         ("failure", plain(f"{failure.reason}: {failure.message}") if failure.reason else ""),
         ("payload", shown.payload(spec.payload)),
         ("result", shown.payload(task.result)),
@@ -264,9 +265,16 @@ def requeue(
 
 
 @app.command()
-def answer(task_id: str, text: str, json: Json = False) -> None:
+def answer(
+    task_id: str,
+    text: str,
+    question: Annotated[
+        int, typer.Option(min=0, help="Its number, as `podium get` tells; 0 = what is asked now.")
+    ] = 0,
+    json: Json = False,
+) -> None:
     """Answer a task that waits for input."""
-    run(lambda client: client.provide_input(task_id, text), as_json=json)
+    run(lambda client: client.provide_input(task_id, text, question=question), as_json=json)
     if json:
         print_json({"taskId": task_id})
         return

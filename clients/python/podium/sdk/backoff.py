@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 SPREAD = 0.25
 
@@ -24,10 +26,12 @@ class Backoff:
         cap_s: float = 5.0,
         *,
         draw: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._first_s = first_s
         self._cap_s = cap_s
         self._draw = draw or random.Random()
+        self._sleep = sleep
         self.failures = 0
 
     def next_s(self) -> float:
@@ -35,6 +39,10 @@ class Backoff:
         bound_s = min(self._cap_s, self._first_s * 2.0 ** min(self.failures, 16))
         self.failures += 1
         return self._draw.uniform(0, bound_s)
+
+    async def wait(self, least_s: float = 0.0) -> None:
+        """Waits after one more failure, at least so long."""
+        await self._sleep(max(self.next_s(), least_s))
 
     def reset(self) -> None:
         """Begins again: it worked."""

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Unpack
 
-from podium.sdk import payloads, specs, wire
+from podium.sdk import payloads, questions, specs, wire
 from podium.sdk.batches import batches, relocate
 from podium.sdk.bulk import Canceled, Progress, Requeued, canceled_in, requeued_in, to_the_end
 from podium.sdk.calls import Calls, Stubs
@@ -275,18 +275,19 @@ class Client:
         )
         return requeued_in(answers)
 
-    async def provide_input(self, task_id: str, value: Any) -> None:
+    async def provide_input(self, task_id: str, value: Any, *, question: int = 0) -> None:
         """Answers a task that waits for input.
+
+        Args:
+            task_id: the task.
+            value: the answer.
+            question: `question_epoch` of the task when it asked. Default: what it asks now.
 
         Raises:
             FailedPrecondition: INPUT_NOT_REQUIRED.
+            AlreadyExists: QUESTION_ANSWERED, by another answer.
         """
-        request = task_scheduler_pb2.ProvideInputRequest(
-            task_id=task_id, input=payloads.encode(value)
-        )
-        await self._calls.unary(
-            "task_scheduler", lambda stubs: stubs.scheduler.ProvideInput, request
-        )
+        await questions.answer(self._calls, task_id, payloads.encode(value), question)
 
     async def explain(self, task_id: str) -> task_scheduler_pb2.ExplainTaskResponse:
         """Returns who was considered for a task, and why its agents were chosen."""

@@ -45,8 +45,8 @@ class Context:
     ) -> None:
         self.agent_id = agent_id
         self.key = (assign.task_id, assign.lease_epoch)
-        # Why the task must stop: CANCELED, EXPIRED, ATTEMPT_TIMEOUT, LEASE_LOST; empty while it
-        # may go on.
+        # Why the task must stop: CANCELED, PAUSED, EXPIRED, ATTEMPT_TIMEOUT, BUDGET_EXCEEDED,
+        # LEASE_EXPIRED, LEASE_LOST; empty while it may go on.
         self.cancel_reason = ""
         # How sure the agent is of its result, 0 to 1; None = it does not say.
         self.confidence: float | None = None

@@ -65,6 +65,8 @@ class Conversation:
         self.superseded: AgentSuperseded | None = None
         self.heartbeat_s = 15.0
         self.renew_s = 10.0
+        # How long a lease lives that is not renewed; 0 = the router did not say.
+        self.lease_s = 0.0
         self.frame_bytes_max = 0
         # Agents without a session on a stream that is open: until Ready they say nothing but Hello.
         self.closed: set[str] = set()
@@ -181,7 +183,7 @@ class Conversation:
     def _on_cancel(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         ref = frame.cancel.lease
         if frame.cancel.reason == "LEASE_LOST":
-            self._lose(frame.agent_id, ref, received)
+            self._lose(frame.agent_id, ref, received, now_s)
         else:
             self.leases.stop((ref.task_id, ref.lease_epoch))
             received.work.append(frame)
@@ -193,10 +195,11 @@ class Conversation:
         self._spoke_s[agent_id] = now_s
         self.closed.discard(agent_id)
         self._set_intervals(ready)
+        self.lease_s = ready.lease_ttl.ToTimedelta().total_seconds()
         received.tuned = True
         self.frame_bytes_max = ready.frame_bytes_max
         for verdict in ready.verdicts:
-            self._on_verdict(agent_id, verdict, received)
+            self._on_verdict(agent_id, verdict, received, now_s)
         for key in self._unnamed.pop(agent_id, ()):
             if (final := self.leases.final(key)) is not None:
                 received.replies.append(final)
@@ -205,25 +208,28 @@ class Conversation:
         received.welcomed.append(agent_id)
 
     def _on_verdict(
-        self, agent_id: str, verdict: session_pb2.LeaseVerdict, received: Received
+        self, agent_id: str, verdict: session_pb2.LeaseVerdict, received: Received, now_s: float
     ) -> None:
         key = (verdict.lease.task_id, verdict.lease.lease_epoch)
         final = self.leases.final(key)
         if verdict.verdict == session_pb2.LeaseVerdict.VERDICT_KEEP:
+            self.leases.hold(key, now_s)
             if final is not None:
                 received.replies.append(final)
         elif verdict.verdict == session_pb2.LeaseVerdict.VERDICT_CANCEL and final is None:
             received.work.append(_cancel(agent_id, verdict.lease, "CANCELED"))
         else:
-            self._lose(agent_id, verdict.lease, received)
+            self._lose(agent_id, verdict.lease, received, now_s)
 
     def _on_renew_ack(self, frame: RouterFrame, received: Received, now_s: float) -> None:
+        for ref in frame.renew_ack.held:
+            self.leases.hold((ref.task_id, ref.lease_epoch))
         for ref in frame.renew_ack.lost:
-            self._lose(frame.agent_id, ref, received)
+            self._lose(frame.agent_id, ref, received, now_s)
 
     def _on_recall(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         for ref in frame.recall.leases:
-            self._lose(frame.agent_id, ref, received)
+            self._lose(frame.agent_id, ref, received, now_s)
 
     def _on_probe(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         reply = session_pb2.ProbeReply(nonce=frame.probe.nonce)
@@ -242,7 +248,7 @@ class Conversation:
         self.identities.pop(agent_id, None)
         self.closed.discard(agent_id)
         for ref in self.leases.of(agent_id):
-            self._lose(agent_id, ref, received)
+            self._lose(agent_id, ref, received, now_s)
         received.welcomed.append(agent_id)
         self.superseded = AgentSuperseded(
             "SUPERSEDED",
@@ -269,11 +275,15 @@ class Conversation:
         if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):
                 ref = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)
-                self._lose(agent_id, ref, received)
+                self._lose(agent_id, ref, received, now_s)
 
-    def _lose(self, agent_id: str, ref: session_pb2.LeaseRef, received: Received) -> None:
-        self.leases.forget((ref.task_id, ref.lease_epoch))
-        received.work.append(_cancel(agent_id, ref, "LEASE_LOST"))
+    def _lose(
+        self, agent_id: str, ref: session_pb2.LeaseRef, received: Received, now_s: float
+    ) -> None:
+        lease = self.leases.forget((ref.task_id, ref.lease_epoch))
+        # Who was frozen, or cut off for so long, is to know that it was that.
+        expired = lease is not None and 0 < self.lease_s <= now_s - lease.held_s
+        received.work.append(_cancel(agent_id, ref, "LEASE_EXPIRED" if expired else "LEASE_LOST"))
 
     def _set_intervals(self, frame: session_pb2.Ready | session_pb2.Tune) -> None:
         if heartbeat_s := frame.heartbeat_interval.ToTimedelta().total_seconds():

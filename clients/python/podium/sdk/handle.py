@@ -93,6 +93,6 @@ class TaskHandle:
             return False
         return True
 
-    async def provide_input(self, value: Any) -> None:
-        """Answers the task's question."""
-        await self._client.provide_input(self.task_id, value)
+    async def provide_input(self, value: Any, *, question: int = 0) -> None:
+        """Answers the task's question: of that epoch, or what it asks now."""
+        await self._client.provide_input(self.task_id, value, question=question)

@@ -18,17 +18,32 @@ IN_FLIGHT_LEN_MAX = 2_000
 class Lease:
     """One lease: a task in work here, or its outcome that the router has not settled yet."""
 
-    __slots__ = ("agent_id", "final", "ref", "renewed_s", "stopping")
+    __slots__ = ("_asked_s", "agent_id", "final", "held_s", "ref", "renewed_s", "stopping")
 
     def __init__(self, agent_id: str, ref: session_pb2.LeaseRef, now_s: float) -> None:
         self.agent_id = agent_id
         self.ref = ref
         # When it was assigned or last renewed, on the monotonic clock.
         self.renewed_s = now_s
+        # Since when at the latest it was held, by the router's last word; asked without an answer.
+        self.held_s = now_s
+        self._asked_s: float | None = None
         # The Result or NeedInput that ended the work.
         self.final: session_pb2.AgentFrame | None = None
         # Canceled by the router: it waits for the answer and takes no renewal.
         self.stopping = False
+
+    def ask(self, now_s: float) -> None:
+        """Notes that it is renewed."""
+        self.renewed_s = now_s
+        if self._asked_s is None:
+            self._asked_s = now_s
+
+    def hold(self, now_s: float | None = None) -> None:
+        """Notes that the router holds it: now, or when it was last asked."""
+        asked_s, self._asked_s = self._asked_s, None
+        if now_s is not None or asked_s is not None:
+            self.held_s = now_s if now_s is not None else asked_s or 0.0
 
 
 class LeaseTable:
@@ -64,6 +79,12 @@ class LeaseTable:
         lease = self._leases.get(key)
         if lease is not None:
             lease.stopping = True
+
+    def hold(self, key: Key, now_s: float | None = None) -> None:
+        """Notes that the router holds a lease: now, or when it was last asked."""
+        lease = self._leases.get(key)
+        if lease is not None:
+            lease.hold(now_s)
 
     def forget(self, key: Key) -> Lease | None:
         """Drops a lease that is settled, lost or handed back."""
@@ -111,7 +132,7 @@ class LeaseTable:
         due: dict[str, list[session_pb2.LeaseRef]] = {}
         for lease in self._leases.values():
             if now_s - lease.renewed_s >= older_s and not lease.stopping:
-                lease.renewed_s = now_s
+                lease.ask(now_s)
                 due.setdefault(lease.agent_id, []).append(lease.ref)
         return [
             session_pb2.AgentFrame(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from typing import Any, Literal, Unpack, cast
 
@@ -10,6 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from podium.sdk import specs
 from podium.sdk.calls import Calls
+from podium.sdk.keys import check_chosen, own_key
 from podium.sdk.specs import SubmitOptions
 from podium.v1 import schedule_pb2, task_scheduler_pb2
 
@@ -164,8 +164,11 @@ class Schedules:
             FailedPrecondition: SCHEDULE_OVERLAP, it makes none beside one that has not ended.
             ResourceExhausted: there is no room for it.
         """
+        check_chosen(request_id)
         request = task_scheduler_pb2.TriggerScheduleRequest(
-            schedule_id=schedule_id, tenant=tenant, request_id=request_id or uuid.uuid4().hex
+            schedule_id=schedule_id,
+            tenant=tenant,
+            request_id=request_id or own_key(self._calls.patience_s),
         )
         response = await self._calls.unary(
             SERVICE, lambda stubs: stubs.scheduler.TriggerSchedule, request

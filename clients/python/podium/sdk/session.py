@@ -35,7 +35,7 @@ ACK_HOLD_S = 0.002
 CALM_S = 60.0
 
 Deliver = Callable[[list[session_pb2.RouterFrame]], None]
-"""Takes the frames that concern work, in order; a lost lease comes as Cancel LEASE_LOST."""
+"""Takes the frames that concern work, in order; a lost lease comes as a Cancel too."""
 
 
 class Session:
@@ -193,7 +193,7 @@ class Session:
             reason = await self._ended(link)
             log.info("the stream to %s is lost: %s", self._peer.address, reason)
             # A router that goes is lost by all its agents at once; they must not return at once.
-            await asyncio.sleep(max(self._backoff.next_s(), self._away_s))
+            await self._backoff.wait(self._away_s)
             self._backoff.reset()
 
     async def _move(self, old: Link) -> Link:
@@ -230,7 +230,7 @@ class Session:
                 for key in await report_unary(peer.address, self._metadata, results):
                     self.talk.leases.forget(key)
                 self._note_settled()
-            await asyncio.sleep(max(self._backoff.next_s(), self._away_s))
+            await self._backoff.wait(self._away_s)
 
     async def _try_connect(self, peer: Peer) -> Link | None:
         fresh = self._own_connection or self._backoff.failures >= FRESH_CONNECTION_AFTER

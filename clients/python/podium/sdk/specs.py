@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.sdk import payloads
 from podium.sdk.errors import InvalidArgument, Violation
+from podium.sdk.keys import check_chosen
 from podium.v1 import task_pb2
 
 
@@ -34,9 +35,9 @@ class SubmitOptions(TypedDict, total=False):
     retry_policy: task_pb2.RetryPolicy
     # Longest time for one attempt.
     attempt_timeout_s: float
-    # When the task expires, or how long from now.
+    # When the task expires: a time, or a span from when the scheduler takes it in.
     deadline: datetime | timedelta
-    # When it may begin, or how long from now.
+    # When it may begin: a time, or such a span.
     not_before: datetime | timedelta
     # Ids of tasks that must complete first.
     depends_on: Sequence[str]
@@ -60,9 +61,6 @@ class SubmitOptions(TypedDict, total=False):
     # What becomes of it when one of depends_on does not complete. Default "fail".
     on_failed_dependency: Literal["fail", "skip"]
 
-
-RETRY_PREFIX = "podium-retry:"
-"""Begins keys that clients make for their own repeats, which schedulers remember for minutes."""
 
 _SAME_NAME = frozenset(
     {
@@ -110,8 +108,7 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
         spec.MergeFrom(task_pb2.TaskSpec(**same))
     except (TypeError, ValueError) as error:
         raise _wrong(", ".join(sorted(same)), str(error)) from None
-    if spec.request_id.startswith(RETRY_PREFIX):
-        raise _wrong("request_id", f"must not begin with {RETRY_PREFIX}, which is for clients' own")
+    check_chosen(spec.request_id)
     spec.required_capabilities.extend(options.pop("capabilities", ()))
     spec.preferred_capabilities.extend(options.pop("preferred", ()))
     spec.dependency_policy = _policy(options.pop("on_failed_dependency", "fail"))
@@ -120,15 +117,23 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
     if timeout_s := options.pop("attempt_timeout_s", 0.0):
         spec.attempt_timeout.CopyFrom(duration(timeout_s))
     if "deadline" in options:
-        spec.deadline.CopyFrom(timestamp(options.pop("deadline")))
+        _set_when(options.pop("deadline"), spec.deadline, spec.deadline_after)
     if "not_before" in options:
-        spec.not_before.CopyFrom(timestamp(options.pop("not_before")))
+        _set_when(options.pop("not_before"), spec.not_before, spec.delay)
     if "max_cost" in options:
         spec.budget.max_cost = options.pop("max_cost")
     if "max_tokens" in options:
         spec.budget.max_tokens = options.pop("max_tokens")
     if options:
         raise TypeError(f"no such option: {', '.join(sorted(options))}")
+
+
+def _set_when(when: datetime | timedelta, time: Timestamp, span: Duration) -> None:
+    """Writes a time, or a span as it is: so the same call again is the same task."""
+    if isinstance(when, timedelta):
+        span.FromTimedelta(when)
+    else:
+        time.CopyFrom(timestamp(when))
 
 
 def _policy(name: str) -> task_pb2.DependencyPolicy:

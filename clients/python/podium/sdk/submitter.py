@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,8 +21,8 @@ from podium.sdk.errors import (
     ResourceExhausted,
 )
 from podium.sdk.gate import Gate, priority_of, still_taken
+from podium.sdk.keys import own_key
 from podium.sdk.spans import format_traceparent
-from podium.sdk.specs import RETRY_PREFIX
 from podium.sdk.tracing import Ids, Tracer, below_current
 from podium.v1 import task_pb2, task_scheduler_pb2
 
@@ -33,9 +32,6 @@ T = TypeVar("T")
 CALLS_MAX = 4
 # A call costs the scheduler a quarter of a millisecond, a task in it a tenth of that.
 WORTH_LEN = 1.5
-
-# Keys of clients are remembered for 10 minutes; who repeats for longer needs one that is kept.
-RETRY_S_MAX = 300.0
 
 # What one task of a batch can be refused for while the others are good.
 _ITS_OWN_FAULT = (InvalidArgument, AlreadyExists, NotFound, FailedPrecondition)
@@ -72,8 +68,7 @@ class Submitter(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Pending[T]] = deque()
         self._sending: set[asyncio.Task[None]] = set()
-        own = calls.patience_s <= RETRY_S_MAX
-        self._key = (RETRY_PREFIX if own else "") + secrets.token_hex(12)
+        self._key = own_key(calls.patience_s)
         self._key_count = 0
         self._rhythm = outbox.Rhythm(WORTH_LEN)
         self._scheduled = False

@@ -122,7 +122,7 @@ function task(): TaskOptions {
     ...(needs?.trim() ? { requiredCapabilities: list(needs) } : {}),
     ...(retries ? { retryPolicy: { maxRetries: Number(retries) } } : {}),
     ...(limit ? { attemptTimeout: `${Number(limit)}s` } : {}),
-    ...(expires ? { deadline: new Date(Date.now() + Number(expires) * 1_000).toISOString() } : {}),
+    ...(expires ? { deadlineAfter: `${Number(expires)}s` } : {}),
     ...(labels?.trim() ? { labels: Object.fromEntries(list(labels).map((each) => each.split("=", 2) as [string, string])) } : {}),
     ...(tenant?.trim() ? { tenant: tenant.trim() } : {}),
   };

@@ -107,7 +107,7 @@ export function TaskPage({ id }: { id: string }) {
       </div>
       {explained?.waitingFor && <p class="note">{explained.waitingFor}</p>}
       {task.failure && <p class="alert"><b>{task.failure.reason}</b> {task.failure.message}</p>}
-      {task.state === "STATE_INPUT_REQUIRED" && <Question task={task} />}
+      {task.state === "STATE_INPUT_REQUIRED" && <Question key={task.questionEpoch} task={task} />}
       {task.state === "STATE_RUNNING" && (
         <div class="running">
           <Bar share={number(task.progressFraction)} tone="live" label={percent(number(task.progressFraction))} />
@@ -176,7 +176,9 @@ function Question({ task }: { task: TaskJson }) {
         <Act
           tone="primary" disabled={!answer.trim()}
           run={async () => {
-            await podium.ask({ provideInput: { taskId: task.taskId!, input: payload(parsed(answer)) } });
+            // Names the question: another person's answer may have let the task ask the next one.
+            const { taskId, questionEpoch } = task;
+            await podium.ask({ provideInput: { taskId: taskId!, questionEpoch, input: payload(parsed(answer)) } });
             toast("The answer was taken; the task is queued again.", "good");
           }}
         >

@@ -12,6 +12,7 @@ from podium.sdk import payloads, specs
 from podium.sdk.errors import TaskCanceled, TaskFailed
 from podium.sdk.results import value_of
 from podium.sdk.specs import SubmitOptions
+from podium.sdk.testing.repeats import same
 from podium.v1 import task_pb2
 
 T = TypeVar("T")
@@ -28,6 +29,11 @@ class Child:
     spec: task_pb2.TaskSpec
     reply: Any
     canceled: bool = False
+
+    @property
+    def asked(self) -> task_pb2.TaskSpec:
+        """What was asked for."""
+        return self.spec
 
     @property
     def type(self) -> str:
@@ -75,12 +81,13 @@ class Scripted:
         """Notes a child.
 
         Raises:
+            AlreadyExists: IDEMPOTENCY_KEY_REUSED.
             InvalidArgument: as a real submit, for what can be seen from here.
         """
         spec = specs.build(task_type, payload, options)
         known = self._by_key.get(spec.request_id) if spec.request_id else None
         if known is not None:
-            return known
+            return same(known, spec)
         task_id = f"child-{len(self._by_key) + 1}"
         missing = TaskFailed(task_id, "NO_REPLY", f"the test has no reply for {task_type}")
         child = Child(task_id, spec, self._replies.get(task_type, missing))

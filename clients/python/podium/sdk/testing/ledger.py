@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from podium.sdk.errors import NotFound
+from podium.sdk.testing.repeats import same
+from podium.sdk.testing.times import times
 from podium.v1 import session_pb2, task_pb2
 
 LEASE_S = 30.0
@@ -39,6 +41,8 @@ class Entry:
 
     task_id: str
     spec: task_pb2.TaskSpec
+    # What was asked for, without a trace and with spans where `spec` has times.
+    asked: task_pb2.TaskSpec
     state: str = ""
     attempt: int = 0
     failures: int = 0
@@ -134,29 +138,32 @@ class Ledger:
 
     # --- What clients do -------------------------------------------------------------------
 
-    def submit(
-        self, spec: task_pb2.TaskSpec, now_s: float, *, start_s: float, deadline_s: float | None
-    ) -> Entry:
+    def submit(self, spec: task_pb2.TaskSpec, traceparent: str, now_s: float) -> Entry:
         """Takes a task in; the same request_id gives the first one.
 
         Raises:
+            AlreadyExists: IDEMPOTENCY_KEY_REUSED.
             NotFound: DEPENDENCY_NOT_FOUND.
         """
+        asked = task_pb2.TaskSpec()
+        asked.CopyFrom(spec)
         known = self._by_request.get(spec.request_id) if spec.request_id else None
         if known is not None:
-            return known
+            return same(known, asked)
         for dependency_id in spec.depends_on:
             if dependency_id not in self.entries:
                 message = f"the task waits for task {dependency_id}, which is not there"
                 raise NotFound("DEPENDENCY_NOT_FOUND", message)
-        entry = Entry(f"task-{len(self.entries) + 1}", spec)
+        when = times(spec, now_s)
+        spec.traceparent = traceparent
+        entry = Entry(f"task-{len(self.entries) + 1}", spec, asked)
         self.entries[entry.task_id] = entry
         if spec.request_id:
             self._by_request[spec.request_id] = entry
         self._note(entry, "created", "CREATED", now_s)
-        if deadline_s is not None:
-            entry.due["deadline"] = deadline_s
-        entry.due["start"] = start_s
+        if when.deadline_s is not None:
+            entry.due["deadline"] = when.deadline_s
+        entry.due["start"] = when.start_s
         self._unblock(entry, now_s)
         return entry
 

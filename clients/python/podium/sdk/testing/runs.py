@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, timedelta
 from types import TracebackType
 from typing import Any, NamedTuple, Unpack
 
@@ -17,6 +18,7 @@ from podium.sdk.settings import Settings
 from podium.sdk.spans import Span
 from podium.sdk.specs import SubmitOptions
 from podium.sdk.testing.children import Child, Replies, Scripted
+from podium.sdk.testing.times import date
 from podium.sdk.tracing import Tracer
 from podium.v1 import session_pb2, task_pb2
 
@@ -204,11 +206,13 @@ def start_handler(
     **options: Unpack[SubmitOptions],
 ) -> Run:
     """Returns an attempt to enter, for tests that act while it runs; see `run_handler`."""
+    spec = specs.build(task_type, payload, options)
+    date(spec, specs.timestamp(timedelta()).ToDatetime(tzinfo=UTC))
     assign = session_pb2.Assign(
         task_id=TASK_ID,
         lease_epoch=LEASE_EPOCH,
         attempt=attempt,
-        spec=specs.build(task_type, payload, options),
+        spec=spec,
         traceparent=TRACEPARENT,
         checkpoint=payloads.encode(checkpoint).data,
     )

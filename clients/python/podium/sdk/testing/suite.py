@@ -16,11 +16,8 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.sdk import payloads, specs
 from podium.sdk.agent import Agent
@@ -37,7 +34,6 @@ from podium.v1 import task_pb2
 
 T = TypeVar("T")
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
 # Real time: how long a test waits for a handler before it gives up.
 PATIENCE_S = 30.0
 # A handler that waits for nothing outside has ended after so many turns of the loop.
@@ -319,19 +315,8 @@ class Suite:
         return f"{entry.task_id} is {entry.state}"
 
     def _submit(self, task_type: str, payload: Any, options: SubmitOptions) -> Task:
-        wall = START + timedelta(seconds=self.now_s)
-        timed: dict[str, Any] = {**options}
-        for name in ("deadline", "not_before"):
-            if isinstance(when := timed.get(name), timedelta):
-                timed[name] = wall + when
-        spec = specs.build(task_type, payload, timed)  # type: ignore[arg-type]  # the same keys
-        spec.traceparent = format_traceparent(*below_current()[0])
-        entry = self.ledger.submit(
-            spec,
-            self.now_s,
-            start_s=_since_start(spec.not_before) if spec.HasField("not_before") else 0.0,
-            deadline_s=_since_start(spec.deadline) if spec.HasField("deadline") else None,
-        )
+        spec = specs.build(task_type, payload, options)
+        entry = self.ledger.submit(spec, format_traceparent(*below_current()[0]), self.now_s)
         self._pump()
         return Task(self, entry)
 
@@ -392,7 +377,3 @@ class _Child(Task):
             return await super().result(timeout_s, into=into)
         finally:
             self._suite._waited_for.remove(self._entry)
-
-
-def _since_start(when: Timestamp) -> float:
-    return (when.ToDatetime(tzinfo=UTC) - START).total_seconds()
