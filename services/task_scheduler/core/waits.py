@@ -1,7 +1,7 @@
 """Which tasks wait for which others.
 
 A task waits for another from the event that says so until the other has completed, or until it is
-queued or has ended itself. One whose dependency ended otherwise goes on waiting until an event tells
+queued or has ended itself. One whose dependency ended otherwise goes on waiting until an event says
 what came of it: so the log alone says who waits, wherever it ends. A task of a schedule that queues
 waits for its turn: until it is the first of those that have not ended.
 """
@@ -40,7 +40,7 @@ class Waits:
             task.open_dependencies += 1
 
     def await_turn(self, task: Task) -> None:
-        """Let a task of a schedule, which depends on none, wait until those before it have ended."""
+        """Let a task of a schedule, which depends on none, wait until those before have ended."""
         assert not task.depends_on
         if not task.open_dependencies and task.state is State.CREATED:
             self.blocked += 1
