@@ -10,6 +10,7 @@ from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.rivals import Rival, followed, stays
 from services.agent_registry.core.statistics import Statistics
 from services.kernel.instant import Instant
+from services.kernel.versions import offer
 
 
 class Status(IntEnum):
@@ -49,6 +50,12 @@ class Facts(NamedTuple):
     def capabilities(self) -> frozenset[str]:
         """Names of what it can do."""
         return frozenset(skill.name for skill in self.skills)
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """The same, and what it has in a version, as `name@2.1`."""
+        versions = (offer(skill.name, skill.version) for skill in self.skills)
+        return self.capabilities | frozenset(filter(None, versions))
 
 
 @dataclass(eq=False, slots=True)

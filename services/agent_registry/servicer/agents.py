@@ -27,6 +27,7 @@ from services.agent_registry.servicer.messages import (
 from services.kernel.errors import FailedPrecondition, InvalidArgument
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rules import Checker
+from services.kernel.versions import plain
 
 SERVICE_NAME = "podium.v1.AgentRegistryService"
 
@@ -106,7 +107,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         wanted = wanted_of(request)
         registry = self._desk.registry
         able = [registry.agents[agent_id] for agent_id in registry.find(wanted)]
-        task_type = request.task_type or request.capabilities[0]
+        task_type = request.task_type or plain(request.capabilities[0])
         found = forecast(able, task_type, request.ahead_count)
         size = page_size(request.page_size)
         return forecast_message(found, size, self._desk.now().mono_s)

@@ -89,7 +89,7 @@ def filter_of(wanted: agent_registry_pb2.AgentFilter) -> Filter:
         InvalidArgument: INVALID_FIELD.
     """
     check = Checker()
-    check.capabilities("filter.capabilities", wanted.capabilities)
+    check.requirements("filter.capabilities", wanted.capabilities)
     check.labels("filter.labels", wanted.labels)
     known = agent_pb2.Agent.Status.values()[1:]
     for index, status in enumerate(wanted.statuses):

@@ -268,6 +268,7 @@ class Attendance:
             max_concurrency=greeting.max_concurrency,
             cost_per_task=greeting.cost_per_task,
             body=greeting.body,
+            versions=greeting.versions,
             heard_s=now.mono_s,
             since_s=now.mono_s,
         )
@@ -288,11 +289,10 @@ class Attendance:
         session.assigned_total = 0
         if session.row >= 0:
             self._leave(session)
-        session.name = greeting.name
-        session.capabilities = greeting.capabilities
+        session.name, session.capabilities = greeting.name, greeting.capabilities
         session.max_concurrency = greeting.max_concurrency
         session.cost_per_task = greeting.cost_per_task
-        session.body = greeting.body
+        session.body, session.versions = greeting.body, greeting.versions
         return session
 
     def _supersede(self, old: Session, new: Session, greeting: Greeting, now: Instant) -> None:
@@ -342,7 +342,7 @@ class Attendance:
         if len(stream.greeted) >= greeted_len_max:
             stream.greeted = set(stream.agents)
         stream.greeted.add(session.agent_id)
-        row = board.fleet.join(session, session.capabilities)
+        row = board.fleet.join(session)
         board.fleet.busy_slots += session.load
         if board.model is not None:
             board.fleet.model_row[row] = board.model.rows.get(session.agent_id, -1)

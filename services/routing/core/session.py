@@ -72,6 +72,8 @@ class Greeting(NamedTuple):
     resume_token: str
     body: object
     """The Hello itself, for the registry."""
+    versions: tuple[str, ...] = ()
+    """Versions of capabilities, as `name@2.1`."""
 
 
 class Stream:
@@ -161,6 +163,8 @@ class Session:
     cost_per_task: float
     body: object
     heard_s: float
+    versions: tuple[str, ...] = ()
+    """What it can do in which version, as `name@2.1`."""
     since_s: float = 0.0
     """When it began."""
     superseded: tuple[str, ...] = ()
