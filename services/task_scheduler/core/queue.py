@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heapreplace
 
+from services.kernel.versions import covers, offered
 from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
 from services.task_scheduler.core.lane import (
     SCHEDULE_KEY,
@@ -129,7 +130,9 @@ class ReadyQueue:
         self._serial += 1
         requirement = self._requirements[needs] = Requirement(self._serial, needs)
         requirement.pools = [
-            pool for pool in self._pools.values() if requirement.capabilities <= pool.capabilities
+            pool
+            for pool in self._pools.values()
+            if covers(pool.capabilities, requirement.capabilities)
         ]
         return requirement
 
@@ -330,7 +333,7 @@ class ReadyQueue:
         if pool is None:
             pool = self._pools[capabilities] = Pool(capabilities)
             for requirement in self._requirements.values():
-                if requirement.capabilities <= capabilities:
+                if covers(capabilities, requirement.capabilities):
                     requirement.pools.append(pool)
                     for lane in requirement.lanes.values():
                         pool.offer(lane)
@@ -345,7 +348,13 @@ class ReadyQueue:
 
     def schedulable(self, capabilities: frozenset[str]) -> bool:
         """Whether some connected agent has all of these capabilities."""
-        return any(p.members and capabilities <= p.capabilities for p in self._pools.values())
+        pools = self._pools.values()
+        return any(pool.members and covers(pool.capabilities, capabilities) for pool in pools)
+
+    def versions(self, wanted: str) -> list[str]:
+        """Return the versions in which connected agents have a capability, the greatest first."""
+        have = (pool.capabilities for pool in self._pools.values() if pool.members)
+        return offered(frozenset().union(*have), wanted)
 
     # --- For people and checks -------------------------------------------------------------
 

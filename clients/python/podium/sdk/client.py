@@ -368,7 +368,8 @@ class Client:
         """Returns who can do something now, and how long a task would wait for the others.
 
         Args:
-            capabilities: What an agent must be able to do; at least one.
+            capabilities: What an agent must be able to do; at least one. "name@2.1" asks for at
+                least that version.
             task_type: Type of the task, for times and success; default: the first capability.
             ahead_count: Tasks that wait already and come first; see `queue_stats`.
 

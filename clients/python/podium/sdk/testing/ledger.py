@@ -8,13 +8,14 @@ events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from podium.sdk.errors import NotFound
 from podium.sdk.testing.repeats import same
 from podium.sdk.testing.times import times
+from podium.sdk.versions import meets
 from podium.v1 import session_pb2, task_pb2
 
 LEASE_S = 30.0
@@ -89,7 +90,8 @@ class Slot:
     """An agent, as far as choosing one goes."""
 
     agent_id: str
-    capabilities: frozenset[str]
+    # Each with its version, "" where it names none.
+    capabilities: Mapping[str, str]
     capacity: int
     connected: bool = True
     # Connected, yet nothing passes.
@@ -98,7 +100,7 @@ class Slot:
 
     def can(self, entry: Entry) -> bool:
         """Tells whether it could ever work on a task."""
-        return self.connected and not self.frozen and entry.needs <= self.capabilities
+        return self.connected and not self.frozen and meets(self.capabilities, entry.needs)
 
 
 class Stop(NamedTuple):

@@ -148,7 +148,7 @@ class Suite:
     """
 
     def __init__(self, *agents: Agent, max_retries: int = 3, seed: int = 0) -> None:
-        slots = [Slot(a.agent_id, frozenset(a.handlers), a.capacity) for a in agents]
+        slots = [Slot(a.agent_id, a.versions, a.capacity) for a in agents]
         self.ledger = Ledger(slots, max_retries, random.Random(seed).random)
         # Seconds since the suite began, on its own clock.
         self.now_s = 0.0
