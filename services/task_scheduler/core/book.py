@@ -332,7 +332,7 @@ class Book:
         dropped = self.dead.excess(self.limits.dead_len_max, self.limits.dead_bytes_max)
         if dropped is not None:
             self.declare(Kind.DEAD_LETTERS_DROPPED, dropped, now)
-            self.dead.dropped += dropped.count
+            self.dead.dropped += dropped.dropped
 
     def evict(self) -> None:
         """Forget the tasks that ended longest ago, beyond the limits, but for dead letters."""

@@ -207,7 +207,7 @@ class LettersDropped(NamedTuple):
 
     through_seq: int
     """All that died by this event or before it."""
-    count: int
+    dropped: int
 
 
 class Overlap(IntEnum):
