@@ -26,7 +26,7 @@ from podium.sdk.fleet import Fleet
 from podium.sdk.handle import TaskHandle
 from podium.sdk.holds import Holds
 from podium.sdk.log import Log
-from podium.sdk.results import ENDS, Outcome, Results, poll
+from podium.sdk.results import ENDS, Outcome, Results, get, poll
 from podium.sdk.schedules import Schedules
 from podium.sdk.settings import Settings
 from podium.sdk.specs import SubmitOptions
@@ -175,11 +175,7 @@ class Client:
         Raises:
             NotFound: there is no such task, or it ended too long ago.
         """
-        request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
-        response = await self._calls.unary(
-            "task_scheduler", lambda stubs: stubs.scheduler.GetTask, request
-        )
-        return response.task
+        return await get(self._calls, task_id)
 
     async def list(
         self, filter: task_pb2.TaskFilter | None = None, *, limit: int | None = None
