@@ -178,6 +178,8 @@ class Book:
         self.seq = event.seq
         detail = event.detail
         if isinstance(detail, ScheduleChange):
+            if event.kind is Kind.SCHEDULE_DELETED:
+                self._end_turns(detail)
             self.schedules.apply(event.kind, detail, event.wall_ms)
         elif isinstance(detail, QueuePause):
             scope = Scope(detail.tenant, detail.task_type)
@@ -245,6 +247,8 @@ class Book:
             task: Who waits.
             ended: Also for those that have ended without having completed.
         """
+        if task.origin.schedule_id and self.schedules.holds_back(task):
+            self.waits.await_turn(task)
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)
@@ -300,9 +304,18 @@ class Book:
                 root = self.tasks.get(origin.root_task_id)
                 self.lineages.end(task, root_open=root is not None and not root.ended)
             if origin.schedule_id:
-                self.schedules.ended(task)
+                next_id = self.schedules.ended(task)
+                if next_id:
+                    self.waits.take_turn(self.tasks[next_id], self.before_change)
         if len(self.lineages) and not origin.parent_task_id:
             self.lineages.end_root(task.task_id)
+
+    def _end_turns(self, change: ScheduleChange) -> None:
+        """Let the tasks of a schedule that is deleted wait for each other no more."""
+        schedule = self.schedules.find(change.tenant, change.schedule_id)
+        assert schedule is not None
+        for task_id in schedule.open:
+            self.waits.take_turn(self.tasks[task_id], self.before_change)
 
     def evict(self, *, dead: bool = True) -> None:
         """Forget the tasks that ended longest ago, beyond the limits.
