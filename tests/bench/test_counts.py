@@ -195,6 +195,8 @@ def test_choosing_an_agent_costs_so_many_calls_and_no_more() -> None:
 class Answering:
     """The calls of a client to a scheduler that takes everything."""
 
+    patience_s = 30.0
+
     def __init__(self) -> None:
         self.batches: list[int] = []
 
