@@ -21,6 +21,7 @@ from tests.task_scheduler.rig import Rig, created, plan
 
 LIMITS = Limits(
     ended_len_max=30,
+    dead_len_max=5,
     router_grace_s=2.0,
     tenant_weights={"red": 2.0},
     shared_concurrency_limits={"two": 3},
