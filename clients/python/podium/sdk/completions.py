@@ -116,22 +116,21 @@ class Endpoint:
                         yield part
             for part in reading.end():
                 yield part
-        except TimeoutError:
+        except (TimeoutError, aiohttp.ClientError) as error:
             for part in reading.spent():
                 yield part
+            raise self._broken(error) from None
+
+    def _broken(self, error: Exception) -> TaskError:
+        if isinstance(error, TimeoutError):
             message = f"the endpoint was silent for {self.idle_s:g} s"
-            raise Retryable(message, reason="LLM_TIMEOUT") from None
-        except aiohttp.ClientConnectorError:
-            message = f"cannot reach {self.base_url}"
-            raise Retryable(message, reason="LLM_UNREACHABLE") from None
-        except aiohttp.InvalidURL:
-            message = f"{self.base_url!r} is not a URL"
-            raise Final(message, reason="LLM_REFUSED") from None
-        except aiohttp.ClientError:
-            for part in reading.spent():
-                yield part
-            message = "the connection broke before the answer was complete"
-            raise Retryable(message, reason="LLM_INTERRUPTED") from None
+            return Retryable(message, reason="LLM_TIMEOUT")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return Retryable(f"cannot reach {self.base_url}", reason="LLM_UNREACHABLE")
+        if isinstance(error, aiohttp.InvalidURL):
+            return Final(f"{self.base_url!r} is not a URL", reason="LLM_REFUSED")
+        message = "the connection broke before the answer was complete"
+        return Retryable(message, reason="LLM_INTERRUPTED")
 
     def _checked(self, event: Any) -> Mapping[str, Any]:
         if not isinstance(event, dict):
@@ -175,7 +174,7 @@ class Endpoint:
 
 
 def wait_of(retry_after: str | None, default_s: float) -> float:
-    """Returns how long a Retry-After header asks to wait, in seconds or as a date; an hour at most."""
+    """Returns how long a Retry-After header asks to wait; an hour at most."""
     if retry_after is None:
         return default_s
     try:
