@@ -121,8 +121,7 @@ class ReadyQueue:
         lane = Lane(self._serial, key, requirement, share, bounds)
         lane.paused = self.pauses.hold(key.tenant, key.task_type)
         for concurrency_key, limit in bounds:
-            concurrency_key.lanes += 1
-            concurrency_key.limit = limit
+            concurrency_key.enter(limit)
         requirement.lanes[lane.number] = lane
         return lane
 
@@ -142,9 +141,8 @@ class ReadyQueue:
         del requirement.lanes[lane.number]
         if not requirement.lanes:
             del self._requirements[requirement.key]
-        for key, _ in lane.bounds:
-            key.lanes -= 1
-            if not key.lanes:
+        for key, limit in lane.bounds:
+            if key.leave(limit):
                 del self.keys[key.tenant, key.name]
 
     def _key(self, name: str, tenant: str) -> ConcurrencyKey:
