@@ -163,9 +163,14 @@ class Lane:
         return index == 0
 
     def take(self, task: Task) -> None:
-        """Let a task leave; its entry goes when it surfaces."""
+        """Let a task leave; its entry goes when it surfaces, or with the last task."""
         task.place = 0
         self.waiting -= 1
+        if not self.waiting:
+            # Whatever is left is of tasks that are gone. The next one is the first again.
+            self._fifo.clear()
+            self._due.clear()
+            self._aged.clear()
 
     def remove(self, task: Task) -> None:
         """Let a task leave that was not taken: it may be anywhere."""
@@ -208,7 +213,7 @@ class Lane:
     def rank(self, head: Head) -> Rank:
         """Return what orders lanes that wait for the same key; it only grows while they do."""
         share = self.share
-        return -share.priority, share.passed_s, head[0], head[1], self.number
+        return -share.priority, share.level_s, head[0], head[1], self.number
 
     def __iter__(self) -> Iterator[Task]:
         """Return what waits, in the order in which it goes."""
