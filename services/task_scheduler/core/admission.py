@@ -17,8 +17,8 @@ from services.kernel.errors import (
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.catalog import lack
+from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.event import Created, Origin, Terms
-from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.quotas import Quotas
 from services.task_scheduler.core.room import Room
 from services.task_scheduler.core.states import Kind, State
@@ -50,9 +50,9 @@ class Returning(NamedTuple):
 class Admission:
     """Takes tasks in."""
 
-    def __init__(self, book: Book, outcomes: Outcomes) -> None:
+    def __init__(self, book: Book, dependents: Dependents) -> None:
         self._book = book
-        self._outcomes = outcomes
+        self._dependents = dependents
         self._quotas = Quotas(book.limits, book.queue.shares)
         self._room = Room(book)
 
@@ -179,8 +179,8 @@ class Admission:
         for dependency_id in created.depends_on:
             dependency = book.tasks[dependency_id]
             if dependency.ended and dependency.state is not State.COMPLETED:
-                self._outcomes.fail_dependent(task, dependency_id, now)
-                self._outcomes.follow_up(now)
+                self._dependents.fail(task, dependency_id, now)
+                self._dependents.follow_up(now)
                 break
         return Admitted(task.task_id, False)
 

@@ -42,6 +42,7 @@ from services.task_scheduler.core.states import (
 from services.task_scheduler.core.sticky import StickyKeys
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.core.timers import Timers, in_force
+from services.task_scheduler.core.waits import Waits
 
 Redate = Callable[[bytes, int, int], bytes]
 
@@ -68,9 +69,7 @@ class Book:
         self.requests = RequestIds(limits.request_ids_len_max, limits.retry_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
-        self.dependents: dict[str, list[Task]] = {}
-        self.resolved: list[tuple[Task, list[Task]]] = []
-        """Tasks that ended while others waited for them, not yet followed up."""
+        self.waits = Waits()
         self.counts = [0] * (max(State) + 1)
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
@@ -157,6 +156,8 @@ class Book:
             mono_s: The event's time on the monotonic clock of this process.
         """
         assert event.seq == self.seq + 1, f"event {event.seq} follows {self.seq}"
+        # What came of those that the event before affected is told by the events behind it.
+        self.waits.affected.clear()
         if event.kind in TASKLESS:
             self._declared(event)
             return
@@ -194,14 +195,7 @@ class Book:
         state = next_state(before, kind)
         self.seq = event.seq
         if state is not before:
-            self.counts[before] -= 1
-            self.counts[state] += 1
-            if before is State.QUEUED and task.place:
-                self.queue.remove(task)
-            elif before in LEASED and state not in LEASED:
-                self._end_lease(task, event)
-            elif before is State.FAILED:
-                self.dead.remove(task)
+            self._leave(task, event, state)
             task.state = state
         task.last_seq = event.seq
         change = CHANGES.get(kind)
@@ -211,6 +205,20 @@ class Book:
             self.queue.push(task)
         elif kind in TERMINAL_KINDS:
             self._end(task, event)
+
+    def _leave(self, task: Task, event: Event, state: State) -> None:
+        """Take a task out of the indexes of the state that it leaves for `state`."""
+        before = task.state
+        self.counts[before] -= 1
+        self.counts[state] += 1
+        if before is State.QUEUED and task.place:
+            self.queue.remove(task)
+        elif before in LEASED and state not in LEASED:
+            self._end_lease(task, event)
+        elif before is State.FAILED:
+            self.dead.remove(task)
+        elif task.open_dependencies:
+            self.waits.blocked += (state is State.CREATED) - (before is State.CREATED)
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
         task = Task(event.task_id, created, seq=event.seq, wall_ms=event.wall_ms, mono_s=mono_s)
@@ -243,16 +251,7 @@ class Book:
             if other is None or other.state is State.COMPLETED:
                 continue
             if ended or not other.ended:
-                self.dependents.setdefault(other_id, []).append(task)
-                task.open_dependencies += 1
-
-    def wait_no_more(self, task: Task) -> None:
-        """Let no task that it depends on know of a task any more."""
-        task.open_dependencies = 0
-        for other_id in task.depends_on:
-            waiting = self.dependents.get(other_id, [])
-            while task in waiting:
-                waiting.remove(task)
+                self.waits.add(task, other_id)
 
     def _end_lease(self, task: Task, event: Event) -> None:
         self.leases.pop(task.lease_epoch, None)
@@ -286,15 +285,9 @@ class Book:
             self.ended.append(task)
             self.ended_bytes += size_bytes
         self._close(task)
-        waiting = self.dependents.pop(task.task_id, None) if self.dependents else None
-        if waiting:
-            if task.state is State.COMPLETED:
-                for dependent in waiting:
-                    if self.before_change is not None:
-                        self.before_change(dependent)
-                    if dependent.open_dependencies:
-                        dependent.open_dependencies -= 1
-            self.resolved.append((task, waiting))
+        if task.open_dependencies:
+            self.waits.drop(task)
+        self.waits.end(task, self.before_change)
 
     def _close(self, task: Task) -> None:
         """Take a task that has ended out of the indexes of open tasks."""

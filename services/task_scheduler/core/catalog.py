@@ -189,16 +189,9 @@ def counts(book: Book) -> list[tuple[int, int]]:
     """Return (state as shown, number of tasks) for states that have any."""
     shown = {int(state): book.counts[state] for state in State if book.counts[state]}
     if State.CREATED in shown:
-        blocked = len(
-            {task.task_id for tasks in book.dependents.values() for task in tasks if _blocked(task)}
-        )
-        shown[SHOWN_BLOCKED] = blocked
+        blocked = shown[SHOWN_BLOCKED] = book.waits.blocked
         shown[State.CREATED] -= blocked
     return sorted((state, count) for state, count in shown.items() if count)
-
-
-def _blocked(task: Task) -> bool:
-    return task.shown_state == SHOWN_BLOCKED
 
 
 def priorities(book: Book, now_s: float) -> list[PriorityDepth]:

@@ -292,7 +292,7 @@ class Committer:
         self._woken = False
         began = self._clock.now()
         step = self.core.take(began)
-        if self._posing is not None:
+        if self._posing is not None and not self.core.book.waits.affected:
             if not self._posing.done():
                 self._posing.set_result(Picture(self.core.book))
             self._posing = None

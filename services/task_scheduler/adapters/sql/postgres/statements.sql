@@ -205,3 +205,19 @@ DELETE FROM podium_snapshot_parts AS part
 WHERE part.partition = $1 AND EXISTS (SELECT FROM owned) AND NOT EXISTS (
     SELECT FROM podium_snapshots AS whole
     WHERE whole.partition = part.partition AND whole.seq = part.seq AND whole.epoch = part.epoch);
+
+-- name: partitions
+-- All partitions.
+SELECT partition FROM podium_partitions ORDER BY partition;
+
+-- name: hold_lease
+-- Lets nobody take a partition until the transaction ends, and tells who has it.
+SELECT owner, expires_at > clock_timestamp() AS lives FROM podium_leases WHERE partition = $1 FOR UPDATE;
+
+-- name: cut_behind
+-- Drops all groups behind an event.
+DELETE FROM podium_groups WHERE partition = $1 AND first_seq > $2;
+
+-- name: cut_snapshots_behind
+-- Drops the snapshots of what is behind an event; their parts go with the next snapshot.
+DELETE FROM podium_snapshots WHERE partition = $1 AND seq > $2;
