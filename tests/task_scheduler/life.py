@@ -9,7 +9,8 @@ from operator import attrgetter
 
 from services.kernel.errors import FailedPrecondition
 from services.kernel.instant import Instant
-from services.task_scheduler.core.event import CatchUp, Overlap, Progress, Terms, Usage
+from services.task_scheduler.core.event import CatchUp, Overlap, Plan, Progress, Terms, Usage
+from services.task_scheduler.core.lane import SCHEDULE_KEY
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Scope
 from services.task_scheduler.core.retry import RetryPolicy
@@ -20,6 +21,7 @@ from tests.task_scheduler.rig import Rig, created, plan
 
 LIMITS = Limits(
     ended_len_max=30,
+    dead_len_max=5,
     router_grace_s=2.0,
     tenant_weights={"red": 2.0},
     shared_concurrency_limits={"two": 3},
@@ -204,12 +206,18 @@ class Life:
         elif len(known) < 3:
             overlap, catch_up = self.draw.choice(list(Overlap)), self.draw.choice(list(CatchUp))
             schedule_id = f"s{self.draw.randint(0, 10_000)}"
-            made = plan(schedule_id, "7", overlap=overlap, catch_up=catch_up)
+            made = plan(schedule_id, "7", catch_up=catch_up)
+            made = self.overlapping(made, overlap)
             recurrence.create(made.task.tenant, made, "somebody", now)
+
+    def overlapping(self, made: Plan, overlap: Overlap) -> Plan:
+        keys = (SCHEDULE_KEY + made.schedule_id,) if overlap is Overlap.QUEUE else ()
+        task = made.task._replace(terms=made.task.terms._replace(concurrency_keys=keys))
+        return made._replace(overlap=overlap, task=task)
 
     def replan(self, schedule: Schedule, principal: str, now: Instant) -> None:
         cron, overlap = self.draw.choice(["5", "7", "0"]), self.draw.choice(list(Overlap))
-        made = schedule.plan._replace(cron=cron, overlap=overlap)
+        made = self.overlapping(schedule.plan._replace(cron=cron), overlap)
         self.rig.core.recurrence.update(schedule, made, principal, now)
 
     def run(self, schedule: Schedule, principal: str, now: Instant) -> None:

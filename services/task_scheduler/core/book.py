@@ -20,6 +20,7 @@ from services.task_scheduler.core.event import (
     Event,
     Failed,
     Input,
+    LettersDropped,
     QueuePause,
     ScheduleChange,
 )
@@ -178,6 +179,8 @@ class Book:
         self.seq = event.seq
         detail = event.detail
         if isinstance(detail, ScheduleChange):
+            if event.kind is Kind.SCHEDULE_DELETED:
+                self._end_turns(detail)
             self.schedules.apply(event.kind, detail, event.wall_ms)
         elif isinstance(detail, QueuePause):
             scope = Scope(detail.tenant, detail.task_type)
@@ -186,6 +189,11 @@ class Book:
             else:
                 self.queue.pauses.remove(scope)
             self.queue.review_pauses()
+        elif isinstance(detail, LettersDropped):
+            for letter in self.dead.drop(detail.through_seq):
+                if letter.origin.parent_task_id:
+                    self.lineages.forget(letter)
+                self._forget(letter)
 
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
         if self.before_change is not None:
@@ -245,6 +253,8 @@ class Book:
             task: Who waits.
             ended: Also for those that have ended without having completed.
         """
+        if task.origin.schedule_id and self.schedules.holds_back(task):
+            self.waits.await_turn(task)
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)
@@ -300,16 +310,32 @@ class Book:
                 root = self.tasks.get(origin.root_task_id)
                 self.lineages.end(task, root_open=root is not None and not root.ended)
             if origin.schedule_id:
-                self.schedules.ended(task)
+                next_id = self.schedules.ended(task)
+                if next_id:
+                    self.waits.take_turn(self.tasks[next_id], self.before_change)
         if len(self.lineages) and not origin.parent_task_id:
             self.lineages.end_root(task.task_id)
 
-    def evict(self, *, dead: bool = True) -> None:
-        """Forget the tasks that ended longest ago, beyond the limits.
+    def _end_turns(self, change: ScheduleChange) -> None:
+        """Let the tasks of a schedule that is deleted wait for each other no more."""
+        schedule = self.schedules.find(change.tenant, change.schedule_id)
+        assert schedule is not None
+        for task_id in schedule.open:
+            self.waits.take_turn(self.tasks[task_id], self.before_change)
 
-        Args:
-            dead: Dead letters too; recovery spares them until it knows which were revived.
+    def drop_letters(self, now: Instant) -> None:
+        """Forget the oldest dead letters beyond the limits.
+
+        Which those are depends on when others were revived, so it is written into the log: else
+        replay would bring back some of them.
         """
+        dropped = self.dead.excess(self.limits.dead_len_max, self.limits.dead_bytes_max)
+        if dropped is not None:
+            self.declare(Kind.DEAD_LETTERS_DROPPED, dropped, now)
+            self.dead.dropped += dropped.dropped
+
+    def evict(self) -> None:
+        """Forget the tasks that ended longest ago, beyond the limits, but for dead letters."""
         limits = self.limits
         while self.ended and (
             len(self.ended) > limits.ended_len_max or self.ended_bytes > limits.ended_bytes_max
@@ -317,13 +343,6 @@ class Book:
             task = self.ended.popleft()
             self.ended_bytes -= task.size_bytes
             self._forget(task)
-        while dead and (
-            len(self.dead) > limits.dead_len_max or self.dead.size_bytes > limits.dead_bytes_max
-        ):
-            letter = self.dead.drop()
-            if letter.origin.parent_task_id:
-                self.lineages.forget(letter)
-            self._forget(letter)
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
             self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]
 

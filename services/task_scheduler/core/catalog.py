@@ -158,7 +158,10 @@ def _versions(book: Book, wanted: str) -> str:
 def waiting_for(book: Book, task: Task) -> str:
     """Return in a sentence what a task waits for; empty when it has ended."""
     if task.shown_state == SHOWN_BLOCKED:
-        return f"It waits for {task.open_dependencies} of the tasks it depends on."
+        if task.depends_on:
+            return f"It waits for {task.open_dependencies} of the tasks it depends on."
+        made_by = f"schedule {task.origin.schedule_id}"
+        return f"It waits until the tasks that {made_by} made before it have ended."
     lane = task.lane
     if task.state is not State.QUEUED or lane is None:
         return _WAITING.get(task.state, "")

@@ -91,7 +91,9 @@ class Control:
         """
         if task.state is not State.FAILED:
             return False
-        waits = not ignore_dependencies and self._waits(task)
+        waits = not ignore_dependencies and (
+            self._waits(task) or self._book.schedules.holds_back(task)
+        )
         self._admission.readmit(task, payload, now)
         detail: Detail | None = None
         if deadline_ms:

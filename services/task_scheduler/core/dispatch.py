@@ -265,7 +265,7 @@ class Dispatch:
         )
         known.granted += 1
         self.grants += 1
-        sticky_agent_id = book.sticky.agent_of(task)
+        sticky_agent_id = book.sticky.agent_of(task) if task.terms.sticky_key else ""
         self._orders.send(known.router_id, Grant(task, epoch, known.class_id, sticky_agent_id))
 
     def _claim(self, lease: Lease, router_id: str, now: Instant) -> Verdict:

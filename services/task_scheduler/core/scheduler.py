@@ -63,13 +63,14 @@ class Scheduler:
         """Apply an event of the log; `now` is the time of the recovery."""
         self.book.apply(event, now.mono_s - (now.wall_ms - event.wall_ms) / 1000)
         if event.seq % EVICT_EVERY == 0:
-            self.book.evict(dead=False)
+            self.book.evict()
 
     def start(self, now: Instant) -> None:
         """Take over the log that was replayed: leases go on, and no attempt is spent."""
         self.book.evict()
         self.book.requests.begin(now.wall_ms)
         self.book.begin_epoch(now)
+        self.book.drop_letters(now)
         self.dispatch.restart(now)
         self.dependents.restart(now)
         self.recurrence.start()
@@ -87,6 +88,7 @@ class Scheduler:
                 self._due(task, now)
         self.recurrence.tick(now)
         self.book.requests.forget(now.wall_ms)
+        self.book.drop_letters(now)
         self.book.evict()
 
     def take(self, now: Instant) -> Step:

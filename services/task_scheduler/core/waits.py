@@ -1,8 +1,9 @@
 """Which tasks wait for which others.
 
-A task waits for another from the event that says so until the other has completed, or until it has
-ended itself. One whose dependency ended otherwise goes on waiting until an event tells what came of
-it: so the log alone says who waits, wherever it ends.
+A task waits for another from the event that says so until the other has completed, or until it is
+queued or has ended itself. One whose dependency ended otherwise goes on waiting until an event says
+what came of it: so the log alone says who waits, wherever it ends. A task of a schedule that queues
+waits for its turn: until it is the first of those that have not ended.
 """
 
 from __future__ import annotations
@@ -37,6 +38,22 @@ class Waits:
             if not task.open_dependencies and task.state is State.CREATED:
                 self.blocked += 1
             task.open_dependencies += 1
+
+    def await_turn(self, task: Task) -> None:
+        """Let a task of a schedule, which depends on none, wait until those before have ended."""
+        assert not task.depends_on
+        if not task.open_dependencies and task.state is State.CREATED:
+            self.blocked += 1
+        task.open_dependencies = 1
+
+    def take_turn(self, task: Task, before_change: Callable[[Task], None] | None) -> None:
+        """Let such a task wait no more, if it did; it is affected."""
+        if task.open_dependencies:
+            if before_change is not None:
+                before_change(task)
+            task.open_dependencies = 0
+            self.blocked -= task.state is State.CREATED
+            self.affected.append(task)
 
     def drop(self, task: Task) -> None:
         """Let a task wait for no other."""
