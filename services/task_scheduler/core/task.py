@@ -115,6 +115,7 @@ class Task:
         "terms",
         "traceparent",
         "usage",
+        "usage_before",
     )
 
     def __init__(
@@ -154,6 +155,9 @@ class Task:
         self.result = b""
         self.failure: Failure | None = None
         self.usage: Usage | None = None
+        """What it has consumed since it was last revived: that counts against its budget."""
+        self.usage_before: Usage | None = None
+        """What it had consumed before."""
         self.input = b""
         self.input_request = b""
         self.answers: tuple[tuple[int, bytes], ...] = ()
@@ -231,6 +235,13 @@ class Task:
         assert self.attempts
         return self.attempts[-1]
 
+    @property
+    def total_usage(self) -> Usage | None:
+        """What all attempts have consumed."""
+        if self.usage is None or self.usage_before is None:
+            return self.usage or self.usage_before
+        return self.usage_before.plus(self.usage)
+
     def exclude(self, agent_id: str) -> tuple[str, ...]:
         """Return the agents to avoid, `agent_id` included."""
         if not agent_id or agent_id in self.excluded:
@@ -238,8 +249,9 @@ class Task:
         return (*self.excluded, agent_id)[-EXCLUDED_LEN_MAX:]
 
     def revive(self) -> None:
-        """Forget the attempts that failed: they count anew."""
+        """Forget the attempts that failed: they count anew, and so does what it may consume."""
         self._reset_attempts()
+        self.usage_before, self.usage = self.total_usage, None
         self.failure = None
         self.end_ms = 0
         self.next_ms = 0
