@@ -258,5 +258,24 @@ class Task:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes it carries for others."""
-        return len(self.head) + len(self.payload) + len(self.result) + len(self.checkpoint)
+        """Bytes it carries for others: what they gave, asked, answered and were told."""
+        size_bytes = (
+            len(self.head)
+            + len(self.payload)
+            + len(self.result)
+            + len(self.checkpoint)
+            + len(self.input)
+            + len(self.input_request)
+            + len(self.message)
+        )
+        if self.failure is not None:
+            size_bytes += _said(self.failure)
+        for one in self.attempts:
+            size_bytes += len(one.decision)
+            if one.failure is not None:
+                size_bytes += _said(one.failure)
+        return size_bytes
+
+
+def _said(failure: Failure) -> int:
+    return len(failure.reason) + len(failure.message)
