@@ -112,7 +112,9 @@ class Admission:
 
     def _check(self, index: int, draft: Draft, now: Instant) -> None:
         created = draft.created
-        _check_deadline(index, created.terms, now.wall_ms)
+        terms = created.terms
+        if terms.deadline_ms or terms.deadline_after_ms:
+            _check_deadline(index, terms, now.wall_ms)
         for dependency_id in created.depends_on:
             dependency = self._book.tasks.get(dependency_id)
             if dependency is None or dependency.tenant != created.tenant:
@@ -164,7 +166,9 @@ class Admission:
             )
 
     def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
-        book, created = self._book, self._book.dated(draft.created, now.wall_ms)
+        book, created = self._book, draft.created
+        if created.terms.deadline_after_ms or created.terms.delay_ms:
+            created = book.dated(created, now.wall_ms)
         if twice and created.request_id:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)
             if seen is not None:
@@ -216,8 +220,6 @@ class Admission:
 
 def _check_deadline(index: int, asked: Terms, wall_ms: int) -> None:
     terms = asked.dated(wall_ms)
-    if not terms.deadline_ms:
-        return
     if terms.deadline_ms <= wall_ms:
         raise InvalidArgument(
             "INVALID_FIELD",

@@ -29,6 +29,7 @@ class Filter(NamedTuple):
     tenant: str = ""
     agent_id: str = ""
     failure_text: str = ""
+    concurrency_key: str = ""
     also: Callable[[Task], bool] | None = None
     """What the core cannot see: labels, and what the caller may see."""
 
@@ -40,6 +41,7 @@ class Filter(NamedTuple):
             and (not self.tenant or task.tenant == self.tenant)
             and (not self.agent_id or task.agent_id == self.agent_id)
             and (not self.failure_text or self._failed_with(task))
+            and (not self.concurrency_key or self.concurrency_key in task.terms.concurrency_keys)
             and (self.also is None or self.also(task))
         )
 
@@ -214,13 +216,22 @@ def requirements(book: Book, limit: int) -> list[RequirementDepth]:
     return depths[:limit]
 
 
-def tenants(book: Book, limit: int) -> list[Tenant]:
-    """Return the tenants, those with most open tasks first."""
-    return nsmallest(limit, book.queue.shares, key=lambda tenant: (-tenant.open_tasks, tenant.name))
+def tenants(book: Book, limit: int, only: str | None = None) -> list[Tenant]:
+    """Return the tenants, those with most open tasks first; or `only` one."""
+    shares = book.queue.shares
+    if only is not None:
+        found = shares.find(only)
+        return [found] if found is not None else []
+    return nsmallest(limit, shares, key=lambda tenant: (-tenant.open_tasks, tenant.name))
 
 
-def concurrency_keys(book: Book, limit: int) -> list[ConcurrencyKey]:
-    """Return the concurrency keys of open tasks, those with most waiting first."""
-    return nsmallest(
-        limit, book.queue.keys.values(), key=lambda key: (-key.waiting, key.tenant, key.name)
-    )
+def concurrency_keys(book: Book, limit: int, only: str | None = None) -> list[ConcurrencyKey]:
+    """Return the concurrency keys of open tasks, those with most waiting first.
+
+    Args:
+        book: Where they are.
+        limit: How many, at most.
+        only: Only what concerns this tenant: its own keys, and those that all share.
+    """
+    seen = (key for key in book.queue.keys.values() if only is None or key.tenant in ("", only))
+    return nsmallest(limit, seen, key=lambda key: (-key.waiting, key.tenant, key.name))

@@ -163,7 +163,8 @@ def completed(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.failure = None
     task.fraction = 1.0
     _settle(task, event, detail.usage, detail.result_hash)
-    book.sticky.completed(task)
+    if task.terms.sticky_key:
+        book.sticky.completed(task)
 
 
 def ended_without_result(book: Book, task: Task, event: Event, mono_s: float) -> None:

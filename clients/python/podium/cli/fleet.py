@@ -274,13 +274,18 @@ def _print_keys(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
         (
             plain(each.key),
             plain(each.tenant) or "all",
-            f"{each.running_count:,} of {each.limit:,}",
+            f"{each.running_count:,} of {_limits(each)}",
             f"{each.waiting_count:,}",
         )
         for each in counted.concurrency_keys[:ROWS_LEN_MAX]
     ]
     if rows:
         console.print(shown.table(["key", "tenant", "running", "waiting"], rows, cut="key"))
+
+
+def _limits(key: task_scheduler_pb2.ConcurrencyDepth) -> str:
+    most = max(key.limit, key.limit_max)
+    return f"{key.limit:,}" if most == key.limit else f"{key.limit:,} to {most:,}"
 
 
 def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:

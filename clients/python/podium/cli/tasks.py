@@ -91,11 +91,13 @@ def list_tasks(
     label: Labels = None,
     tenant: Tenant = "",
     error: Text = "",
+    key: Annotated[str, typer.Option(help="Only with this concurrency key.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
     """List tasks, newest first."""
     wanted = _filter(state, type, error, agent, label, tenant)
+    wanted.concurrency_key = key
 
     async def collect(client: Client) -> list[task_pb2.Task]:
         return [task async for task in client.list(wanted, limit=limit)]
@@ -194,14 +196,16 @@ def cancel(
         list[str] | None,
         typer.Option("--state", "-s", help="Only in this state, one that is no end: queued."),
     ] = None,
+    label: Labels = None,
+    tenant: Tenant = "",
     reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
     keep_children: Annotated[
         bool, typer.Option("--keep-children", help="Leave the tasks that descend from them.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cancel tasks by id, or all open ones of a type or state."""
-    wanted = chosen(task_ids, type, state)
+    """Cancel tasks by id, or all open ones that match, with what descends from them."""
+    wanted = chosen(task_ids, type, state, "", label, tenant)
     if wanted and (ended := [one for one in wanted.states if one in shown.ENDED]):
         name = shown.state_name(ended[0])
         wrong_usage(f"tasks that are {name} have ended: there is nothing to cancel")

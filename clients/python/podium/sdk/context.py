@@ -235,9 +235,9 @@ class Context:
     ) -> ChildHandle:
         """Submits a child of this task: the same trace, and this task as its parent.
 
-        The child goes on when this task ends or is canceled. A handler that waits for a child
-        keeps its slot: an agent whose slots all wait for children that only it can work on waits
-        for ever.
+        The child is canceled with this task; when this task ends otherwise, it goes on. A handler
+        that waits for a child keeps its slot: an agent whose slots all wait for children that only
+        it can work on waits for ever.
 
         Args:
             task_type: as `Client.submit`.
