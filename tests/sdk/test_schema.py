@@ -160,8 +160,8 @@ def test_data_that_fits_is_converted(hint: Any, value: Any, expected: Any) -> No
             "left is not an integer; right[0] is not an integer",
         ),
         (Positive, {"number": -1}, "is not valid: it is negative"),
-        (Line, Line(item=3, price=1.0), "item is not a string"),  # type: ignore[arg-type]
-        (list[Line], [Line("tea", "2")], "[0].price is not a number"),  # type: ignore[arg-type]
+        (Line, Line(item=3, price=1.0), "item is not a string"),  # type: ignore[arg-type]  # the fault under test
+        (list[Line], [Line("tea", "2")], "[0].price is not a number"),  # type: ignore[arg-type]  # the fault under test
         (Node, {"name": "a", "below": [{"below": []}]}, "below[0].name is missing"),
         (Even, {"number": 3}, "is not valid: it is odd"),
         (Options, {"label": 1}, "depth is missing; label is not a string"),
