@@ -28,7 +28,7 @@ CORE_MAY_IMPORT = frozenset(
     "__future__ abc array base64 binascii bisect collections copy dataclasses datetime decimal "
     "enum fractions functools hashlib heapq itertools json math numpy operator re statistics "
     "string struct textwrap types typing unicodedata urllib.parse zlib zoneinfo "
-    "services.kernel.errors services.kernel.instant".split()
+    "services.kernel.errors services.kernel.instant services.kernel.versions".split()
 )
 
 LINES_MAX = 400

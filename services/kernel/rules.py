@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from services.kernel import limits
+from services.kernel import limits, versions
 from services.kernel.errors import InvalidArgument, Violation
 
 key_len_max = 128
@@ -109,6 +109,24 @@ class Checker:
         for index, value in enumerate(listed[:len_max]):
             if not _CAPABILITY(value):
                 right = self.capability(f"{path}[{index}]", value)
+        return right
+
+    def requirements(
+        self, path: str, values: Iterable[str], len_max: int = limits.capabilities_len_max
+    ) -> bool:
+        """Check names of capabilities, each with the least version after an `@` or without."""
+        listed = list(values)
+        right = self.length(path, len(listed), len_max)
+        for index, value in enumerate(listed[:len_max]):
+            name, asks, version = value.partition(versions.mark)
+            if not _CAPABILITY(name):
+                right = self.capability(f"{path}[{index}]", name)
+            elif asks and versions.rank(version) is None:
+                right = self.fault(
+                    f"{path}[{index}]",
+                    f"must name a version after the @, as {name}@2.1: numbers with dots, at most"
+                    f" {versions.version_len_max} characters",
+                )
         return right
 
     def name(self, path: str, value: str, *, optional: bool = True) -> bool:

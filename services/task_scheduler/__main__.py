@@ -14,7 +14,7 @@ from services.kernel.clock import Clock
 from services.kernel.errors import FailedPrecondition
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
-from services.task_scheduler.adapters import log
+from services.task_scheduler.adapters import log_command
 from services.task_scheduler.adapters.calendar import Calendar
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
@@ -271,4 +271,4 @@ SERVICE = ServiceSpec(
 )
 
 if __name__ == "__main__":
-    sys.exit(log.main(sys.argv[2:]) if sys.argv[1:2] == ["log"] else main(SERVICE))
+    sys.exit(log_command.main(sys.argv[2:]) if sys.argv[1:2] == ["log"] else main(SERVICE))

@@ -96,8 +96,13 @@ class Journal(Protocol):
     async def read(self, after_seq: int, size_bytes_max: int) -> Sequence[Group]:
         """Return the groups behind `after_seq`, at least one if there is any."""
 
-    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
-        """Return the groups within a range of events that contain `needle`."""
+    def search(
+        self, needle: bytes, first_seq: int, last_seq: int
+    ) -> AsyncIterator[Sequence[Group]]:
+        """Yield the groups within a range of events that contain `needle`.
+
+        Each time some of the log is looked through, so that other readers get their turn between.
+        """
 
     async def compact(self, before_ms: int, size_bytes_max: int) -> None:
         """Drop groups from before a time, and more while the log is larger than wanted.
@@ -291,5 +296,7 @@ class Desk(Protocol):
     def verify(self, after_seq: int) -> Awaitable[int]:
         """Check the next groups of the journal, and return the last event of them."""
 
-    def search(self, needle: bytes, first_seq: int, last_seq: int) -> Awaitable[Sequence[Group]]:
-        """Return groups of the journal that contain `needle`."""
+    def search(
+        self, needle: bytes, first_seq: int, last_seq: int
+    ) -> AsyncIterator[Sequence[Group]]:
+        """Yield groups of the journal that contain `needle`, some at a time."""

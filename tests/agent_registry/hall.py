@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.agent_registry.core.agent import Agent, Directive, Facts, Skill
+from services.agent_registry.core.agent import Agent, Directive, Facts, Skill, Told
 from services.agent_registry.core.lease import Limits
-from services.agent_registry.core.registry import Registry
+from services.agent_registry.core.registry import NOTHING_TOLD, Registry
 from services.kernel.instant import Instant
 
 
@@ -23,9 +23,16 @@ class Hall:
         self.time = Instant(1_000.0, 1_700_000_000_000)
         self.directives: list[tuple[str, Directive]] = []
 
-    def agent(self, agent_id: str, *capabilities: str, router: str = "r1", **given: Any) -> Agent:
+    def agent(
+        self,
+        agent_id: str,
+        *capabilities: str,
+        router: str = "r1",
+        told: Told = NOTHING_TOLD,
+        **given: Any,
+    ) -> Agent:
         said = facts(agent_id, *capabilities, **given)
-        self.registry.opened(said, router, 0, self.time)
+        self.registry.opened(said, router, 0, self.time, told=told)
         return self.registry.agents[agent_id]
 
     def sleep(self, seconds: float) -> None:
@@ -42,7 +49,7 @@ class Hall:
     def outcome(self, agent_id: str, kind: str, task_id: str = "", run_s: float = 1.0) -> None:
         self._tasks = getattr(self, "_tasks", 0) + 1
         task = task_id or f"task-{self._tasks}"
-        self.registry.outcome(agent_id, task, "echo", kind, run_s, self.time)
+        self.registry.health.outcome(agent_id, task, "echo", kind, run_s, self.time)
         self.tell()
 
     def tell(self) -> None:

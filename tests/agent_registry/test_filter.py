@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.agent_registry.core.agent import Status
+from services.agent_registry.core.agent import Facts, Skill, Status
 from services.agent_registry.core.filter import Filter
 from tests.agent_registry.hall import Hall
 
@@ -34,3 +34,20 @@ def test_who_is_full_takes_no_work_now() -> None:
     hall.alive("a", load=1)
 
     assert not Filter(idle_only=True).matches(agent)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "selected"),
+    [
+        (("read@2",), True),
+        (("read@2", "write"), True),
+        (("read@2.2",), False),
+        (("write@1",), False),
+    ],
+)
+def test_a_version_asked_for_is_the_least(wanted: tuple[str, ...], selected: bool) -> None:
+    skills = (Skill("read", 1.0, "v2.1"), Skill("write", 1.0, "latest"))
+    hall = Hall()
+    hall.registry.opened(Facts("a", "i1", skills=skills), "r1", 0, hall.time)
+
+    assert (hall.registry.find(Filter(capabilities=wanted)) == {"a"}) is selected

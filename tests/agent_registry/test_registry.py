@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from services.agent_registry.core.agent import Status
-from services.agent_registry.core.breaker import State
 from services.agent_registry.core.filter import Filter
 from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
 from tests.agent_registry.hall import Hall, facts
@@ -77,72 +76,6 @@ def test_a_registry_that_starts_again_knows_its_agents_from_the_sessions() -> No
     assert after.registry.index.capabilities() == before.registry.index.capabilities()
 
 
-def test_a_bad_agent_is_cut_off_probed_and_taken_back() -> None:
-    hall = Hall()
-    agent = hall.agent("bad")
-    for _ in range(6):
-        hall.outcome("bad", "FAILED")
-    assert hall.directives[-1][0] == "r1"
-    assert hall.directives[-1][1].breaker is State.OPEN
-    assert hall.directives[-1][1].failure_rate == 1.0
-    assert not agent.takes_work
-
-    hall.alive("bad")
-    hall.sleep(10)
-    assert hall.directives[-1][1].breaker is State.HALF_OPEN
-    hall.outcome("bad", "SUCCEEDED")
-    assert hall.directives[-1][1].breaker is State.CLOSED
-    assert agent.takes_work
-
-
-def test_a_breaker_outlives_a_reconnect() -> None:
-    hall = Hall()
-    hall.agent("bad")
-    for _ in range(6):
-        hall.outcome("bad", "LOST")
-    hall.directives.clear()
-
-    hall.agent("bad", router="r2", instance="i2")
-    hall.tell()
-
-    assert [d.breaker for router, d in hall.directives if router == "r2"] == [State.OPEN]
-
-
-def test_what_was_canceled_is_nobodys_fault() -> None:
-    hall = Hall()
-    agent = hall.agent("a1")
-    for _ in range(20):
-        hall.outcome("a1", "CANCELED")
-
-    assert agent.breaker.state is State.CLOSED
-    assert agent.statistics.items() == []
-
-
-def test_tasks_that_fail_everywhere_open_no_breaker() -> None:
-    hall = Hall()
-    agents = [hall.agent(f"a{number}") for number in range(3)]
-    for number in range(20):
-        for agent in agents:
-            hall.outcome(agent.agent_id, "FAILED", f"poison-{number}")
-
-    assert {agent.breaker.state for agent in agents} == {State.CLOSED}
-    for agent in agents:
-        assert sum(numbers.failed for _, numbers in agent.statistics.items()) == 0
-
-
-def test_two_bad_agents_cannot_hide_behind_each_other() -> None:
-    hall = Hall()
-    bad = [hall.agent("bad-1"), hall.agent("bad-2")]
-    good = hall.agent("good")
-    for number in range(8):
-        for agent in (*bad, good):
-            kind = "SUCCEEDED" if agent is good else "FAILED"
-            hall.outcome(agent.agent_id, kind, f"t{number}")
-
-    assert [agent.breaker.state for agent in bad] == [State.OPEN, State.OPEN]
-    assert good.breaker.state is State.CLOSED
-
-
 def test_a_drain_is_of_a_session_and_never_undone_in_it() -> None:
     hall = Hall()
     agent = hall.agent("a1")
@@ -175,17 +108,6 @@ def test_a_quarantine_holds_until_it_is_released() -> None:
         hall.registry.release("a1", hall.time)
 
 
-def test_release_closes_an_open_breaker() -> None:
-    hall = Hall()
-    agent = hall.agent("a1")
-    for _ in range(6):
-        hall.outcome("a1", "NOT_ACKED")
-
-    hall.registry.release("a1", hall.time)
-
-    assert agent.breaker.state is State.CLOSED
-
-
 def test_filters_select_by_all_their_parts() -> None:
     hall = Hall()
     hall.agent("reader", "read", labels=(("zone", "a"),))
@@ -200,6 +122,20 @@ def test_filters_select_by_all_their_parts() -> None:
     assert find(Filter(statuses=frozenset([Status.BUSY]))) == {"full"}
     assert find(Filter(capabilities=("read",), idle_only=True)) == {"reader", "writer"}
     assert find(Filter(capabilities=("fly",))) == set()
+
+
+def test_what_an_operator_changes_holds_whatever_the_agent_says_later() -> None:
+    hall = Hall()
+    hall.agent("a1", labels=(("zone", "a"),), name="One", build_id="1")
+    hall.registry.update("a1", {"labels": (("zone", "b"),), "cost_per_task": 2.0})
+
+    again = hall.agent("a1", instance="i2", labels=(("zone", "a"),), name="Uno", build_id="2")
+
+    assert again.facts.labels == (("zone", "b"),)
+    assert again.facts.cost_per_task == 2.0
+    assert (again.facts.name, again.facts.build_id) == ("Uno", "2"), (
+        "what nobody changed is its own"
+    )
 
 
 def test_pages_go_on_by_id() -> None:

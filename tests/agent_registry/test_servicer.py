@@ -186,6 +186,17 @@ async def test_agents_are_registered_changed_drained_and_kept_from_work() -> Non
         assert held.agent.status_reason == "odd answers"
 
 
+async def test_an_empty_filter_drains_nobody() -> None:
+    async with registry() as stub:
+        await stub.RegisterAgent(pb.RegisterAgentRequest(agent=agent("a1")))
+
+        error = await refused(stub.DrainAgents(pb.DrainAgentsRequest(filter=pb.AgentFilter())))
+
+        assert error.reason == "INVALID_FIELD"
+        held = await stub.GetAgent(pb.GetAgentRequest(agent_id="a1"))
+        assert not held.agent.status_reason
+
+
 async def test_it_tells_who_can_do_something_now_and_how_long_the_others_keep_one_waiting() -> None:
     done = pb.AttemptOutcome(
         agent_id="full", task_id="t", task_type="echo", kind=pb.AttemptOutcome.KIND_SUCCEEDED

@@ -32,6 +32,7 @@ from services.routing.core.effects import ToScheduler
 from services.routing.servicer.listener import Listener
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.core.admission import Draft
+from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.task import Lease
 from tests.bench.counting import calls
 from tests.routing.desks import desk
@@ -42,6 +43,9 @@ from tests.task_scheduler.serving import Report, in_process, lease, spec
 TASKS = 500
 SCHEDULER_CALLS = 345
 """Of the core and the codec, a task; 300 when this was written."""
+GRANTS = 60
+GRANT_CALLS = 54
+"""Of the queue and the core, for a grant; 47 when this was written."""
 ROUTING_CALLS = 184
 """From a grant to an agent, a task; 160 when this was written."""
 CLIENT_CALLS = 72
@@ -92,6 +96,41 @@ def test_a_task_costs_the_scheduler_so_many_calls_and_no_more() -> None:
         scheduled(rig, codec)
 
     assert count.calls / TASKS < SCHEDULER_CALLS
+
+
+def backlog(depth: int) -> Rig:
+    """Returns a scheduler with so many tasks that wait, of all sorts, and no agent for them yet."""
+    rig = Rig()
+    for number in range(depth):
+        terms = Terms(
+            priority=1 + number % 2,
+            deadline_ms=rig.now.wall_ms + 600_000 - number if number % 3 == 0 else 0,
+            concurrency_keys=(f"key-{number % 7}",) if number % 5 == 0 else (),
+            concurrency_limit=1_000_000,
+        )
+        tenant, task_type = f"tenant-{number % 3}", f"kind-{number % 4}"
+        draft = Draft(created(task_type, tenant=tenant, terms=terms))
+        rig.core.admission.submit([draft], rig.now)
+    rig.take()
+    assert len(rig.book.queue) == depth
+    return rig
+
+
+def granted(rig: Rig) -> float:
+    """Returns the calls that a grant costs."""
+    kinds = ("kind-0", "kind-1", "kind-2", "kind-3")
+    rig.core.dispatch.credit(rig.router, 1, kinds, GRANTS, GRANTS)
+    with calls() as count:
+        rig.core.take(rig.now)
+    assert rig.core.dispatch.grants == GRANTS
+    return count.calls / GRANTS
+
+
+def test_a_grant_costs_the_same_at_any_depth_of_the_backlog() -> None:
+    shallow, deep = granted(backlog(100)), granted(backlog(10_000))
+
+    assert deep < 1.05 * shallow
+    assert deep < GRANT_CALLS
 
 
 def routed(floor: Floor, types: list[str]) -> Counter[str]:
@@ -155,6 +194,8 @@ def test_choosing_an_agent_costs_so_many_calls_and_no_more() -> None:
 
 class Answering:
     """The calls of a client to a scheduler that takes everything."""
+
+    patience_s = 30.0
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.task_scheduler.core.limits import Limits
 from tests.bench import backlog, fairness, scheduler
 from tests.bench.rows import Row
 
@@ -26,9 +27,18 @@ def test_a_figure_knows_whether_its_goal_is_met(row: Row, met: bool | None, goal
 
 
 def test_agent_seconds_are_shared_and_the_lowest_class_waits_no_longer_than_told() -> None:
-    rows = fairness.measure(0.05)
+    rows = [*fairness.shares(180.0), *fairness.lowest(180.0)]
 
     assert [row.what for row in rows if row.met is False] == []
+
+
+@pytest.mark.parametrize("other", fairness.OTHERS, ids=[each.label for each in fairness.OTHERS])
+def test_agent_seconds_are_shared_beside_a_tenant(other: fairness.Other) -> None:
+    lengths_s = {"short": 1.0, "middle": 3.0, "long": 10.0}
+
+    used_s = fairness.compete(Limits(), 150.0, other, slots=40, mean_s=lengths_s, alike=True)
+
+    assert fairness.jain(list(used_s.values())) >= 0.98
 
 
 def test_a_queue_grants_from_its_backlog_and_is_filled_again() -> None:

@@ -115,7 +115,7 @@ def test_dead_letters_of_one_fault_are_queued_again_together(page: Page, suite: 
     fault.click()
     expect(page.get_by_label("Text of the failure")).to_have_value(re.compile("it never works"))
     page.get_by_role("button", name="Requeue all that match").click()
-    page.get_by_role("button", name="Requeue up to 1,000?").click()
+    page.get_by_role("button", name="Requeue all of them?").click()
 
     expect(page.locator(".toast")).to_have_text("12 queued again.")
 

@@ -51,10 +51,11 @@ async def test_every_short_option_has_a_long_name(podium: Shell) -> None:
     submitted = await podium("submit", "work", *long)
     agents, listed = await asyncio.gather(
         podium("agents", "--capability", "fly"),
-        podium("list", "--label", "k=v", "--limit", "3"),
+        podium("list", "--label", "k=v", "--limit", "3", "--key", "gpu"),
     )
 
     assert [submitted.code, agents.code, listed.code] == [0, 0, 0]
+    assert podium.scheduler.lists[0].filter.concurrency_key == "gpu"
     assert podium.scheduler.batches[0][0].priority == 9
 
 

@@ -66,3 +66,15 @@ def test_without_any_agent_it_says_how_to_start_one() -> None:
     *_, last = reasons(["fly"], [])
 
     assert last == "No agent is known yet. `podium agent run MODULE:AGENT` starts one."
+
+
+def test_a_version_that_nobody_has_is_told_with_those_there_are() -> None:
+    made = [agent("a1", "fly"), agent("a2", "fly"), agent("a3", "fly")]
+    made[0].capabilities[0].version = "1.9"
+    made[1].capabilities[0].version = "2.1"
+
+    assert list(reasons(["fly@3"], made)) == [
+        "No agent can do this:",
+        "  fly@3: nobody has it; the versions there are: 1.9, 2.1, none",
+    ]
+    assert list(reasons(["fly@2", "fly@3"], made))[1] == "  fly@2: 1 agent has it"

@@ -139,10 +139,31 @@ async def test_a_search_finds_the_groups_that_hold_the_text(make: Make) -> None:
     for one in (group(1, 2, "a"), group(3, 2, "b"), group(5, 1, "a"), group(6, 1, "a")):
         await journal.append(one)
 
-    found = await journal.search(b"a ", 2, 5)
+    assert await found(journal, b"a ", 2, 5) == [group(1, 2, "a"), group(5, 1, "a")]
+    assert await found(journal, b"b ", 1, 2) == []
+    assert await found(journal, b"a ", 7, 9) == []
+    await journal.close()
 
-    assert list(found) == [group(1, 2, "a"), group(5, 1, "a")]
-    assert list(await journal.search(b"b ", 1, 2)) == []
+
+async def found(journal: Store, needle: bytes, first_seq: int, last_seq: int) -> list[Group]:
+    search = journal.search(needle, first_seq, last_seq)
+    return [one async for groups in search for one in groups]
+
+
+async def test_a_long_log_is_searched_part_by_part(
+    make: Make, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.task_scheduler.adapters.search.SEARCH_BYTES", 100)
+    monkeypatch.setattr("services.task_scheduler.adapters.postgres.SEARCH_BYTES", 100)
+    journal = await make()
+    for seq in range(1, 101):
+        await journal.append(group(seq, 1, "a" if seq % 20 == 0 else "b"))
+
+    parts = [list(groups) async for groups in journal.search(b"a ", 5, 90)]
+
+    assert [one.first_seq for some in parts for one in some] == [20, 40, 60, 80]
+    if kind != "memory":
+        assert 5 <= len(parts) <= 50
     await journal.close()
 
 

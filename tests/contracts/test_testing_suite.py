@@ -44,6 +44,10 @@ class World:
         """Returns the types of a task's children."""
         raise NotImplementedError
 
+    async def child(self, task: Any) -> Any:
+        """Returns the first child of a task, when it is there."""
+        raise NotImplementedError
+
 
 class InProcess(World):
     def __init__(self, suite: Suite) -> None:
@@ -64,6 +68,10 @@ class InProcess(World):
     async def children(self, task: Any) -> list[str]:
         tasks = self._suite.tasks
         return [each.spec.type for each in tasks if each.spec.parent_task_id == task.task_id]
+
+    async def child(self, task: Any) -> Any:
+        await self._suite.settle()
+        return next(each for each in self._suite.tasks if each.spec.parent_task_id == task.task_id)
 
 
 class Real(World):
@@ -94,6 +102,14 @@ class Real(World):
         children = [each for each in found if each.spec.parent_task_id == task.task_id]
         return [each.spec.type for each in reversed(children)]
 
+    async def child(self, task: Any) -> Any:
+        async def there() -> str:
+            found = [each async for each in self._client.list()]
+            ids = [each.task_id for each in found if each.spec.parent_task_id == task.task_id]
+            return ids[0] if ids else ""
+
+        return self._client.handle(await eventually(there))
+
 
 WITH_REASON = ("attempt_failed", "failed", "canceled", "expired")
 # Attempts are numbered where an agent has the task; elsewhere the two may differ.
@@ -114,6 +130,28 @@ async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
             routing=suite.addresses["routing"],
             otlp_endpoint="off",
         )
+
+
+def bounded(agent: Agent, scenario: str) -> None:
+    """Lets an agent also do what is bounded by budgets, deadlines and lineages."""
+
+    @agent.handles(f"{scenario}.spend")
+    async def spend(payload: dict[str, float], task: Context) -> None:
+        task.usage(input_tokens=3, output_tokens=2, cost=payload["cost"])
+        if payload.get("tells"):
+            task.progress(0.5, "spent")
+            await asyncio.Event().wait()
+        raise Retryable("again", reason="AGAIN")
+
+    @agent.handles(f"{scenario}.family")
+    async def family(payload: int, task: Context) -> Any:
+        if payload:
+            await task.submit(f"{scenario}.family", payload - 1)
+        await asyncio.Event().wait()
+
+    @agent.handles(f"{scenario}.limits")
+    async def limits(payload: Any, task: Context) -> Any:
+        return task.deadline is not None
 
 
 def working(scenario: str, *errors: Exception | None) -> list[Agent]:
@@ -146,6 +184,7 @@ def working(scenario: str, *errors: Exception | None) -> list[Agent]:
             assert child.task_id == again.task_id
             return await child.result()
 
+        bounded(agent, scenario)
         agents.append(agent)
     return agents
 
@@ -218,6 +257,31 @@ async def waits_in_vain(world: World, name: str) -> Any:
     return await world.submit(f"{name}.work", 2, depends_on=[first.task_id])
 
 
+async def is_cancelled_with_its_children(world: World, name: str) -> Any:
+    task = await world.submit(f"{name}.family", 1)
+    child = await world.child(task)
+    await world.reaches(child, "RUNNING")
+    assert await task.cancel("enough")
+    assert [kind for kind, _, why in await world.log(child) if why == "CANCELED"] == ["canceled"]
+    return task
+
+
+async def spends_more_than_it_has(world: World, name: str) -> Any:
+    return await world.submit(f"{name}.spend", {"cost": 5.0}, max_cost=3.0)
+
+
+async def is_stopped_when_it_has_spent(world: World, name: str) -> Any:
+    return await world.submit(f"{name}.spend", {"cost": 0.0, "tells": True}, max_tokens=4)
+
+
+async def knows_its_deadline(world: World, name: str) -> Any:
+    task = await world.submit(f"{name}.limits", attempt_timeout_s=5.0)
+    assert await task.result() is True
+    free = await world.submit(f"{name}.limits")
+    assert await free.result() is False
+    return task
+
+
 SCENARIOS: list[tuple[Callable[[World, str], Awaitable[Any]], list[Exception]]] = [
     (completes, []),
     (is_repeated, [Retryable("busy", reason="BUSY"), ValueError("odd")]),
@@ -231,6 +295,10 @@ SCENARIOS: list[tuple[Callable[[World, str], Awaitable[Any]], list[Exception]]] 
     (has_a_child, []),
     (waits_for_another, []),
     (waits_in_vain, [Final("never", reason="NEVER")]),
+    (is_cancelled_with_its_children, []),
+    (spends_more_than_it_has, []),
+    (is_stopped_when_it_has_spent, []),
+    (knows_its_deadline, []),
 ]
 
 

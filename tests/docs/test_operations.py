@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from services.kernel import names
-from services.task_scheduler.adapters import log
+from services.task_scheduler.adapters import log_command as log
 from tests.bench.scheduler import PARTS
 from tests.support.settings import SERVICES, declared
 

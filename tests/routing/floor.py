@@ -64,6 +64,7 @@ class Floor:
         token: str = "",
         cost: float = 0.0,
         proficiency: float = 1.0,
+        versions: tuple[str, ...] = (),
     ) -> Session:
         greeting = Greeting(
             agent_id=agent_id,
@@ -75,6 +76,7 @@ class Floor:
             in_flight=in_flight,
             resume_token=token,
             body=None,
+            versions=versions,
         )
         self.router.admission.hello(stream, greeting, self.time)
         self.turn()

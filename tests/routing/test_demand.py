@@ -64,3 +64,26 @@ def test_the_number_of_demands_is_bounded() -> None:
         floor.board.demands.of([f"c{number}"], [])
 
     assert len(floor.board.demands) <= demands_len_max
+
+
+def test_members_have_at_least_the_version_that_is_asked_for() -> None:
+    floor = Floor()
+    floor.agent("unversioned", "read")
+    old = floor.agent("old", "read", versions=("read@1.9",))
+    demand = floor.board.demands.of(["read@2"], [])
+    new = floor.agent("new", "read", versions=("read@2.1",))
+
+    assert set(demand.members) == {new.row}
+    assert old.kind is not new.kind, "the scheduler grants by class"
+    assert set(floor.board.demands.of(["read"], []).members) >= {old.row, new.row}
+    floor.attendance.goodbye(old, floor.time)
+    assert len(demand.outdated) == 1
+
+
+def test_a_preferred_version_counts_only_where_it_is_there() -> None:
+    floor = Floor()
+    old = floor.agent("old", "read", "write", versions=("write@1",))
+    new = floor.agent("new", "read", "write", versions=("write@2",))
+    demand = floor.board.demands.of(["read"], ["write@2"])
+
+    assert demand.members == {old.row: 0.5, new.row: 1.0}

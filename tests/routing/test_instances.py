@@ -45,6 +45,20 @@ def test_dup_agent_id_an_older_instance_that_comes_back_is_told_at_once_and_gets
             floor.agent("a1", stream=3, instance="i1")
 
 
+def test_a_newer_instance_is_kept_from_work_as_the_older_was() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    floor.attendance.directive(
+        "a1", breaker="CLOSED", draining=False, quarantined=True, reason="odd answers"
+    )
+    floor.attendance.open_stream(2)
+
+    newer = floor.agent("a1", stream=2, instance="i2")
+
+    assert floor.granted("t1").session is None, "before the registry has said anything"
+    assert newer.told_reason == "odd answers"
+
+
 def test_an_older_instance_may_come_back_once_the_newer_one_is_gone() -> None:
     floor = Floor()
     floor.agent("a1", instance="i1")

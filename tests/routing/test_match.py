@@ -365,3 +365,16 @@ def test_a_task_that_nobody_here_can_do_any_more_is_handed_back() -> None:
 
     assert HandedBack("t1", lease.epoch, "NO_AGENT", "") in floor.done
     assert floor.board.leases.get(lease.key) is None
+
+
+def test_who_has_it_in_too_old_a_version_is_told_apart_from_who_cannot_do_it() -> None:
+    floor = Floor()
+    floor.agent("other", "sing")
+    floor.agent("old", "echo", versions=("echo@1.9",))
+    floor.agent("unversioned", "echo")
+    floor.agent("new", "echo", versions=("echo@2.0",))
+    lease = floor.granted("t1", "echo@2", of=("echo", "echo@2.0"))
+
+    assert floor.assigned() == [("t1", "new")]
+    assert lease.decision is not None
+    assert lease.decision.filtered == {"capability": 1, "version": 2}

@@ -20,8 +20,8 @@ def test_a_session_has_the_slots_it_says_less_what_it_does() -> None:
 def test_instances_that_it_has_followed_are_barred_the_last_of_them() -> None:
     session = Floor().agent("a1", instance="new")
 
-    session.follow(tuple(f"i{number}" for number in range(superseded_len_max + 1)))
-    session.follow(("new", "i8"))
+    session.followed(tuple(f"i{number}" for number in range(superseded_len_max + 1)))
+    session.followed(("new", "i8"))
 
     assert (session.bars("i0"), session.bars("i1"), session.bars("new")) == ("", "new", "")
     assert len(session.superseded) == superseded_len_max

@@ -167,6 +167,7 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self.tasks: dict[str, task_pb2.Task] = {}
         self.by_request_id: dict[str, str] = {}
         self.events: list[event_pb2.Event] = []
+        self.lists: list[task_scheduler_pb2.ListTasksRequest] = []
         self.watches: list[task_scheduler_pb2.WatchTasksRequest] = []
         self.failures: list[tuple[grpc.StatusCode, str]] = []
         self.watch_batches_max = 1_000_000
@@ -240,6 +241,7 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     async def ListTasks(
         self, request: task_scheduler_pb2.ListTasksRequest, context: Any
     ) -> task_scheduler_pb2.ListTasksResponse:
+        self.lists.append(request)
         start = int(request.page_token or 0)
         tasks = list(self.tasks.values())[::-1]
         end = start + min(request.page_size, 10)

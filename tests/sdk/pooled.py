@@ -68,6 +68,11 @@ def ignore(payload: str, task: Context) -> None:
         time.sleep(1)
 
 
+@agent.handles("mangle", pool="process")
+def mangle(payload: str) -> None:
+    raise RuntimeError("bad name: \udc80")
+
+
 @agent.handles("child", pool="process")
 def child(payload: str, task: Context) -> Any:
     return task.wait_for(task.submit("square", 2))

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import time
 from typing import Any
 
 import pytest
 
-from podium.sdk.completions import Delta, Endpoint, RateLimited, Tokens, wait_of
+from podium.sdk.completions import Cut, Delta, Endpoint, Part, Tokens, Unavailable, wait_of
 from podium.sdk.errors import TaskError
 from tests.sdk import endpoint as fake
 from tests.sdk.endpoint import DONE, FakeModel, chunk, sending, serving
@@ -14,7 +15,7 @@ from tests.sdk.endpoint import DONE, FakeModel, chunk, sending, serving
 REQUEST = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
 
 
-async def complete(model: FakeModel, **settings: Any) -> list[Delta | Tokens]:
+async def complete(model: FakeModel, **settings: Any) -> list[Part]:
     async with serving(model, **settings) as endpoint, endpoint.open() as session:
         return [part async for part in endpoint.complete(session, REQUEST)]
 
@@ -55,7 +56,7 @@ async def test_an_answer_is_read_piece_by_piece_with_its_tokens() -> None:
         # Choices without content, such as the first that names the role.
         [
             b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
-            *(chunk("grün"), chunk("!", finish="length"), DONE),
+            *(chunk("grün"), chunk("!", finish="stop"), DONE),
         ],
     ],
 )
@@ -79,12 +80,38 @@ async def test_an_endpoint_that_does_not_stream_is_understood_too() -> None:
     assert await complete(model) == [Delta("Hello"), Tokens(4, 1)]
 
 
+async def test_of_a_count_that_runs_along_the_last_one_is_the_whole() -> None:
+    model = FakeModel()
+    counts = [{"prompt_tokens": 10, "completion_tokens": number} for number in (1, 2, 3)]
+    model.behave = sending(
+        *(chunk(piece, usage=count) for piece, count in zip("abc", counts, strict=True)),
+        chunk(finish="length"),
+        DONE,
+    )
+
+    parts = await complete(model)
+
+    assert parts == [Delta("a"), Delta("b"), Delta("c"), Tokens(10, 3), Cut()]
+
+
+async def test_what_was_counted_is_told_when_the_answer_breaks_off() -> None:
+    model = FakeModel()
+    model.behave = sending(chunk("a", usage={"prompt_tokens": 10, "completion_tokens": 1}))
+    parts: list[Part] = []
+    async with serving(model) as endpoint, endpoint.open() as session:
+        with pytest.raises(TaskError, match="ended in the middle"):
+            async for part in endpoint.complete(session, REQUEST):
+                parts.append(part)
+
+    assert parts == [Delta("a"), Tokens(10, 1)]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "reason", "retryable"),
     [
         (400, {"error": {"message": "no such field"}}, "LLM_REFUSED", False),
-        (401, {"error": {"message": "bad key"}}, "LLM_UNAUTHORIZED", False),
-        (403, {"error": {"message": "not you"}}, "LLM_UNAUTHORIZED", False),
+        (401, {"error": {"message": "bad key"}}, "LLM_UNAUTHORIZED", True),
+        (403, {"error": {"message": "not you"}}, "LLM_UNAUTHORIZED", True),
         (404, {"error": "no such model"}, "LLM_REFUSED", False),
         (408, "slow", "LLM_UNAVAILABLE", True),
         (413, "<html>too large</html>", "LLM_REFUSED", False),
@@ -93,7 +120,7 @@ async def test_an_endpoint_that_does_not_stream_is_understood_too() -> None:
             429,
             {"error": {"message": "pay", "code": "insufficient_quota"}},
             "LLM_QUOTA_SPENT",
-            False,
+            True,
         ),
         (500, {"error": {"message": "oops"}}, "LLM_UNAVAILABLE", True),
         (502, "", "LLM_UNAVAILABLE", True),
@@ -119,6 +146,18 @@ async def test_a_refusal_says_whether_to_try_again(
         (sending(chunk("Hel"), b"data: {]\n\n"), "LLM_INTERRUPTED", True),
         (sending(chunk("Hel"), b"data: 1\n\n"), "LLM_INTERRUPTED", True),
         (sending(b"x" * 2_000_000), "LLM_INTERRUPTED", True),
+        *(
+            (sending(b"data: " + json.dumps(event).encode() + b"\n\n"), "LLM_INTERRUPTED", True)
+            for event in (
+                {"choices": ["x"]},
+                {"choices": {"delta": {}}},
+                {"choices": [{"delta": "x"}]},
+                {"choices": [{"delta": {"content": 1}}]},
+                {"usage": 7},
+                {"usage": {"prompt_tokens": -1}},
+                {"usage": {"prompt_tokens": "many"}},
+            )
+        ),
         (sending(chunk("Hel", finish="content_filter"), DONE), "LLM_FILTERED", False),
         (sending(b'data: {"error":{"message":"overloaded"}}\n\n'), "LLM_UNAVAILABLE", True),
         (sending(b'data: {"error":{"message":"no","code":400}}\n\n'), "LLM_REFUSED", False),
@@ -165,14 +204,20 @@ async def test_an_endpoint_that_is_not_there_is_told(
     assert (caught.value.reason, caught.value.retryable) == (reason, retryable)
 
 
-@pytest.mark.parametrize(("header", "wait_s"), [("7", 7.0), ("0.5", 0.5), ("soon", 5.0)])
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [
+        *(("7", 7.0), ("0.5", 0.5), ("soon", 5.0)),
+        *(("inf", 3600.0), ("1e9", 3600.0), ("nan", 5.0), ("-1", 0.0)),
+    ],
+)
 async def test_a_limit_tells_when_to_come_back(header: str, wait_s: float) -> None:
     model = FakeModel()
     model.behave = fake.refusing(429, {}, **{"Retry-After": header})
 
     error = await failure(model)
 
-    assert isinstance(error, RateLimited)
+    assert isinstance(error, Unavailable)
     assert error.retry_after_s == wait_s
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,75 @@ async def test_usage_adds_up() -> None:
     usage = (await run_handler(host, "spend")).usage
 
     assert (usage.input_tokens, usage.output_tokens, usage.cost) == (5, 3, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("spent", "message"),
+    [
+        ({"input_tokens": -1}, "input_tokens is a whole number from 0 up, not -1"),
+        ({"output_tokens": 1.5}, "output_tokens is a whole number from 0 up, not 1.5"),
+        (
+            {"input_tokens": 10**12},
+            "input_tokens come to 1000000000005, more than can be counted",
+        ),
+        ({"cost": 1e12}, "cost comes to 1000000000000.25, more than can be counted"),
+        ({"cost": math.nan}, "cost is a number from 0 up, not nan"),
+        ({"cost": math.inf}, "cost is a number from 0 up, not inf"),
+        ({"cost": "1.5"}, "cost is a number from 0 up, not '1.5'"),
+    ],
+)
+async def test_usage_that_is_none_is_refused_and_what_was_used_before_counts(
+    spent: dict[str, Any], message: str
+) -> None:
+    host = agent()
+
+    @host.handles("spend")
+    async def spend(payload: str, task: Context) -> None:
+        task.usage(input_tokens=5, cost=0.25)
+        task.usage(**spent)
+
+    record = await run_handler(host, "spend")
+
+    assert record.error is not None
+    assert record.error.message == message
+    assert (record.usage.input_tokens, record.usage.cost) == (5, 0.25)
+
+
+@pytest.mark.parametrize("share", ["high", math.nan, 1.01, -0.1])
+async def test_a_confidence_that_is_none_is_refused_where_it_is_set(share: Any) -> None:
+    host = agent()
+
+    @host.handles("guess")
+    async def guess(payload: str, task: Context) -> None:
+        task.confidence = share
+
+    record = await run_handler(host, "guess", timeout_s=5)
+
+    assert record.error is not None
+    assert record.error.message == f"confidence is a number from 0 to 1, not {share!r}"
+
+
+async def test_confidence_goes_with_the_result_and_can_be_taken_back() -> None:
+    host = agent()
+
+    @host.handles("guess")
+    async def guess(payload: str, task: Context) -> None:
+        task.confidence = 1
+        if payload == "unsure":
+            task.confidence = None
+
+    assert (await run_handler(host, "guess", "sure")).confidence == 1.0
+    assert (await run_handler(host, "guess", "unsure")).confidence is None
+
+
+async def test_a_message_of_progress_is_told_whatever_is_in_it() -> None:
+    host = agent()
+
+    @host.handles("read")
+    async def read(payload: str, task: Context) -> None:
+        task.progress(0.5, "bad name: \udc80")
+
+    assert (await run_handler(host, "read")).progress == [(0.5, "bad name: \\udc80")]
 
 
 async def test_a_question_tells_what_was_used_before_it() -> None:

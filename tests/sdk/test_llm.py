@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from podium.sdk.llm import BASE_URL, LLMAgent, Prompt
+from podium.sdk.llm import BASE_URL, CUT_MESSAGE, LLMAgent, Prompt
 from podium.sdk.testing import run_handler, start_handler
 from tests.sdk import endpoint as fake
-from tests.sdk.endpoint import FakeModel, saying, serving
+from tests.sdk.endpoint import DONE, FakeModel, chunk, saying, sending, serving
 
 
 async def test_a_chat_is_answered_in_pieces_with_its_price() -> None:
@@ -147,6 +147,42 @@ async def test_a_limit_makes_the_agent_pause() -> None:
     assert again.value() == "now"
     # It was held back here until the endpoint takes requests again.
     assert answered_s - refused_s >= 0.25
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (401, {"message": "bad key"}, "LLM_UNAUTHORIZED"),
+        (429, {"code": "insufficient_quota"}, "LLM_QUOTA_SPENT"),
+    ],
+)
+async def test_a_refused_account_makes_the_agent_pause_and_lets_others_do_the_task(
+    status: int, error: dict[str, str], reason: str
+) -> None:
+    model = FakeModel()
+    model.behave = fake.refusing(status, {"error": error})
+    async with serving(model, account_pause_s=0.3) as endpoint:
+        agent = LLMAgent("chat", model="small", endpoint=endpoint)
+        record = await run_handler(agent, "llm.chat", "hi")
+        refused_s = time.monotonic()
+        model.behave = saying("now")
+        await run_handler(agent, "llm.chat", "hi")
+
+    assert record.error is not None
+    assert (record.error.reason, record.error.retryable) == (reason, True)
+    assert time.monotonic() - refused_s >= 0.25
+
+
+async def test_an_answer_that_is_cut_says_so() -> None:
+    model = FakeModel()
+    model.behave = sending(chunk("Hel", finish="length"), DONE)
+    async with serving(model) as endpoint:
+        record = await run_handler(
+            LLMAgent("chat", model="small", endpoint=endpoint), "llm.chat", "hi"
+        )
+
+    assert record.value() == "Hel"
+    assert record.progress == [(1.0, CUT_MESSAGE)]
 
 
 def test_the_environment_says_where_and_what(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -349,7 +349,7 @@ async def test_pieces_and_usage_can_be_looked_at() -> None:
 async def test_an_agent_that_declines_costs_no_attempt() -> None:
     agent = shouting("a1", capacity=1)
     async with Suite(agent) as suite:
-        suite.ledger.slots["a1"].capabilities |= {"other"}
+        suite.ledger.slots["a1"].capabilities = {**agent.versions, "other": ""}
         task = await suite.submit("other")
         await suite.settle()
 

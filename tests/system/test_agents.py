@@ -15,7 +15,7 @@ from podium.sdk import session as session_module
 from podium.sdk.agent import Agent
 from podium.sdk.backoff import Backoff
 from podium.sdk.host import AgentHost
-from podium.v1 import routing_pb2, session_pb2, task_scheduler_pb2
+from podium.v1 import agent_registry_pb2, routing_pb2, session_pb2, task_scheduler_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef
 from services.kernel.rpc import from_rpc_error
 from services.routing.core.liveness import LOOK_S
@@ -370,3 +370,30 @@ async def test_reconnect_herd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> 
     # The moments they really came at are the machine's; that they chose different ones is ours.
     tenths = Counter(int(wait_s / 0.01) for wait_s in first_waits_s[:count])
     assert len(tenths) == 10 and max(tenths.values()) < count / 4, "they would come as a herd"
+
+
+async def test_a_task_goes_only_to_who_has_the_version_that_it_asks_for(stage: Stage) -> None:
+    wire = stage.wire()
+    for agent_id, version in (("stale", "1.9"), ("fresh", "2.1")):
+        skill = {"name": "dub", "version": version}
+        hello = session_pb2.Hello(instance_id="i", capabilities=[skill], max_concurrency=2)
+        await wire.send(AgentFrame(agent_id=agent_id, hello=hello))
+        await wire.until(agent_id, "ready")
+    needs = {"required_capabilities": ["dub@2"]}
+
+    task_ids = [await stage.submit_one("dub", **needs) for _ in range(2)]
+    assigns = await wire.until("fresh", "assign", 2)
+    too_new = await stage.submit_one("dub", required_capabilities=["dub@3"])
+
+    assert {each.task_id for each in assigns} == set(task_ids)
+    assert wire.of("stale", "assign") == []
+    await wire.ack("fresh", assigns[0])
+    await stage.until(assigns[0].task_id, "STARTED")
+    explain = task_scheduler_pb2.ExplainTaskRequest
+    told = await stage.scheduler.ExplainTask(explain(task_id=assigns[0].task_id))
+    assert told.decisions[0].decision.filtered_counts["version"] == 1
+    told = await stage.scheduler.ExplainTask(explain(task_id=too_new))
+    assert told.waiting_for == "No connected agent has all of: dub@3 (there is 2.1, 1.9)."
+    find = agent_registry_pb2.FindAgentsRequest(capabilities=["dub@2"])
+    found = (await stage.registry.FindAgents(find)).candidates
+    assert [each.agent.agent_id for each in found] == ["fresh"]

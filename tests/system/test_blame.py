@@ -10,11 +10,11 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from podium.v1 import agent_pb2, session_pb2, task_scheduler_pb2
+from podium.v1 import agent_pb2, agent_registry_pb2, session_pb2, task_scheduler_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef
 from podium.v1.task_pb2 import Failure, RetryPolicy, Task, TaskFilter
 from tests.support.waiting import eventually
-from tests.system.stage import Caller, Stage, staged
+from tests.system.stage import Caller, Stage, beating, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -179,3 +179,39 @@ async def test_f13_what_fails_on_two_agents_is_held_against_neither(stage: Stage
     for name in names:
         await eventually(lambda: unblamed(stage, name))  # noqa: B023 - awaited in this turn
         assert await closed(stage, name)
+
+
+async def told(stage: Stage, agent_id: str, reason: str) -> bool:
+    known = await stage.status(agent_id)
+    return bool(known) and (await stage.agent(agent_id)).status_reason == reason
+
+
+async def test_f26_a_registry_that_begins_anew_goes_on_from_what_routers_were_told(
+    stage: Stage,
+) -> None:
+    bad = stage.wire(kind=Bad)
+    await bad.hello("f26-bad", "f26-bad")
+    await bad.hello("f26-held", "f26-held")
+    async with beating(bad, "f26-bad"), beating(bad, "f26-held"):
+        while await closed(stage, "f26-bad"):
+            task_id = await stage.submit_one("f26-bad", retry_policy=RetryPolicy(max_retries=0))
+            await stage.ended(task_id)
+        hold = agent_registry_pb2.QuarantineAgentRequest(agent_id="f26-held", reason="odd answers")
+        await stage.registry.QuarantineAgent(hold)
+        bad.holds = True
+        waiting = await stage.submit_one("f26-held", "sleep 0")
+
+        await stage.restart("agent_registry")
+
+        await eventually(lambda: told(stage, "f26-held", "odd answers"))
+        probed = await stage.submit_one("f26-bad", "sleep 0")
+        await stage.until(probed, "STARTED")
+        assert await breaker(stage, "f26-bad") == HALF_OPEN
+        await bad.result("f26-bad", bad.held[0])
+        await eventually(lambda: closed(stage, "f26-bad"))
+        assert not stage.all_of(waiting, "STARTED")
+        release = agent_registry_pb2.ReleaseAgentRequest(agent_id="f26-held")
+        await stage.registry.ReleaseAgent(release)
+        await stage.until(waiting, "STARTED")
+        await bad.result("f26-held", bad.held[1])
+        await stage.ended(probed, waiting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 
 from services.kernel.instant import Instant
@@ -16,8 +16,22 @@ class Fleet:
     """Agents that take what they are granted and complete it after its time."""
 
     def __init__(
-        self, rig: Rig, slots: int, length_s: Callable[[Task], float], *needs: str
+        self,
+        rig: Rig,
+        slots: int,
+        length_s: Callable[[Task], float],
+        *needs: str,
+        apart: Mapping[str, int] | None = None,
     ) -> None:
+        """Connect agents.
+
+        Args:
+            rig: The scheduler.
+            slots: How many there are that can do `needs`.
+            length_s: How long a task takes.
+            needs: What they can do; work.
+            apart: How many others there are, by the one thing that they can do.
+        """
         self.rig = rig
         self.length_s = length_s
         self.used_s: Counter[str] = Counter()
@@ -26,24 +40,27 @@ class Fleet:
         """What was granted, with how long it had waited."""
         self.peak: Counter[str] = Counter()
         """Most running at once, by concurrency key."""
-        self._running: list[tuple[float, int, Lease]] = []
+        self._running: list[tuple[float, int, Lease, int]] = []
         self._keys: Counter[str] = Counter()
-        self._total = slots
+        self._totals = {1: slots}
         rig.credit(*needs, total=slots)
+        for class_id, (name, count) in enumerate((apart or {}).items(), 2):
+            self._totals[class_id] = count
+            rig.credit(name, total=count, class_id=class_id)
         self.take()
 
     def run(self, seconds: float, refill: Callable[[], None] = lambda: None) -> None:
         """Let time pass; `refill` is called after each completed task."""
         end_s = self.rig.now.mono_s + seconds
         while self._running and self._running[0][0] <= end_s:
-            due_s, _, lease = heappop(self._running)
+            due_s, _, lease, class_id = heappop(self._running)
             self._go_to(due_s)
             task = self.rig.task(lease.task_id)
             self.rig.complete(lease)
             self._keys.subtract(task.terms.concurrency_keys)
-            self._total += 1
+            self._totals[class_id] += 1
             refill()
-            self.rig.credit(total=self._total)
+            self.rig.credit(total=self._totals[class_id], class_id=class_id)
             self.take()
         self._go_to(end_s)
 
@@ -57,7 +74,8 @@ class Fleet:
             self.used_s[task.tenant] += length_s
             self.waits_s.append((task, now_s - task.queued_s))
             lease = rig.lease(task)
-            heappush(self._running, (now_s + length_s, grant.lease_epoch, lease))
+            due_s = now_s + length_s
+            heappush(self._running, (due_s, grant.lease_epoch, lease, grant.class_id))
             for key in task.terms.concurrency_keys:
                 self._keys[key] += 1
                 self.peak[key] = max(self.peak[key], self._keys[key])

@@ -1,29 +1,14 @@
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.kernel.errors import FailedPrecondition
-from services.kernel.instant import Instant
-from services.task_scheduler.core.event import (
-    CatchUp,
-    Failure,
-    Overlap,
-    Progress,
-    Terms,
-    Usage,
-)
+from services.task_scheduler.core.event import Failure, Progress
 from services.task_scheduler.core.limits import Limits
-from services.task_scheduler.core.pauses import Scope
-from services.task_scheduler.core.retry import RetryPolicy
-from services.task_scheduler.core.schedule import Schedule
-from services.task_scheduler.core.states import PAUSABLE, TASKLESS, TERMINAL, Kind, State
-from tests.task_scheduler.rig import Rig, created, facts, plan
+from services.task_scheduler.core.states import TASKLESS, Kind, State
+from tests.task_scheduler.life import Life, declares_only_itself
+from tests.task_scheduler.rig import Rig, facts
 
 
 def test_sequence_numbers_have_no_gap() -> None:
@@ -110,211 +95,19 @@ def test_what_is_accounted_for_returns_to_nothing() -> None:
     assert (len(book.queue.keys), len(book.lineages)) == (0, 0)
 
 
-LIMITS = Limits(
-    ended_len_max=30,
-    router_grace_s=2.0,
-    tenant_weights={"red": 2.0},
-    shared_concurrency_limits={"two": 3},
-)
-
-
-class Life:
-    """Draws what happens next to a rig."""
-
-    def __init__(self, seed: int) -> None:
-        self.draw = random.Random(seed)
-        self.rig = Rig(LIMITS, seed=seed)
-        self.rig.credit("work", "more", total=10_000)
-        self.steps: list[Callable[[], None]] = [
-            self.submit,
-            self.submit,
-            self.submit,
-            self.start,
-            self.start,
-            self.complete,
-            self.complete,
-            self.fail,
-            self.fail_for_good,
-            self.progress,
-            self.ask,
-            self.answer,
-            self.cancel,
-            self.requeue,
-            self.hand_back,
-            self.lose_router,
-            self.wait,
-            self.wait_long,
-            self.hold,
-            self.resume,
-            self.resume,
-            self.hold_queue,
-            self.schedule,
-        ]
-
-    def step(self) -> None:
-        self.draw.choice(self.steps)()
-        self.rig.take()
-
-    def some(self, *states: State):
-        found = [task for task in self.rig.book.tasks.values() if task.state in states]
-        return self.draw.choice(found) if found else None
-
-    def submit(self) -> None:
-        now_ms = self.rig.now.wall_ms
-        terms = Terms(
-            priority=self.draw.randint(0, 9),
-            policy=RetryPolicy(self.draw.randint(0, 2), 100),
-            attempt_timeout_ms=self.draw.choice([0, 0, 2_000]),
-            deadline_ms=self.draw.choice([0, 0, now_ms + 5_000]),
-            not_before_ms=self.draw.choice([0, 0, now_ms + 700]),
-            skip_on_failed_dependency=self.draw.random() < 0.5,
-            sticky_key=self.draw.choice(["", "k1", "k2"]),
-            concurrency_keys=self.draw.choice([(), (), ("one",), ("one", "two")]),
-            concurrency_limit=self.draw.choice([0, 2]),
-        )
-        parent = self.some(*(set(State) - TERMINAL)) if self.draw.random() < 0.3 else None
-        tenant = parent.tenant if parent else self.draw.choice(["default", "red", "blue"])
-        others = [t.task_id for t in self.rig.book.tasks.values() if t.tenant == tenant][-5:]
-        depends_on = self.draw.sample(others, min(len(others), self.draw.choice([0, 0, 1, 2])))
-        request_id = self.draw.choice(["", "", "q", "podium-retry:"])
-        if request_id:
-            request_id += str(self.draw.randint(0, 5))
-        self.rig.submit(
-            created(
-                self.draw.choice(["work", "more", "rare"]),
-                terms=terms,
-                depends_on=depends_on,
-                request_id=request_id,
-                payload=bytes(self.draw.randint(1, 40)),
-                tenant=tenant,
-                parent=parent.task_id if parent else "",
-            )
-        )
-
-    def start(self) -> None:
-        if task := self.some(State.ASSIGNED):
-            self.rig.start(task, self.draw.choice("abc"))
-
-    def complete(self) -> None:
-        if task := self.some(State.RUNNING, State.ASSIGNED):
-            self.rig.complete(self.rig.lease(task), task.agent_id, bytes([self.draw.randint(0, 9)]))
-
-    def fail(self) -> None:
-        if task := self.some(State.RUNNING):
-            self.rig.fail(self.rig.lease(task), task.agent_id)
-
-    def fail_for_good(self) -> None:
-        if task := self.some(State.RUNNING):
-            self.rig.fail(self.rig.lease(task), task.agent_id, retryable=False)
-
-    def progress(self) -> None:
-        if task := self.some(State.RUNNING):
-            number = self.draw.randint(1, 5)
-            progress = Progress(0.1 * number, "on", b"", None, bytes(number), number)
-            self.rig.core.outcomes.progressed(
-                "r1", self.rig.lease(task), task.agent_id, progress, self.rig.now
-            )
-
-    def ask(self) -> None:
-        if task := self.some(State.RUNNING):
-            self.rig.core.outcomes.asked(
-                "r1", self.rig.lease(task), task.agent_id, b"?", Usage(1, 2, 0.5), self.rig.now
-            )
-
-    def answer(self) -> None:
-        if task := self.some(State.INPUT_REQUIRED):
-            self.rig.core.control.answer(task, b"!", self.rig.now)
-
-    def cancel(self) -> None:
-        if task := self.some(*State):
-            self.rig.core.control.cancel(task, "drawn", self.rig.now)
-            if self.draw.random() < 0.5:
-                self.rig.core.control.cancel_descendants(task, self.rig.now)
-
-    def requeue(self) -> None:
-        if task := self.some(State.FAILED):
-            payload = self.draw.choice([None, b"other"])
-            deadline_ms = self.draw.choice([0, 0, self.rig.now.wall_ms + 3_000])
-            ignoring = self.draw.random() < 0.3
-            with contextlib.suppress(FailedPrecondition):
-                self.rig.core.control.requeue(
-                    task,
-                    payload,
-                    self.rig.now,
-                    deadline_ms=deadline_ms,
-                    ignore_dependencies=ignoring,
-                )
-
-    def hand_back(self) -> None:
-        if task := self.some(State.ASSIGNED, State.RUNNING):
-            agent_id = self.draw.choice(["", "a", "b"])
-            self.rig.core.outcomes.handed_back(
-                "r1", self.rig.lease(task), "NACK_BUSY", agent_id, self.rig.now
-            )
-
-    def lose_router(self) -> None:
-        self.rig.core.dispatch.close("r1", self.rig.now)
-        self.rig.core.dispatch.open("r1", [], self.rig.now)
-        self.rig.credit("work", "more", total=10_000)
-
-    def hold(self) -> None:
-        if task := self.some(*PAUSABLE):
-            self.rig.core.control.pause(task, "drawn", self.rig.now)
-
-    def resume(self) -> None:
-        if task := self.some(State.PAUSED):
-            self.rig.core.control.resume(task, self.rig.now)
-
-    def hold_queue(self) -> None:
-        scope = self.draw.choice([("", "work"), ("red", ""), ("red", "more")])
-        control = self.rig.core.control
-        if Scope(*scope) in self.rig.book.queue.pauses:
-            control.resume_queue(*scope, self.rig.now)
-        else:
-            control.pause_queue(*scope, "drawn", self.rig.now)
-
-    def schedule(self) -> None:
-        recurrence, now = self.rig.core.recurrence, self.rig.now
-        known = list(self.rig.book.schedules)
-        if known and self.draw.random() < 0.7:
-            schedule = self.draw.choice(known)
-            some = [recurrence.pause, recurrence.resume, recurrence.delete, self.replan, self.run]
-            self.draw.choice(some)(schedule, "somebody", now)
-        elif len(known) < 3:
-            overlap, catch_up = self.draw.choice(list(Overlap)), self.draw.choice(list(CatchUp))
-            schedule_id = f"s{self.draw.randint(0, 10_000)}"
-            made = plan(schedule_id, "7", overlap=overlap, catch_up=catch_up)
-            recurrence.create(made.task.tenant, made, "somebody", now)
-
-    def replan(self, schedule: Schedule, principal: str, now: Instant) -> None:
-        cron, overlap = self.draw.choice(["5", "7", "0"]), self.draw.choice(list(Overlap))
-        made = schedule.plan._replace(cron=cron, overlap=overlap)
-        self.rig.core.recurrence.update(schedule, made, principal, now)
-
-    def run(self, schedule: Schedule, principal: str, now: Instant) -> None:
-        with contextlib.suppress(FailedPrecondition):
-            self.rig.core.recurrence.trigger(schedule, principal, "", now)
-
-    def wait(self) -> None:
-        self.rig.advance(0.3)
-
-    def wait_long(self) -> None:
-        self.rig.advance(self.draw.choice([3.0, 20.0]))
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1_000_000))
 def test_replaying_the_log_gives_exactly_the_live_state(seed: int) -> None:
     life = Life(seed)
     for _ in range(150):
         life.step()
-    # Eviction is by limit, not by event: both sides are brought to the limits.
-    life.rig.book.evict()
+    life.bring_to_limits()
 
     again = life.rig.restarted()
     again.book.evict()
 
     assert facts(again.core) == facts(life.rig.core)
+    assert declares_only_itself(again)
 
 
 @settings(max_examples=30, deadline=None)

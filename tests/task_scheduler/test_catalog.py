@@ -169,6 +169,18 @@ def test_it_says_what_each_task_waits_for() -> None:
     assert catalog.unschedulable(queued) == ""
 
 
+def test_it_says_which_versions_there_are_of_what_a_task_waits_for() -> None:
+    rig = Rig()
+    queued = rig.submit_one(needs=["draw@3", "read"])
+    rig.credit("draw", "draw@1.9", "draw@2", "read", total=0, class_id=7)
+    rig.credit("draw", "draw@2.1", "read", total=0, class_id=8)
+
+    told = "No connected agent has all of: draw@3 (there is 2.1, 2, 1.9), read."
+    assert catalog.waiting_for(rig.book, queued) == told
+    rig.credit("draw", "draw@3.0", "read", total=0, class_id=9)
+    assert catalog.waiting_for(rig.book, queued) == "It waits for a free agent."
+
+
 def test_counts_show_states_as_clients_see_them() -> None:
     rig = Rig()
     first = rig.submit_one()

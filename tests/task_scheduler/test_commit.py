@@ -11,6 +11,7 @@ from services.kernel.clock import ManualClock
 from services.kernel.errors import ResourceExhausted, Unavailable
 from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.memory import MemoryJournal
+from services.task_scheduler.core import dependents
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
@@ -330,3 +331,22 @@ async def test_more_grants_than_fit_in_a_step_follow_in_the_next(
             return [o for c in desk.commits for _, o in c.orders if isinstance(o, Grant)]
 
         await eventually(lambda: len(granted()) == 25)
+
+
+async def test_a_snapshot_waits_until_all_is_done_that_follows_from_the_end_of_a_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dependents, "FOLLOWED_LEN_MAX", 2)
+    async with started() as desk:
+        (first,) = desk.submit()
+        desk.submit(7, depends_on=[first])
+        await desk.committer.settled()
+        commits = desk.committer.commits
+        desk.core.control.cancel(desk.core.book.tasks[first], "", desk.clock.now())
+
+        picture = await desk.committer.picture()
+        await desk.committer.settled()
+
+        assert desk.core.book.counts[State.FAILED] == 7
+        assert desk.committer.commits - commits == 4
+        assert picture.seq == desk.core.book.seq

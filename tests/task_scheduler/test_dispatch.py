@@ -332,6 +332,23 @@ def test_a_class_without_agents_makes_nothing_schedulable() -> None:
     assert not rig.book.queue.schedulable(frozenset({"gpu"}))
 
 
+def test_a_class_without_agents_and_grants_to_take_costs_nothing_and_comes_back() -> None:
+    rig = Rig()
+    rig.credit("work", total=2)
+    for agents, total in ((1, 1), (0, 0), (1, 1)):
+        rig.credit("work", "rare", class_id=2, agents=agents, total=total)
+        pools = [set(pool.capabilities) for pool in rig.book.queue._pools.values()]
+        assert ({"work", "rare"} in pools) == bool(agents)
+    rig.submit(*[created(needs=("rare",)) for _ in range(3)])
+    (grant,) = rig.grants()
+    rig.credit("work", "rare", class_id=2, agents=0, total=1)
+
+    rig.complete(rig.lease(grant.task))
+    rig.credit("work", "rare", class_id=2, total=2)
+
+    assert len(rig.grants()) == 1, "what it was granted before counts"
+
+
 def test_the_pools_of_a_lost_router_are_gone() -> None:
     rig = Rig()
     rig.credit("gpu")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from services.task_scheduler.core import letters
+from services.task_scheduler.core.event import LettersDropped
 from services.task_scheduler.core.letters import DeadLetters, letter_bytes
+from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import Task
 from tests.task_scheduler.rig import Rig
 
@@ -63,5 +66,48 @@ def test_what_letters_hold_is_counted_until_they_are_gone() -> None:
 
     rig.core.control.requeue(first, b"another payload", rig.now)
     assert rig.book.dead.size_bytes == letter_bytes(second)
-    assert rig.book.dead.drop() is second
-    assert (rig.book.dead.size_bytes, rig.book.dead.dropped, len(rig.book.dead)) == (0, 1, 0)
+    assert rig.book.dead.drop(second.last_seq) == [second]
+    assert (rig.book.dead.size_bytes, len(rig.book.dead)) == (0, 0)
+
+
+def test_as_many_of_the_oldest_go_as_there_is_no_room_for() -> None:
+    rig = Rig()
+    first, second, third = dead(rig, 3)
+    each = letter_bytes(first)
+
+    excess = rig.book.dead.excess
+    assert excess(3, 3 * each) is None
+    assert excess(2, 3 * each) == LettersDropped(first.last_seq, 1)
+    assert excess(3, 2 * each - 1) == LettersDropped(second.last_seq, 2)
+    assert excess(0, 3 * each) == LettersDropped(third.last_seq, 3)
+
+
+def test_a_letter_that_was_dropped_does_not_come_back() -> None:
+    rig = Rig(Limits(dead_len_max=2))
+    first, second, third = dead(rig, 3)
+    rig.advance(0.5)
+    rig.core.control.requeue(third, None, rig.now)
+    rig.take()
+
+    again = rig.restarted()
+    again.core.start(again.now)
+    again.take()
+
+    assert list(again.book.dead) == list(rig.book.dead) == [second.task_id]
+    assert first.task_id not in again.book.tasks
+    # Each is told of once.
+    assert (rig.book.dead.dropped, again.book.dead.dropped) == (1, 0)
+    assert again.kinds().count(Kind.DEAD_LETTERS_DROPPED) == 1
+
+
+def test_a_smaller_limit_drops_when_a_scheduler_begins() -> None:
+    rig = Rig()
+    dead(rig, 3)
+    rig.limits = Limits(dead_len_max=1)
+
+    again = rig.restarted()
+    again.core.start(again.now)
+    again.take()
+
+    assert (len(again.book.dead), again.book.dead.dropped) == (1, 2)
+    assert again.kinds()[-2:] == [Kind.EPOCH_BEGUN, Kind.DEAD_LETTERS_DROPPED]

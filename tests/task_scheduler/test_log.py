@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.kernel.errors import FailedPrecondition
-from services.task_scheduler.__main__ import log
+from services.task_scheduler.adapters import log_command as log
 from services.task_scheduler.adapters.sqlite import SqliteJournal
 from tests.contracts.test_journal import group, parts, replayed
 from tests.support.processes import Processes

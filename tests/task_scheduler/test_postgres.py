@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from services.kernel.errors import FailedPrecondition
+from services.task_scheduler.adapters import database
 from services.task_scheduler.adapters.postgres import PostgresJournal
 from services.task_scheduler.ports import StorageFailed
 from tests.contracts.test_journal import group, in_postgres, parts, replayed
@@ -337,3 +338,50 @@ async def test_a_damaged_log_is_refused_with_the_position(
             await replayed(journal)
 
     assert refused.value.metadata["seq"] == str(position)
+
+
+async def test_the_second_step_is_made_while_a_program_of_the_first_writes(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = in_postgres(postgres_url, at="old:1")
+    with monkeypatch.context() as patch:
+        # As the program was that knew the first step alone.
+        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:1])
+        patch.setattr(database, "SCHEMA_VERSION", 1)
+        patch.setattr(database, "PARTITIONS_DEFAULT", 1)
+        await older.open()
+    await older.own()
+    written, enough = 0, asyncio.Event()
+
+    async def write() -> None:
+        nonlocal written
+        while not enough.is_set():
+            await older.append(group(written + 1))
+            written += 1
+
+    writing = asyncio.create_task(write())
+    await eventually(lambda: written >= 20)
+    async with opened(postgres_url) as newer, opened(postgres_url) as another:
+        during = written
+        waiting = asyncio.create_task(newer.own())
+        await eventually(lambda: newer.owner_address == "old:1")
+        await eventually(lambda: written >= during + 20)
+        enough.set()
+        await writing
+        await older.keep(written, parts(b"state"))
+        await older.close()
+        await waiting
+
+        assert [one.first_seq for one in await replayed(newer)] == list(range(1, written + 1))
+        snapshot = await newer.latest()
+        assert snapshot is not None and snapshot.seq == written
+        await newer.append(group(written + 1))
+        assert not await another.take()
+    # And back: the older program owns it again behind both steps.
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:1])
+        patch.setattr(database, "SCHEMA_VERSION", 1)
+        async with opened(postgres_url) as again:
+            await again.own()
+            assert len(await replayed(again)) == written + 1
+            await again.append(group(written + 2))

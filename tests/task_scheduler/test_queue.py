@@ -382,7 +382,8 @@ def best_for(pool: Pool, waiting: list[Task]) -> Task | None:
 
     def rank(task: Task) -> tuple[object, ...]:
         share = task.lane.share
+        passed_s = pool.lines[share].turn_s(pool.clocks_s[share.priority])
         deadline_ms = task.terms.deadline_ms or NEVER
-        return -share.priority, share.passed_s, share.name, deadline_ms, task.queued_seq
+        return -share.priority, passed_s, share.name, deadline_ms, task.queued_seq
 
     return min(fitting, key=rank) if fitting else None

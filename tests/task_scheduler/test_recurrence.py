@@ -123,33 +123,6 @@ def test_cancel_running_cancels_what_the_task_before_has_begun_too() -> None:
     assert child.state is State.CANCELED
 
 
-def test_queue_lets_one_run_at_a_time() -> None:
-    rig = Timetable()
-    task = created(terms=Terms(concurrency_keys=("schedule/nightly",)))
-    rig.schedule(overlap=Overlap.QUEUE, task=task)
-    rig.credit("work")
-    rig.advance(60 * 3, step_s=1)
-    first, *others = rig.made()
-    assert first.state is State.ASSIGNED
-    assert {other.state for other in others} == {State.QUEUED}
-
-    rig.complete(rig.lease(first))
-
-    assert others[0].state is State.ASSIGNED
-
-
-@pytest.mark.parametrize("limits", [Limits(), Limits(concurrency_limits={"*": 4})], ids=range(2))
-def test_queue_lets_one_run_whatever_is_allowed_of_other_keys(limits: Limits) -> None:
-    rig = Timetable(limits)
-    keys = Terms(concurrency_keys=("gpu", "schedule/nightly"), concurrency_limit=4)
-    rig.schedule(overlap=Overlap.QUEUE, task=created(terms=keys))
-    rig.credit("work")
-    rig.advance(60 * 3, step_s=1)
-
-    assert [made.state for made in rig.made()].count(State.ASSIGNED) == 1
-    assert len(rig.made()) > 1
-
-
 def test_open_tasks_of_a_schedule_are_bounded() -> None:
     rig = Timetable()
     rig.schedule(cron="1")

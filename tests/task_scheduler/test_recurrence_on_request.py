@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.kernel.errors import AlreadyExists, FailedPrecondition, ResourceExhausted
-from services.task_scheduler.core.event import CatchUp, Overlap
+from services.task_scheduler.core.event import CatchUp, Overlap, Terms
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.recurrence import OPEN_LEN_MAX
 from services.task_scheduler.core.states import Kind, State
@@ -90,7 +90,9 @@ def test_a_repeated_request_makes_one_task_also_after_a_restart() -> None:
 def test_beside_one_that_has_not_ended_the_overlap_decides() -> None:
     def asked_twice(overlap: Overlap) -> list[State]:
         rig = Timetable()
-        schedule = rig.schedule(overlap=overlap)
+        keys = ("schedule/nightly",) if overlap is Overlap.QUEUE else ()
+        task = created(terms=Terms(concurrency_keys=keys))
+        schedule = rig.schedule(overlap=overlap, task=task)
         for _ in range(2):
             rig.core.recurrence.trigger(schedule, "me", "", rig.now)
         rig.take()
@@ -100,7 +102,7 @@ def test_beside_one_that_has_not_ended_the_overlap_decides() -> None:
         asked_twice(Overlap.SKIP)
     assert refused.value.reason == "SCHEDULE_OVERLAP"
     assert asked_twice(Overlap.ALLOW) == [State.QUEUED, State.QUEUED]
-    assert asked_twice(Overlap.QUEUE) == [State.QUEUED, State.QUEUED]
+    assert asked_twice(Overlap.QUEUE) == [State.QUEUED, State.CREATED]
     assert asked_twice(Overlap.CANCEL_RUNNING) == [State.CANCELED, State.QUEUED]
 
 

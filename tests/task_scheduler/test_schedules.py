@@ -112,6 +112,28 @@ async def test_schedules_are_listed_page_by_page(served: Served) -> None:
     assert pages == [["s0", "s1"], ["s2", "s3"], ["s4"]]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+async def test_pages_hold_each_schedule_once_whatever_tenants_are_called(
+    wired: Served, act: Act, size: int
+) -> None:
+    act("op", "operator", "submitter", "reader")
+    # Characters on both sides of the slash.
+    keys = [(tenant, one) for tenant in ("a", "a-b", "a.c", "a0", "b:c") for one in ("s-1", "s1")]
+    for tenant, schedule_id in keys:
+        await create(wired, schedule(schedule_id, spec=spec(tenant=tenant)))
+
+    request = task_scheduler_pb2.ListSchedulesRequest(page_size=size)
+    found: list[tuple[str, str]] = []
+    while len(found) <= len(keys):
+        page = await wired.stub.ListSchedules(request)
+        found += [(one.tenant, one.schedule_id) for one in page.schedules]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+
+    assert found == keys
+
+
 async def test_tenants_do_not_see_each_others_schedules(served: Served, act: Act) -> None:
     act("red", "submitter", "reader")
     await create(served, schedule())

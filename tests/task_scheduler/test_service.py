@@ -288,7 +288,7 @@ ELSEWHERE = {
 }
 # Why a process does not start, or a command of its does nothing, is told to the operator alone.
 AT_START = {
-    *("BACKUP_EXISTS", "EXTRA_MISSING"),
+    *("BACKUP_EXISTS", "BACKUP_OTHER_KIND", "EXTRA_MISSING"),
     *("JOURNAL_IN_USE", "JOURNAL_NOT_DURABLE"),
     *("JOURNAL_TOO_NEW", "JOURNAL_UNREADABLE"),
     *("PARTITIONS_MISMATCH", "SHARED_KEYS_SPLIT"),

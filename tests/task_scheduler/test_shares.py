@@ -67,7 +67,7 @@ def test_a_tenant_of_twice_the_weight_passes_half_as_far() -> None:
     assert (red.passed_s, blue.passed_s) == (5.0, 20.0)
 
 
-def test_who_comes_back_begins_where_those_are_that_wait() -> None:
+def test_who_comes_back_begins_where_the_one_was_that_was_served_last() -> None:
     shares = Shares({})
     busy, idle = share_of(shares, "busy"), share_of(shares, "idle", waiting=False)
     for _ in range(20):
@@ -75,7 +75,7 @@ def test_who_comes_back_begins_where_those_are_that_wait() -> None:
 
     idle.arrive()
 
-    assert idle.passed_s == busy.passed_s == 200.0
+    assert idle.passed_s == busy.passed_s - 10.0 == 190.0
 
 
 def test_who_has_passed_more_keeps_it_when_coming_back() -> None:
@@ -89,13 +89,28 @@ def test_who_has_passed_more_keeps_it_when_coming_back() -> None:
     assert ahead.passed_s == 50.0
 
 
-def test_what_others_could_not_use_is_held_against_a_tenant_for_a_while_only() -> None:
+def test_who_waits_and_is_not_served_lags_by_so_much_and_no_more_and_puts_nobody_back() -> None:
     shares = Shares({})
     alone, other = share_of(shares, "alone"), share_of(shares, "other")
     for _ in range(100):
         run(shares, alone, 60.0)
 
-    assert alone.passed_s <= other.passed_s + WINDOW_S + 60.0
+    assert alone.passed_s == 6_000.0
+    assert other.level_s == 6_000.0 - WINDOW_S
+    other.charge("work")
+    assert other.passed_s == 6_000.0 - WINDOW_S + UNKNOWN_S
+
+
+def test_what_a_few_long_tasks_were_charged_too_much_is_paid_back_whole() -> None:
+    shares = Shares({})
+    share = share_of(shares, "red")
+    run(shares, share, 5_000.0)
+    share.settle(share.charge("work"), 1_000.0)
+
+    assert share.refund_s == 4_000.0
+
+    share.settle(share.charge("other"), UNKNOWN_S)
+    assert share.refund_s == 3_999.0
 
 
 def test_priorities_are_accounted_for_on_their_own() -> None:
@@ -117,7 +132,7 @@ def test_tenants_and_types_are_bounded_and_the_busy_are_kept(
         shares.tenant(name)
 
     assert [tenant.name for tenant in shares] == ["busy", "c", "d"]
-    assert shares.take_forgotten() == ["a", "b"]
+    assert [tenant.name for tenant in shares.take_forgotten()] == ["a", "b"]
     assert shares.take_forgotten() == []
     assert list(shares.tenant("busy").run_s) == ["c", "d"]
 
@@ -152,3 +167,26 @@ def play(shares: Shares, draw: random.Random) -> None:
     elif action < 0.7 and share.waiting:
         share.waiting -= 1
         run(shares, share, draw.choice([0.5, 3.0, 30.0]), draw.choice(["x", "y"]))
+
+
+class NotLookedThrough(dict):
+    """Tells when somebody looks at all of it."""
+
+    def values(self):
+        raise AssertionError("looked through")
+
+
+def test_a_new_tenant_costs_no_look_at_those_that_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TENANTS_LEN_MAX", 3)
+    shares = Shares({})
+    shares._tenants = NotLookedThrough()
+    for name in "abcdef":
+        shares.tenant(name).open_tasks = 1
+    assert len(shares._tenants) == 6
+
+    for name in "ace":
+        shares.tenant(name).open_tasks = 0
+        shares.idle(shares.tenant(name))
+    shares.tenant("new")
+
+    assert list(shares._tenants) == ["b", "d", "f", "new"], "nobody idle is kept over the limit"

@@ -5,7 +5,7 @@ import type {
 } from "./gen/podium/v1/session_pb.js";
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
 import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
-import { isTooLarge, milliseconds, payload, value } from "./data.js";
+import { isTooLarge, milliseconds, payload, plain, value } from "./data.js";
 import type { PodiumError, Wire } from "./wire.js";
 
 /** What a handler gets beside the payload. */
@@ -38,10 +38,16 @@ export interface AgentOptions {
 
 export type AgentState = "connecting" | "ready" | "stopped" | "superseded";
 
+const REASON = /^[A-Z][A-Z0-9_]{1,61}[A-Z0-9]$/;
+const FAILURE_LENGTH_MAX = 4_096;
+const MESSAGE_LENGTH_MAX = 1_024;
+
 /** Throw it from a handler: the task fails for good instead of being tried again. */
 export class FinalFailure extends Error {
+  /** The reason is for programs: capital letters, digits and underscores, up to 63. */
   constructor(message: string, readonly reason = "FAILED") {
     super(message);
+    if (!REASON.test(reason)) throw new RangeError(`Not a reason, as BAD_CARD is one: ${reason}`);
     this.name = "FinalFailure";
   }
 }
@@ -93,8 +99,8 @@ export class Agent {
 
   /** Takes nothing new; what it has is finished. */
   drain(reason = "asked to"): void {
-    this.#draining = reason;
-    this.#say({ drain: { reason } });
+    this.#draining = plain(reason, MESSAGE_LENGTH_MAX);
+    this.#say({ drain: { reason: this.#draining } });
   }
 
   /** Takes nothing new, finishes what it has, and leaves: nothing goes back, no attempt is lost. */
@@ -111,7 +117,7 @@ export class Agent {
   stop(reason = "stopped"): void {
     if (this.state === "stopped" || this.state === "superseded") return;
     for (const { abort } of this.#held.values()) abort.abort(new Error(reason));
-    this.#say({ goodbye: { reason } });
+    this.#say({ goodbye: { reason: plain(reason, MESSAGE_LENGTH_MAX) } });
     this.#end("stopped");
   }
 
@@ -225,9 +231,8 @@ export class Agent {
       if (held.abort.signal.aborted) return { canceled: {} };
       this.failed += 1;
       const isFinal = error instanceof FinalFailure;
-      const message = String(error instanceof Error ? error.message : error).slice(0, 4_096);
       const reason = isFinal ? error.reason : "HANDLER_FAILED";
-      return { failure: { reason, message, retryable: !isFinal } };
+      return { failure: { reason, message: said(error), retryable: !isFinal } };
     }
   }
 
@@ -251,7 +256,7 @@ export class Agent {
             lease: held.lease,
             reportSeq: String(held.reports),
             fraction: Math.min(1, Math.max(0, fraction)),
-            message,
+            message: plain(message, MESSAGE_LENGTH_MAX),
             ...(piece ? { partial: piece } : {}),
           },
         });
@@ -289,6 +294,15 @@ export class Agent {
   #helloIn(ms: number): void {
     clearTimeout(this.#again);
     this.#again = setTimeout(() => this.#hello(), ms + Math.random() * 2_000);
+  }
+}
+
+/** What was thrown, as text, whatever it is: without a result its lease would be renewed for ever. */
+function said(thrown: unknown): string {
+  try {
+    return plain(String(thrown instanceof Error ? thrown.message : thrown), FAILURE_LENGTH_MAX);
+  } catch {
+    return "What the handler threw has no text.";
   }
 }
 

@@ -27,9 +27,30 @@ export function payload(value: unknown, contentType?: string): PayloadJson {
     return { contentType: contentType ?? "application/octet-stream", data: encode(value) };
   }
   const isText = typeof value === "string";
-  const text = isText ? value : JSON.stringify(value ?? null);
+  const text = isText ? value : json(value ?? null);
   const type = contentType ?? (isText ? "text/plain; charset=utf-8" : "application/json");
   return { contentType: type, data: encode(new TextEncoder().encode(text)) };
+}
+
+/** JSON of a value; a TypeError for numbers that JSON would silently turn into null. */
+function json(value: unknown): string {
+  const text = JSON.stringify(value);
+  // To look at each value costs more than the rest, and only a null can have been such a number.
+  if (text?.includes("null")) {
+    JSON.stringify(value, (key, found) => {
+      if (typeof found === "number" && !Number.isFinite(found)) {
+        throw new TypeError(`JSON cannot hold ${found}${key === "" ? "" : ` (${key})`}.`);
+      }
+      return found;
+    });
+  }
+  return text;
+}
+
+/** A text for people as the wire takes it: cut to so many characters, and without half ones. */
+export function plain(text: string, lengthMax: number): string {
+  // Encoding replaces them; one that the cut halves as well.
+  return new TextDecoder().decode(new TextEncoder().encode(text.slice(0, lengthMax)));
 }
 
 /** Whether a payload is larger than the 256 KiB that any may have. */

@@ -9,7 +9,8 @@ import type { BridgeEventsJson, BridgeResponseJson, OverviewJson } from "./gen/p
 import type { EventJson } from "./gen/podium/v1/event_pb.js";
 import type { TaskJson, TaskSpecJson } from "./gen/podium/v1/task_pb.js";
 import type {
-  ListTasksRequestJson, WatchEventsRequestJson, WatchTasksRequestJson,
+  CancelTasksRequestJson, CancelTasksResponseJson, ListTasksRequestJson, RequeueRefusalJson, RequeueTasksRequestJson,
+  RequeueTasksResponseJson, WatchEventsRequestJson, WatchTasksRequestJson,
 } from "./gen/podium/v1/task_scheduler_pb.js";
 import type { WatchWindowsRequestJson, WindowJson } from "./gen/podium/v1/analytics_pb.js";
 import { Agent, type AgentOptions } from "./agent.js";
@@ -38,6 +39,18 @@ export interface Options {
   spelling?: Spelling;
 }
 
+export interface Canceled {
+  taskIds: string[];
+  /** Tasks that descend from them and were canceled with them. */
+  descendants: number;
+}
+
+export interface Requeued {
+  taskIds: string[];
+  /** Why others that were meant were not, each reason once. */
+  refusals: RequeueRefusalJson[];
+}
+
 /** The task ended without a result. */
 export class TaskFailed extends Error {
   constructor(readonly task: TaskJson) {
@@ -64,6 +77,18 @@ function here(): string {
   if (!globalThis.location) throw new TypeError("Outside of a page, connect needs a url.");
   const { protocol, host } = globalThis.location;
   return `${protocol === "https:" ? "wss" : "ws"}://${host}/ws`;
+}
+
+/** Repeats a call about many tasks until all that it means were seen. */
+async function follow<Request extends { pageToken?: string }>(
+  request: Request, ask: (request: Request) => Promise<{ nextPageToken?: string }>,
+): Promise<void> {
+  let next = request;
+  for (;;) {
+    const { nextPageToken } = await ask(next);
+    if (!nextPageToken) return;
+    next = { ...request, pageToken: nextPageToken };
+  }
 }
 
 export class Handle {
@@ -136,6 +161,39 @@ export class Podium {
   async list(request: ListTasksRequestJson = {}): Promise<{ tasks: TaskJson[]; next: string }> {
     const { tasks } = await this.ask({ list: request });
     return { tasks: tasks?.tasks ?? [], next: tasks?.nextPageToken ?? "" };
+  }
+
+  /**
+   * Cancels tasks: those named, or all that a filter means, however many; `told` hears how many so
+   * far. What was canceled before an error stays so.
+   */
+  async cancel(request: CancelTasksRequestJson, told = (_: number) => {}): Promise<Canceled> {
+    const canceled: Canceled = { taskIds: [], descendants: 0 };
+    await follow(request, async (cancel) => {
+      const answer: CancelTasksResponseJson = (await this.ask({ cancel })).canceled ?? {};
+      canceled.taskIds.push(...(answer.taskIds ?? []));
+      canceled.descendants += Number(answer.descendantCount ?? 0);
+      told(canceled.taskIds.length);
+      return answer;
+    });
+    return canceled;
+  }
+
+  /** Revives dead letters, as `cancel` cancels, and tells why others were not. */
+  async requeue(request: RequeueTasksRequestJson, told = (_: number) => {}): Promise<Requeued> {
+    const taskIds: string[] = [];
+    const refusals = new Map<string, RequeueRefusalJson>();
+    await follow(request, async (requeue) => {
+      const answer: RequeueTasksResponseJson = (await this.ask({ requeue })).requeued ?? {};
+      taskIds.push(...(answer.taskIds ?? []));
+      for (const refusal of answer.refusals ?? []) {
+        const before = Number(refusals.get(refusal.reason!)?.count ?? 0);
+        refusals.set(refusal.reason!, { ...refusal, count: String(before + Number(refusal.count ?? 0)) });
+      }
+      told(taskIds.length);
+      return answer;
+    });
+    return { taskIds, refusals: [...refusals.values()] };
   }
 
   /** Events of some tasks, each once and in order, over every reconnect. */

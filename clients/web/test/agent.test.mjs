@@ -92,6 +92,52 @@ test("what is thrown fails the attempt, and a final failure the task", async () 
   assert.deepEqual(failures.get("never"), { reason: "NONSENSE", message: "never", retryable: false });
 });
 
+test("what has half a character in it is told all the same", async () => {
+  await ready(({ progress }) => {
+    progress(0.5, "half \ud83d");
+    throw new Error("bad \ud83d name");
+  });
+  assign();
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+
+  assert.equal(result.failure.message, "bad \ufffd name");
+  assert.equal(bridge.frames("progress")[0].progress.message, "half \ufffd");
+});
+
+test("what has no text ends its attempt", async () => {
+  await ready(() => {
+    throw Object.create(null);
+  });
+  assign();
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+
+  assert.equal(result.failure.message, "What the handler threw has no text.");
+});
+
+test("a message of progress is cut to what the wire takes", async () => {
+  await ready(({ progress }) => progress(0.5, "x".repeat(3_000)));
+  assign();
+
+  const { progress } = await eventually(() => bridge.frames("progress")[0]);
+
+  assert.equal(progress.message.length, 1_024);
+});
+
+test("a reason that the wire would refuse is refused where it is given", () => {
+  assert.throws(() => new FinalFailure("never", "not like this"), RangeError);
+});
+
+test("a number that JSON cannot hold fails the attempt and does not become null", async () => {
+  await ready(() => ({ none: null, score: Number.NaN }));
+  assign();
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+
+  assert.equal(result.failure.message, "JSON cannot hold NaN (score).");
+});
+
 test("a result that nobody could take fails the task instead of the connection", async () => {
   await ready(() => "x".repeat(256 * 1024 + 3));
   assign();

@@ -207,3 +207,32 @@ test("what was asked of a closed client is refused", async () => {
   await assert.rejects(podium.list(), /closed/);
   assert.equal(podium.state, "closed");
 });
+
+test("what a filter means is requeued to the end, and refusals are added up by reason", async () => {
+  const refused = (reason, count) => ({ reason, count, message: `because of ${reason}` });
+  const answers = {
+    "": { taskIds: ["t-1", "t-2"], nextPageToken: "a", refusals: [refused("BACKLOG_FULL", "2")] },
+    a: { nextPageToken: "b", refusals: [refused("DEPENDENCY_FAILED", "1")] },
+    b: { taskIds: ["t-3"], refusals: [refused("BACKLOG_FULL", "5")] },
+  };
+  bridge.answers.requeue = (requeue) => ({ requeued: answers[requeue.pageToken ?? ""] });
+  const told = [];
+
+  const done = await podium.requeue({ filter: { type: "text.fail" } }, (many) => told.push(many));
+
+  assert.deepEqual(done.taskIds, ["t-1", "t-2", "t-3"]);
+  assert.deepEqual(done.refusals.map(({ reason, count }) => [reason, count]), [["BACKLOG_FULL", "7"], ["DEPENDENCY_FAILED", "1"]]);
+  assert.deepEqual(told, [2, 2, 3]);
+  assert.deepEqual(bridge.asked("requeue").map(({ requeue }) => requeue.filter.type), ["text.fail", "text.fail", "text.fail"]);
+});
+
+test("what a filter means is canceled to the end, with what descends from it", async () => {
+  bridge.answers.cancel = (cancel) => ({
+    canceled: cancel.pageToken ? { taskIds: ["t-2"], descendantCount: "3" } : { taskIds: ["t-1"], nextPageToken: "a" },
+  });
+
+  const done = await podium.cancel({ filter: { type: "text.long" }, reason: "enough" });
+
+  assert.deepEqual(done, { taskIds: ["t-1", "t-2"], descendants: 3 });
+  assert.equal(bridge.asked("cancel")[1].cancel.reason, "enough");
+});

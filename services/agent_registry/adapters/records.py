@@ -15,7 +15,7 @@ _FACTS = Facts._fields
 _STATUS = (
     "create_ms heard_ms present quarantined reason home term router_id silent draining in_flight"
 ).split()
-_NEWER = ("since_ms", "superseded")
+_NEWER = ("since_ms", "superseded", "changes")
 """Of the status too, and missing in what earlier versions have written."""
 
 

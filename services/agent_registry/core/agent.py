@@ -10,6 +10,7 @@ from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.rivals import Rival, followed, stays
 from services.agent_registry.core.statistics import Statistics
 from services.kernel.instant import Instant
+from services.kernel.versions import offer
 
 
 class Status(IntEnum):
@@ -50,6 +51,12 @@ class Facts(NamedTuple):
         """Names of what it can do."""
         return frozenset(skill.name for skill in self.skills)
 
+    @property
+    def offers(self) -> frozenset[str]:
+        """The same, and what it has in a version, as `name@2.1`."""
+        versions = (offer(skill.name, skill.version) for skill in self.skills)
+        return self.capabilities | frozenset(filter(None, versions))
+
 
 @dataclass(eq=False, slots=True)
 class Agent:
@@ -79,6 +86,8 @@ class Agent:
     """When the session of its instance began, on whichever router."""
     superseded: tuple[str, ...] = ()
     """Instances that this one has followed."""
+    changes: dict[str, object] = field(default_factory=dict)
+    """Facts that an operator has changed; they hold whatever the agent says of itself."""
     breaker: Breaker = field(default_factory=Breaker)
     statistics: Statistics = field(default_factory=Statistics)
 
@@ -152,6 +161,15 @@ class Agent:
         self.reason = self.reason if self.quarantined else ""
 
 
+class Told(NamedTuple):
+    """What the router of an agent was last told about it."""
+
+    breaker: State = State.CLOSED
+    draining: bool = False
+    quarantined: bool = False
+    reason: str = ""
+
+
 class Directive(NamedTuple):
     """What a router must know about one agent."""
 
@@ -164,6 +182,8 @@ class Directive(NamedTuple):
     """The instance that is right now."""
     superseded: tuple[str, ...] = ()
     """Instances whose sessions must end."""
+    reason: str = ""
+    """Why it is quarantined or drains."""
 
 
 def directive_of(agent: Agent, now_s: float) -> Directive:
@@ -176,4 +196,5 @@ def directive_of(agent: Agent, now_s: float) -> Directive:
         agent.breaker.failure_rate(now_s),
         agent.facts.instance_id,
         agent.superseded,
+        agent.reason,
     )

@@ -117,6 +117,11 @@ class Breaker:
             return True
         return False
 
+    def resume(self, state: State, now_s: float) -> None:
+        """Go on in a state of which nothing else is known: an open one cools down from now on."""
+        self.state = state
+        self._due_s = now_s + self._cool_s
+
     def close(self) -> None:
         """Begin anew."""
         self.state = State.CLOSED

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.agent_registry.core.agent import Agent
-from services.agent_registry.core.breaker import Breaker, State
+from services.agent_registry.core.breaker import Breaker
 from services.agent_registry.core.kept import Kept, Note, statistics_of
 from services.agent_registry.core.registry import Registry
 from services.agent_registry.core.rivals import followed, stays
@@ -61,6 +61,7 @@ class Exchange:
         agent.create_ms, agent.heard_ms = kept.create_ms, kept.heard_ms
         agent.home, agent.term = kept.home, max(kept.term, agent.term if left else 0)
         agent.since_ms, agent.superseded = kept.since_ms, kept.superseded
+        agent.changes = dict(kept.changes)
         agent.quarantined, agent.reason = kept.quarantined, kept.reason
         agent.router_id = agent.last_router_id = kept.router_id
         agent.silent, agent.draining = kept.silent, kept.draining
@@ -141,9 +142,9 @@ class Exchange:
         registry = self._registry
         agent = registry.agents.get(note.agent_id)
         if note.kind == "failed":
-            registry.acquit(note.task_id, note.task_type, note.agent_id, now)
+            registry.health.acquit(note.task_id, note.task_type, note.agent_id, now)
         elif note.kind == "worked":
-            registry.convict(note.task_id, now)
+            registry.health.convict(note.task_id, now)
         elif agent is not None:
             registry.learning = True
             try:
@@ -168,9 +169,7 @@ class Exchange:
     def _place(self, agent: Agent, heard_ago_s: float | None, now: Instant) -> None:
         """Take up the breaker and the lease of an agent as they were kept."""
         registry = self._registry
-        registry.open_breakers.pop(agent.agent_id, None)
-        if agent.breaker.state is State.OPEN:
-            registry.open_breakers[agent.agent_id] = agent
+        registry.health.place(agent)
         if heard_ago_s is None or heard_ago_s >= registry.limits.grace_s:
             registry.offline(agent)
             agent.heard_s = now.mono_s - max(0, now.wall_ms - agent.heard_ms) / 1e3

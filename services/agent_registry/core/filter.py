@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from services.agent_registry.core.agent import Agent
+from services.kernel.versions import covers
 
 
 class Filter(NamedTuple):
@@ -23,4 +24,7 @@ class Filter(NamedTuple):
             return False
         if self.labels and not set(self.labels) <= set(agent.facts.labels):
             return False
-        return not self.capabilities or set(self.capabilities) <= agent.facts.capabilities
+        wanted = frozenset(self.capabilities)
+        if wanted <= agent.facts.capabilities:
+            return True
+        return covers(agent.facts.offers, wanted)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
+from services.kernel.versions import plain
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -37,8 +39,11 @@ class Index:
             _discard(self._by_capability, name, agent_id)
 
     def having(self, capabilities: Iterable[str]) -> set[str]:
-        """Return the agents that have all of `capabilities`; all agents for none."""
-        sets = [self._by_capability.get(name, set()) for name in capabilities]
+        """Return the agents that have all of `capabilities`; all agents for none.
+
+        In whichever version: that is for who knows the agents.
+        """
+        sets = [self._by_capability.get(plain(name), set()) for name in capabilities]
         if not sets:
             return set(self._of_agent)
         sets.sort(key=len)

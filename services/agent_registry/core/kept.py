@@ -44,6 +44,8 @@ class Kept(NamedTuple):
     tallies: tuple[Tally, ...] = ()
     since_ms: int = 0
     superseded: tuple[str, ...] = ()
+    changes: tuple[tuple[str, object], ...] = ()
+    """Facts that an operator has changed."""
 
     @property
     def rival(self) -> Rival:
@@ -83,6 +85,7 @@ def kept_of(agent: Agent, now: Instant) -> Kept:
         tuple(_tally(task_type, one) for task_type, one in agent.statistics.items()),
         agent.since_ms,
         agent.superseded,
+        tuple(agent.changes.items()),
     )
 
 

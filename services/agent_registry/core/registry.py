@@ -6,17 +6,19 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 
-from services.agent_registry.core.agent import Agent, Directive, Facts
-from services.agent_registry.core.blame import Blame
+from services.agent_registry.core.agent import Agent, Directive, Facts, Told
 from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.directives import Directives
 from services.agent_registry.core.filter import Filter
+from services.agent_registry.core.health import Health
 from services.agent_registry.core.index import Index
 from services.agent_registry.core.kept import Note
 from services.agent_registry.core.lease import Leases, Limits
 from services.agent_registry.core.rivals import Rival
 from services.kernel.errors import FailedPrecondition, NotFound, ResourceExhausted
 from services.kernel.instant import Instant
+
+NOTHING_TOLD = Told()
 
 
 class Registry:
@@ -39,39 +41,47 @@ class Registry:
         self.told_s = math.inf
         """Until when other replicas could be heard of their agents."""
         self.leases = Leases(limits.grace_s, limits.suspect_s)
-        self._blame = Blame()
         self.changed: dict[str, None] = {}
-        self._counted: dict[str, None] = {}
+        self.counted: dict[str, None] = {}
         self._notes: list[Note] = []
         self.directives = Directives()
-        self.open_breakers: dict[str, Agent] = {}
+        self.health = Health(self)
 
     # From routers.
 
     def opened(
-        self, facts: Facts, router_id: str, in_flight: int, now: Instant, age_s: float = 0.0
+        self,
+        facts: Facts,
+        router_id: str,
+        in_flight: int,
+        now: Instant,
+        age_s: float = 0.0,
+        told: Told = NOTHING_TOLD,
     ) -> None:
         """Note an agent's session, which lasts `age_s` already.
 
-        Of two instances on different routers one stays; the router of the other one is told.
+        Of two instances on different routers one stays; the router of the other one is told. Of an
+        agent that is not known, because this registry began anew, what its router was `told` holds.
         """
         since_ms, left = now.wall_ms - round(age_s * 1e3), ""
         agent = self.agents.get(facts.agent_id)
         if agent is not None and agent.facts.instance_id != facts.instance_id:
             if agent.outlive(Rival(facts.instance_id, since_ms), router_id):
-                for told in (agent.router_id, router_id):
-                    self.directives.put(agent, now, told)
+                for other in (agent.router_id, router_id):
+                    self.directives.put(agent, now, other)
                 return
             left = agent.router_id
             agent.give_way(Rival(facts.instance_id, since_ms))
-        agent = self.put(facts, now)
+        known, agent = agent is not None, self.put(facts, now)
+        if not known:
+            self.health.resume(agent, told, now)
         agent.come(router_id, self.replica_id, now)
         agent.since_ms = min(agent.since_ms or since_ms, since_ms)
         if left and left != router_id:
             self.directives.put(agent, now, left)
         agent.in_flight = in_flight
         self._heard(agent, now)
-        if agent.is_special:
+        if agent.is_special or told != NOTHING_TOLD:
             self.directives.put(agent, now)
 
     def closed(self, agent_id: str, router_id: str, now: Instant, *, orderly: bool) -> None:
@@ -128,52 +138,6 @@ class Registry:
         if changed or agent.status is not before:
             self.changed[agent_id] = None
 
-    def outcome(
-        self,
-        agent_id: str,
-        task_id: str,
-        task_type: str,
-        kind: str,
-        run_s: float,
-        now: Instant,
-    ) -> None:
-        """Count an outcome for the agent, as far as it is the agent's."""
-        agent = self.agents.get(agent_id)
-        if agent is None or kind == "CANCELED":
-            return
-        self._counted[agent_id] = None
-        if kind == "SUCCEEDED":
-            agent.statistics.of(task_type).add(succeeded=True, run_s=run_s)
-            if task_id in self._blame:
-                self._note(Note("worked", agent_id, task_id=task_id, task_type=task_type))
-                self.convict(task_id, now)
-            self._after(agent, agent.breaker.succeeded(task_id, now.mono_s), now)
-            return
-        self._note(Note("failed", agent_id, task_id=task_id, task_type=task_type))
-        if not self.acquit(task_id, task_type, agent_id, now):
-            self._fail(agent, task_id, task_type, kind, now)
-
-    def acquit(self, task_id: str, task_type: str, agent_id: str, now: Instant) -> bool:
-        """Note where a task failed; return whether it is the task's fault by now.
-
-        Once it is, the failures that other agents here were blamed for are taken back.
-        """
-        acquitted = self._blame.failed(task_id, task_type, agent_id)
-        for other_id, other_type in (acquitted or {}).items():
-            other = self.agents.get(other_id)
-            if other is not None and other.home == self.replica_id:
-                other.statistics.of(other_type).retract_failure()
-                self._counted[other_id] = None
-                self._after(other, other.breaker.retract(task_id, now.mono_s), now)
-        return acquitted is not None
-
-    def convict(self, task_id: str, now: Instant) -> None:
-        """Count the failures of a task against their agents after all: another one could do it."""
-        for agent_id, task_type in self._blame.succeeded(task_id).items():
-            agent = self.agents.get(agent_id)
-            if agent is not None and agent.home == self.replica_id:
-                self._fail(agent, task_id, task_type, "FAILED", now)
-
     # From operators.
 
     def register(self, facts: Facts, now: Instant) -> Agent:
@@ -219,8 +183,9 @@ class Registry:
         return [self.agents[agent_id] for agent_id in ids], len(found), len(rest) > size
 
     def update(self, agent_id: str, changes: Mapping[str, object]) -> Agent:
-        """Change what an agent says of itself."""
+        """Change what an agent says of itself, for as long as it is known."""
         agent = self.get(agent_id)
+        agent.changes |= changes
         agent.facts = agent.facts._replace(**changes)  # type: ignore[arg-type]  # named by the mask
         self._acted(agent, Note("update", agent_id, changes=tuple(changes.items())))
         return agent
@@ -255,8 +220,7 @@ class Registry:
             message = f"Agent {agent_id} is neither in quarantine nor is its breaker open."
             raise FailedPrecondition("NOT_QUARANTINED", message, metadata={"agent_id": agent_id})
         agent.quarantined, agent.reason = False, ""
-        agent.breaker.close()
-        self.open_breakers.pop(agent_id, None)
+        self.health.pardon(agent)
         self._acted(agent, Note("release", agent_id))
         self.directives.put(agent, now)
         return agent
@@ -284,8 +248,7 @@ class Registry:
             agent.silent = True
             self.changed[agent.agent_id] = None
         self.alerts += bool(due.extended)
-        for agent in list(self.open_breakers.values()):
-            self._after(agent, agent.breaker.tick(now.mono_s), now)
+        self.health.tick(now)
 
     def sweep(self, now: Instant) -> None:
         """Forget agents that have been offline for long."""
@@ -302,8 +265,8 @@ class Registry:
 
     def take_counted(self) -> list[str]:
         """Return the ids of agents whose numbers alone may have changed since the last call."""
-        counted = list(self._counted)
-        self._counted.clear()
+        counted = list(self.counted)
+        self.counted.clear()
         return counted
 
     def take_notes(self) -> list[Note]:
@@ -328,7 +291,7 @@ class Registry:
             breaker = Breaker(self.limits.breaker_open_s)
             agent = Agent(facts, now.wall_ms, now.wall_ms, now.mono_s, breaker=breaker)
             self.agents[facts.agent_id] = agent
-        agent.facts = facts
+        agent.facts = facts._replace(**agent.changes) if agent.changes else facts  # type: ignore[arg-type]  # named by the mask
         self.index.put(facts.agent_id, facts.capabilities)
         self.changed[facts.agent_id] = None
         return agent
@@ -338,7 +301,7 @@ class Registry:
         del self.agents[agent.agent_id]
         self.index.remove(agent.agent_id)
         self.leases.remove(agent.agent_id)
-        self.open_breakers.pop(agent.agent_id, None)
+        self.health.forget(agent)
         self.changed[agent.agent_id] = None
 
     def offline(self, agent: Agent) -> None:
@@ -360,9 +323,10 @@ class Registry:
         if not agent.present and not self.learning:
             self.speak_for(agent)
         self.changed[agent.agent_id] = None
-        self._note(note)
+        self.note(note)
 
-    def _note(self, note: Note) -> None:
+    def note(self, note: Note) -> None:
+        """Let other replicas learn something."""
         if self.replica_id and not self.learning:
             self._notes.append(note)
 
@@ -380,18 +344,3 @@ class Registry:
     def _heard(self, agent: Agent, now: Instant) -> None:
         agent.heard_ms = now.wall_ms
         self.leases.touch(agent, now.mono_s)
-
-    def _fail(self, agent: Agent, task_id: str, task_type: str, kind: str, now: Instant) -> None:
-        if kind != "NOT_ACKED":
-            agent.statistics.of(task_type).add(succeeded=False, run_s=0.0)
-        self._after(agent, agent.breaker.failed(task_id, now.mono_s), now)
-
-    def _after(self, agent: Agent, changed: bool, now: Instant) -> None:
-        if not changed:
-            return
-        if agent.breaker.state is State.OPEN:
-            self.open_breakers[agent.agent_id] = agent
-        else:
-            self.open_breakers.pop(agent.agent_id, None)
-        self.changed[agent.agent_id] = None
-        self.directives.put(agent, now)

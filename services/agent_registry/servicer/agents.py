@@ -11,6 +11,7 @@ import grpc.aio
 
 from podium.v1 import agent_pb2, agent_registry_pb2, agent_registry_pb2_grpc
 from services.agent_registry.core.agent import Agent
+from services.agent_registry.core.filter import Filter
 from services.agent_registry.core.forecast import forecast
 from services.agent_registry.ports import Desk
 from services.agent_registry.servicer.forecasts import forecast_message, wanted_of
@@ -21,10 +22,12 @@ from services.agent_registry.servicer.messages import (
     facts_of,
     filter_of,
     message_of,
+    told_of,
 )
 from services.kernel.errors import FailedPrecondition, InvalidArgument
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rules import Checker
+from services.kernel.versions import plain
 
 SERVICE_NAME = "podium.v1.AgentRegistryService"
 
@@ -104,7 +107,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         wanted = wanted_of(request)
         registry = self._desk.registry
         able = [registry.agents[agent_id] for agent_id in registry.find(wanted)]
-        task_type = request.task_type or request.capabilities[0]
+        task_type = request.task_type or plain(request.capabilities[0])
         found = forecast(able, task_type, request.ahead_count)
         size = page_size(request.page_size)
         return forecast_message(found, size, self._desk.now().mono_s)
@@ -143,7 +146,10 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         if named:
             ids = {_checked(request.agent_id)}
         else:
-            ids = registry.find(filter_of(request.filter))
+            wanted = filter_of(request.filter)
+            check.require("filter", wanted != Filter(), "must select: empty means all agents")
+            check.done()
+            ids = registry.find(wanted)
         drained = registry.drain(ids, request.reason, self._desk.now())
         self._desk.touch()
         return pb.DrainAgentsResponse(agent_ids=drained)
@@ -240,7 +246,8 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
             registry.snapshot(router_id, (agent.agent_id for agent in request.opened), now)
         for agent in request.opened:
             age_s = max(0.0, agent.session_age.ToNanoseconds() / 1e9)
-            registry.opened(facts_of(agent), router_id, agent.in_flight_count, now, age_s)
+            told, count = told_of(agent), agent.in_flight_count
+            registry.opened(facts_of(agent), router_id, count, now, age_s, told)
         for closed in request.closed:
             registry.closed(closed.agent_id, router_id, now, orderly=closed.orderly)
         for alive in request.alive:
@@ -251,7 +258,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
             kind = KINDS.get(outcome.kind)
             if kind is not None:
                 run_s = outcome.run_duration.ToNanoseconds() / 1e9
-                registry.outcome(
+                registry.health.outcome(
                     outcome.agent_id, outcome.task_id, outcome.task_type, kind, run_s, now
                 )
         self._desk.touch()

@@ -23,7 +23,7 @@ def wanted_of(request: pb.FindAgentsRequest) -> Filter:
     """
     check = Checker()
     check.require("capabilities", bool(request.capabilities), "must name at least one")
-    check.capabilities("capabilities", request.capabilities)
+    check.requirements("capabilities", request.capabilities)
     check.labels("labels", request.labels)
     if request.task_type:
         check.capability("task_type", request.task_type)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from podium.v1 import agent_pb2, agent_registry_pb2
-from services.agent_registry.core.agent import Agent, Directive, Facts, Skill
+from services.agent_registry.core.agent import Agent, Directive, Facts, Skill, Told
+from services.agent_registry.core.breaker import State
 from services.agent_registry.core.filter import Filter
 from services.kernel import limits
 from services.kernel.rules import Checker
@@ -34,6 +35,17 @@ def facts_of(agent: agent_pb2.Agent) -> Facts:
         cost_per_kilotoken=agent.cost_hint.cost_per_kilotoken,
         build_id=agent.build_id,
         transport=agent.transport,
+    )
+
+
+def told_of(agent: agent_pb2.Agent) -> Told:
+    """Return what the router of an agent says that it was last told about it."""
+    known = agent.breaker in (agent_pb2.Agent.BREAKER_OPEN, agent_pb2.Agent.BREAKER_HALF_OPEN)
+    return Told(
+        State(agent.breaker) if known else State.CLOSED,
+        agent.status == agent_pb2.Agent.STATUS_DRAINING,
+        agent.status == agent_pb2.Agent.STATUS_QUARANTINED,
+        agent.status_reason,
     )
 
 
@@ -77,7 +89,7 @@ def filter_of(wanted: agent_registry_pb2.AgentFilter) -> Filter:
         InvalidArgument: INVALID_FIELD.
     """
     check = Checker()
-    check.capabilities("filter.capabilities", wanted.capabilities)
+    check.requirements("filter.capabilities", wanted.capabilities)
     check.labels("filter.labels", wanted.labels)
     known = agent_pb2.Agent.Status.values()[1:]
     for index, status in enumerate(wanted.statuses):
@@ -139,4 +151,5 @@ def directive_of(directive: Directive) -> agent_registry_pb2.AgentDirective:
         failure_rate=directive.failure_rate,
         instance_id=directive.instance_id,
         superseded_instance_ids=directive.superseded,
+        reason=directive.reason,
     )

@@ -90,5 +90,18 @@ class Facts:
         agent.router_id = self._router_id
         agent.transport = hello.transport or "grpc"
         agent.in_flight_count = session.load
+        agent.breaker = _breaker(session)
+        if session.quarantined:
+            agent.status = agent_pb2.Agent.STATUS_QUARANTINED
+        elif session.draining:
+            agent.status = agent_pb2.Agent.STATUS_DRAINING
+        agent.status_reason = session.told_reason
         age_s = self._clock.now().mono_s - session.since_s
         agent.session_age.FromNanoseconds(round(age_s * 1e9))
+
+
+def _breaker(session: Session) -> agent_pb2.Agent.Breaker:
+    if session.half_open:
+        return agent_pb2.Agent.BREAKER_HALF_OPEN
+    closed, opened = agent_pb2.Agent.BREAKER_CLOSED, agent_pb2.Agent.BREAKER_OPEN
+    return opened if session.breaker_open else closed

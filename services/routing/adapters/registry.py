@@ -56,6 +56,7 @@ class RegistryLink:
                         breaker=agent_pb2.Agent.Breaker.Name(directive.breaker)[8:],
                         draining=directive.draining,
                         quarantined=directive.quarantined,
+                        reason=directive.reason,
                     )
                 desk.touch()
         finally:

@@ -167,6 +167,7 @@ def _credited(report: Report, effect: effects.Credited) -> None:
     credit = report.credit
     credit.class_id = effect.kind.class_id
     credit.capabilities.extend(effect.kind.names)
+    credit.versions.extend(effect.kind.versions)
     credit.total = effect.total
     credit.agent_count = effect.kind.agent_count
     credit.look_ahead = effect.look_ahead

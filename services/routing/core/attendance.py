@@ -9,7 +9,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from services.kernel.errors import FailedPrecondition, PodiumError, ResourceExhausted
+from services.kernel.errors import FailedPrecondition
 from services.routing.core.assignment import Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import (
@@ -22,6 +22,7 @@ from services.routing.core.effects import (
     SendSuperseded,
 )
 from services.routing.core.reconcile import reconcile
+from services.routing.core.refusals import too_many
 from services.routing.core.session import Greeting, Session, Stream, retry_s, struck_message
 from services.routing.core.work import Work
 
@@ -183,7 +184,9 @@ class Attendance:
                 session.unproved = False
                 self._board.fleet.refresh(session)
 
-    def directive(self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool) -> None:
+    def directive(
+        self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool, reason: str = ""
+    ) -> None:
         """Follow what the registry says about an agent."""
         session = self._board.sessions.get(agent_id)
         if session is None:
@@ -196,6 +199,7 @@ class Attendance:
             self._board.on_probation.pop(session, None)
         session.draining = session.draining or draining
         session.quarantined = quarantined
+        session.told_reason = reason
         self._board.fleet.refresh(session)
 
     def rivals(
@@ -206,7 +210,7 @@ class Attendance:
         if session is None or session.superseded_by:
             return
         if session.instance_id == instance_id:
-            session.follow(superseded)
+            session.followed(superseded)
         elif session.instance_id in superseded and instance_id not in session.superseded:
             if session.stream is not None:
                 self._board.effects.append(Closed(agent_id, False))
@@ -247,10 +251,10 @@ class Attendance:
     def _check_room(self, stream: Stream, known: Session | None) -> None:
         limits = self._board.limits
         if known is None and len(self._board.sessions) >= limits.agents_max:
-            raise _too_many(f"This router has {limits.agents_max} agents.", limits.agents_max)
+            raise too_many(f"This router has {limits.agents_max} agents.", limits.agents_max)
         if len(stream.agents) >= limits.stream_agents_max:
             most = limits.stream_agents_max
-            raise _too_many(f"This stream has {most} agents; open another.", most)
+            raise too_many(f"This stream has {most} agents; open another.", most)
 
     def _new(self, greeting: Greeting, now: Instant) -> Session:
         token = self._board.rng.bytes(16).hex()
@@ -264,6 +268,7 @@ class Attendance:
             max_concurrency=greeting.max_concurrency,
             cost_per_task=greeting.cost_per_task,
             body=greeting.body,
+            versions=greeting.versions,
             heard_s=now.mono_s,
             since_s=now.mono_s,
         )
@@ -284,18 +289,17 @@ class Attendance:
         session.assigned_total = 0
         if session.row >= 0:
             self._leave(session)
-        session.name = greeting.name
-        session.capabilities = greeting.capabilities
+        session.name, session.capabilities = greeting.name, greeting.capabilities
         session.max_concurrency = greeting.max_concurrency
         session.cost_per_task = greeting.cost_per_task
-        session.body = greeting.body
+        session.body, session.versions = greeting.body, greeting.versions
         return session
 
     def _supersede(self, old: Session, new: Session, greeting: Greeting, now: Instant) -> None:
         """Take over from an older instance, with the leases the newer one says it has."""
         board = self._board
+        new.follow(old)
         self._give_way(old, greeting.instance_id, now)
-        new.follow((*old.superseded, old.instance_id))
         for key in greeting.in_flight:
             lease = old.leases.get(key)
             if lease is not None:
@@ -338,7 +342,7 @@ class Attendance:
         if len(stream.greeted) >= greeted_len_max:
             stream.greeted = set(stream.agents)
         stream.greeted.add(session.agent_id)
-        row = board.fleet.join(session, session.capabilities)
+        row = board.fleet.join(session)
         board.fleet.busy_slots += session.load
         if board.model is not None:
             board.fleet.model_row[row] = board.model.rows.get(session.agent_id, -1)
@@ -392,9 +396,3 @@ class Attendance:
                 board.leases.drop(lease)
             else:
                 self._work.give_up(lease, now)
-
-
-def _too_many(message: str, most: int) -> PodiumError:
-    return ResourceExhausted(
-        "TOO_MANY_AGENTS", message, metadata={"agents_max": str(most)}, retry_after_s=5.0
-    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.kernel.versions import covers, mark, plain
 from services.routing.core.fleet import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ class Demand:
     """One combination of required and preferred capabilities."""
 
     __slots__ = (
+        "_names",
         "_points",
         "_rows",
         "class_mask",
         "match_list",
         "members",
+        "outdated",
+        "outdated_mask",
         "places",
         "preferred",
         "required",
@@ -49,6 +53,11 @@ class Demand:
         """Bits of the classes whose agents have all that is required."""
         self.members: dict[int, float] = {}
         """Rows of those agents, and how well each matches."""
+        self.outdated_mask = 0
+        """Bits of the classes whose agents have all of it, and not all in the version."""
+        self.outdated: set[int] = set()
+        """Rows of those."""
+        self._names = frozenset(map(plain, required)) if any(map(_asks, required)) else None
         self.waiting: list[Lease] = []
         """Tasks without an agent, in the order in which they are due."""
         self.version = 0
@@ -77,6 +86,8 @@ class Demand:
         """Take an agent in if it fits."""
         kind = session.kind
         assert kind is not None
+        if self.outdated_mask & kind.bit:
+            self.outdated.add(session.row)
         if self.class_mask & kind.bit:
             self.members[session.row] = self._match_of(session)
             self._rows = None
@@ -84,14 +95,17 @@ class Demand:
 
     def forget(self, row: int) -> None:
         """Leave an agent out that is gone."""
+        self.outdated.discard(row)
         if self.members.pop(row, None) is not None:
             self._rows = None
             self.version += 1
 
     def learn_class(self, kind: CapabilityClass) -> None:
         """Note whether agents of a class fit."""
-        if self.required <= kind.capabilities:
+        if covers(kind.capabilities, self.required):
             self.class_mask |= kind.bit
+        elif self._names and self._names <= kind.capabilities:
+            self.outdated_mask |= kind.bit
 
     def _build(self) -> IntArray:
         rows = self._rows = np.fromiter(self.members, np.intp, len(self.members))
@@ -105,8 +119,17 @@ class Demand:
         wanted = self.required | self.preferred
         if not wanted:
             return 1.0
-        have = session.capabilities
-        return sum(have.get(name, 0.0) for name in wanted) / len(wanted)
+        have, kind = session.capabilities, session.kind
+        assert kind is not None
+        return sum(
+            have.get(plain(each), 0.0)
+            for each in wanted
+            if mark not in each or covers(kind.capabilities, frozenset((each,)))
+        ) / len(wanted)
+
+
+def _asks(wanted: str) -> bool:
+    return mark in wanted
 
 
 class Demands:
@@ -148,7 +171,7 @@ class Demands:
             demand.learn_class(kind)
         index = self._fleet.by_capability
         # Only agents with the rarest of the required capabilities can fit.
-        found = [index.get(name, set()) for name in required]
+        found = [index.get(plain(each), set()) for each in required]
         rarest = min(found, key=len) if found else set(range(len(self._fleet.sessions)))
         for row in rarest:
             session = self._fleet.sessions[row]

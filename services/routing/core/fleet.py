@@ -7,12 +7,14 @@ never walks the agents.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from services.kernel.versions import mark
 
 if TYPE_CHECKING:
     from services.routing.core.session import Session
@@ -53,7 +55,7 @@ class Part:
 
 
 class CapabilityClass:
-    """All agents with one set of capabilities."""
+    """All agents with one set of capabilities, in the same versions."""
 
     __slots__ = (
         "agent_count",
@@ -66,6 +68,7 @@ class CapabilityClass:
         "pace",
         "parts",
         "placed",
+        "versions",
         "waiting",
         "working_count",
     )
@@ -74,7 +77,8 @@ class CapabilityClass:
         self.class_id = class_id
         self.bit = 1 << class_id
         self.capabilities = capabilities
-        self.names = tuple(sorted(capabilities))
+        self.names = tuple(sorted(each for each in capabilities if mark not in each))
+        self.versions = tuple(sorted(each for each in capabilities if mark in each))
         self.agent_count = 0
         self.working_count = 0
         self.free_slots = 0
@@ -144,17 +148,17 @@ class Fleet:
                 del self.class_by_id[kind.class_id]
                 self.changed.discard(kind)
 
-    def join(self, session: Session, capabilities: Mapping[str, float]) -> int:
+    def join(self, session: Session) -> int:
         """Give the agent of a session a row and return it."""
         if not self._vacant:
             self._grow()
         row = self._vacant.pop()
         self.sessions[row] = session
         session.row = row
-        session.kind = self.class_of(capabilities)
+        session.kind = self.class_of((*session.capabilities, *session.versions))
         self.cost[row] = session.cost_per_task
         self.model_row[row] = -1
-        for name in capabilities:
+        for name in session.kind.names:
             self.by_capability.setdefault(name, set()).add(row)
         session.kind.agent_count += 1
         self.capacity_slots += session.max_concurrency
@@ -173,7 +177,7 @@ class Fleet:
         self.busy_slots -= session.load
         kind.agent_count -= 1
         self.changed.add(kind)
-        for name in kind.capabilities:
+        for name in kind.names:
             rows = self.by_capability[name]
             rows.discard(row)
             if not rows:

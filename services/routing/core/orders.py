@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
+from services.kernel.versions import covers
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.attendance import Attendance
 from services.routing.core.board import Board
@@ -195,7 +196,7 @@ class Orders:
                 return
             demand = lease.demand
             assert demand is not None
-            if lease.granted_s <= due_s and demand.required <= have:
+            if lease.granted_s <= due_s and covers(have, demand.required):
                 self._work.hand_back(lease, "FREE_ELSEWHERE", "", now)
                 count -= 1
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from services.kernel.errors import PodiumError, ResourceExhausted
+
 CODES: Mapping[str, str] = {
     "INVALID_FIELD": "INVALID_ARGUMENT",
     "BATCH_TOO_LARGE": "INVALID_ARGUMENT",
@@ -24,3 +26,9 @@ CODES: Mapping[str, str] = {
     "DRAINING": "UNAVAILABLE",
 }
 """Reason to canonical code; a reason that is missing here cannot be sent."""
+
+
+def too_many(message: str, most: int) -> PodiumError:
+    """Return the error for an agent that there is no room for, here or on its stream."""
+    told = {"agents_max": str(most)}
+    return ResourceExhausted("TOO_MANY_AGENTS", message, metadata=told, retry_after_s=5.0)

@@ -132,8 +132,11 @@ class Candidates:
         """Count the agents that are no candidates, by reason."""
         members = len(self.demand.members)
         counts: dict[str, int] = {}
-        if len(self._fleet) > members:
-            counts["capability"] = len(self._fleet) - members
+        outdated = len(self.demand.outdated)
+        if outdated:
+            counts["version"] = outdated
+        if len(self._fleet) > members + outdated:
+            counts["capability"] = len(self._fleet) - members - outdated
         if members == eligible_count:
             return counts
         blocked = self._blocked

@@ -72,6 +72,8 @@ class Greeting(NamedTuple):
     resume_token: str
     body: object
     """The Hello itself, for the registry."""
+    versions: tuple[str, ...] = ()
+    """Versions of capabilities, as `name@2.1`."""
 
 
 class Stream:
@@ -161,6 +163,8 @@ class Session:
     cost_per_task: float
     body: object
     heard_s: float
+    versions: tuple[str, ...] = ()
+    """What it can do in which version, as `name@2.1`."""
     since_s: float = 0.0
     """When it began."""
     superseded: tuple[str, ...] = ()
@@ -190,6 +194,8 @@ class Session:
     """Assignments since Ready; what was recalled or declined stays counted, as it does there."""
     draining: bool = False
     quarantined: bool = False
+    told_reason: str = ""
+    """Why it is quarantined or drains, as the registry said."""
     breaker_open: bool = False
     half_open: bool = False
     silent: bool = False
@@ -221,7 +227,13 @@ class Session:
             return self.superseded_by
         return self.instance_id if instance_id in self.superseded else ""
 
-    def follow(self, instance_ids: tuple[str, ...]) -> None:
+    def follow(self, old: Session) -> None:
+        """Take over what holds for the agent, whichever process of it there is."""
+        self.followed((*old.superseded, old.instance_id))
+        self.quarantined, self.told_reason = old.quarantined, old.told_reason
+        self.breaker_open, self.half_open = old.breaker_open, old.half_open
+
+    def followed(self, instance_ids: tuple[str, ...]) -> None:
         """Note instances of its agent that it has followed."""
         known = dict.fromkeys((*self.superseded, *instance_ids))
         known.pop(self.instance_id, None)

@@ -7,6 +7,7 @@ import re
 from podium.v1 import session_pb2, task_pb2
 from services.kernel import limits
 from services.kernel.rules import Checker
+from services.kernel.versions import offer, version_len_max
 from services.routing.core.session import Greeting
 
 concurrency_max = 1_000
@@ -38,10 +39,13 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
     count = len(hello.capabilities)
     check.length("hello.capabilities", count, limits.capabilities_len_max, low=1)
     capabilities: dict[str, float] = {}
+    versions: list[str] = []
     for index, capability in enumerate(hello.capabilities[: limits.capabilities_len_max]):
         path = f"hello.capabilities[{index}]"
         check.capability(f"{path}.name", capability.name)
-        check.text(f"{path}.version", capability.version, 32)
+        check.text(f"{path}.version", capability.version, version_len_max)
+        if capability.version and (offered := offer(capability.name, capability.version)):
+            versions.append(offered)
         proficiency = capability.proficiency if capability.HasField("proficiency") else 1.0
         check.finite(f"{path}.proficiency", proficiency, 0.0, 1.0)
         capabilities[capability.name] = proficiency
@@ -65,6 +69,7 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
         in_flight=tuple((ref.task_id, ref.lease_epoch) for ref in hello.in_flight),
         resume_token=hello.resume_token,
         body=hello,
+        versions=tuple(versions),
     )
 
 

@@ -336,6 +336,7 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     facts.Input: _message,
     facts.Revived: _message,
     facts.QueuePause: _message,
+    facts.LettersDropped: _message,
     facts.ScheduleChange: _message,
 }
 

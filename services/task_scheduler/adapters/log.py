@@ -1,28 +1,16 @@
-"""The event log of a data directory, looked at and mended without a scheduler.
-
-python -m services.task_scheduler log verify DIRECTORY
-python -m services.task_scheduler log export DIRECTORY > events.jsonl
-python -m services.task_scheduler log backup DIRECTORY TO
-python -m services.task_scheduler log repair DIRECTORY --yes
-"""
+"""The event log of a data directory, looked at and mended without a scheduler."""
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import shutil
 import sqlite3
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-from google.protobuf.json_format import MessageToDict
-
-from podium.v1 import task_scheduler_pb2
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters.chain import NO_HASH, Chain
 from services.task_scheduler.adapters.failpoints import Failpoints
@@ -76,16 +64,14 @@ class LogFile:
         return Found(base, end, damage, snapshots)
 
     def events(self) -> Iterator[bytes]:
-        """Yield each event as a line of JSON, up to the first that cannot be trusted.
+        """Yield the frames of all groups, up to the first that cannot be trusted.
 
         Raises:
             FailedPrecondition: JOURNAL_DAMAGED, behind the last one.
         """
         with closing(self._connect("ro")) as connection:
             chain = Chain(str(self.path), *_one(connection, "base"))
-            for frames in _groups(connection, chain):
-                for event in task_scheduler_pb2.WatchEventsResponse.FromString(frames).events:
-                    yield orjson.dumps(MessageToDict(event)) + b"\n"
+            yield from _groups(connection, chain)
 
     def backup(self, to: Path) -> Found:
         """Copy the log and its snapshots while they are in use; return what the copy holds.
@@ -189,63 +175,6 @@ class _Lock:
 
     def close(self) -> None:
         os.close(self._file)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run one of the commands; 0 = the log is whole, 1 = it is not, 2 = called wrongly."""
-    parser = argparse.ArgumentParser(
-        prog="python -m services.task_scheduler log",
-        description="Look at the event log of a data directory (PODIUM_DATA_DIR) and mend it.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("verify", "check the chain of hashes from the first event to the last"),
-        ("export", "write the events as JSON Lines"),
-        ("backup", "copy the log and its snapshots, also while a scheduler uses them"),
-        ("repair", "cut off what cannot be trusted; make a copy of the directory before"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("directory", type=Path)
-        if name == "backup":
-            command.add_argument("to", type=Path, help="a directory that is empty or is not yet")
-        if name == "repair":
-            command.add_argument("--yes", action="store_true", help="do it, and not only tell")
-    chosen = parser.parse_args(arguments)
-    try:
-        log = LogFile(chosen.directory)
-        if chosen.command == "export":
-            sys.stdout.buffer.writelines(log.events())
-            sys.stdout.flush()
-            return 0
-        if chosen.command == "backup":
-            found = log.backup(chosen.to)
-            print(f"{chosen.to} holds what happened up to event {found.end.seq}")
-            return 0
-        return _judge(log, repair=chosen.command == "repair", yes=getattr(chosen, "yes", False))
-    except FailedPrecondition as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"the backup was not written: {error}", file=sys.stderr)
-        return 1
-    except sqlite3.Error as error:
-        print(f"the journal in {chosen.directory} cannot be read: {error}", file=sys.stderr)
-        return 1
-
-
-def _judge(log: LogFile, *, repair: bool, yes: bool) -> int:
-    found = log.check()
-    snapshots = ", ".join(str(facts.seq) for facts, _ in found.snapshots) or "none"
-    print(f"events {found.base.seq + 1} to {found.end.seq} are whole; snapshots at: {snapshots}")
-    if not found.damage:
-        return 0
-    print(found.damage, file=sys.stderr)
-    if repair and yes:
-        print(log.repair(found))
-        return 0
-    if repair:
-        print("Nothing was changed: say --yes to cut the log there.", file=sys.stderr)
-    return 1
 
 
 def _one(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:

@@ -67,9 +67,11 @@ class MemoryJournal:
                 size_bytes += len(group.frames)
         return found
 
-    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
-        """Return the groups within a range of events that contain `needle`."""
-        return [
+    async def search(
+        self, needle: bytes, first_seq: int, last_seq: int
+    ) -> AsyncIterator[Sequence[Group]]:
+        """Yield the groups within a range of events that contain `needle`."""
+        yield [
             group
             for group in self._groups
             if group.last_seq >= first_seq

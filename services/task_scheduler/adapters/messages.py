@@ -17,6 +17,7 @@ from services.task_scheduler.core.event import (
     Failure,
     Firing,
     Input,
+    LettersDropped,
     Overlap,
     Plan,
     Progress,
@@ -174,6 +175,10 @@ def _read_pause(message: event_pb2.Event) -> Detail:
     return QueuePause(pause.tenant, pause.type, pause.reason)
 
 
+def _read_dropped(message: event_pb2.Event) -> Detail:
+    return LettersDropped(message.dropped.through_seq, message.dropped.count)
+
+
 def _read_change(message: event_pb2.Event, specs: Specs) -> Detail:
     change = message.schedule
     plan = None
@@ -223,6 +228,7 @@ _READ: dict[str, Callable[[event_pb2.Event], Detail]] = {
     "input": _read_input,
     "requeue": _read_revived,
     "queue_pause": _read_pause,
+    "dropped": _read_dropped,
 }
 
 
@@ -275,6 +281,10 @@ def _fill_pause(message: event_pb2.Event, detail: QueuePause) -> None:
     pause.tenant, pause.type, pause.reason = detail
 
 
+def _fill_dropped(message: event_pb2.Event, detail: LettersDropped) -> None:
+    message.dropped.through_seq, message.dropped.count = detail
+
+
 def _fill_change(message: event_pb2.Event, detail: ScheduleChange) -> None:
     change = message.schedule
     change.schedule_id = detail.schedule_id
@@ -295,6 +305,7 @@ _FILL: dict[type, Callable[[event_pb2.Event, Any], None]] = {
     Input: _fill_input,
     Revived: _fill_revived,
     QueuePause: _fill_pause,
+    LettersDropped: _fill_dropped,
     ScheduleChange: _fill_change,
 }
 

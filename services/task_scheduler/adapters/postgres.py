@@ -22,6 +22,7 @@ from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, dama
 from services.task_scheduler.adapters.database import CONNECTIONS_MAX, SQL, Database
 from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
 from services.task_scheduler.adapters.lease import CUT_OFF, Lease
+from services.task_scheduler.adapters.search import SEARCH_BYTES, Looked, look, search
 from services.task_scheduler.adapters.snapshots import KEPT, Facts
 from services.task_scheduler.adapters.verify import verify
 from services.task_scheduler.ports import Group, LogLost, Snapshot, StorageFailed
@@ -197,10 +198,15 @@ class PostgresJournal:
         rows = await self._fetch("groups_behind", after_seq, size_bytes_max)
         return [Group(*row) for row in rows]
 
-    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
-        """Return the groups within a range of events that contain `needle`."""
-        rows = await self._fetch("groups_with", first_seq, last_seq, needle)
-        return [Group(*row) for row in rows]
+    def search(
+        self, needle: bytes, first_seq: int, last_seq: int
+    ) -> AsyncIterator[Sequence[Group]]:
+        """Yield the groups within a range of events that contain `needle`."""
+
+        async def some(from_seq: int) -> list[Looked]:
+            return look(await self._fetch("groups_with", from_seq, last_seq, needle, SEARCH_BYTES))
+
+        return search(some, first_seq, last_seq)
 
     async def compact(self, before_ms: int, size_bytes_max: int) -> None:
         """Drop old groups that no kept snapshot needs."""

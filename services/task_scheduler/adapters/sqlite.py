@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters.chain import NO_HASH, Chain, chained, damaged, too_new
 from services.task_scheduler.adapters.failpoints import Failpoints, StorageFull
 from services.task_scheduler.adapters.files import Mark, Reserve
+from services.task_scheduler.adapters.search import Looked, look, search
 from services.task_scheduler.adapters.snapshots import Facts, SnapshotFiles
 from services.task_scheduler.adapters.statements import migrations, statements
 from services.task_scheduler.adapters.verify import verify
@@ -172,10 +173,18 @@ class SqliteJournal:
         """Return the groups behind `after_seq`, about `size_bytes_max` of them."""
         return await self._reading(lambda: self._read_some(after_seq, size_bytes_max))
 
-    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
-        """Return the groups within a range of events that contain `needle`."""
-        rows = await self._fetch("groups_with", first_seq, last_seq, needle)
-        return [Group(*row) for row in rows]
+    def search(
+        self, needle: bytes, first_seq: int, last_seq: int
+    ) -> AsyncIterator[Sequence[Group]]:
+        """Yield the groups within a range of events that contain `needle`."""
+
+        def some(from_seq: int) -> list[Looked]:
+            with closing(
+                self._reads.execute(_SQL["groups_with"], (needle, from_seq, last_seq, from_seq))
+            ) as c:
+                return look(c)
+
+        return search(lambda seq: self._reading(lambda: some(seq)), first_seq, last_seq)
 
     async def compact(self, before_ms: int, size_bytes_max: int) -> None:
         """Drop old groups that no kept snapshot needs; their space is used again."""

@@ -16,8 +16,9 @@ from services.kernel.errors import (
 )
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
+from services.task_scheduler.core.catalog import lack
+from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.event import Created, Origin, Terms
-from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.quotas import Quotas
 from services.task_scheduler.core.room import Room
 from services.task_scheduler.core.states import Kind, State
@@ -49,9 +50,9 @@ class Returning(NamedTuple):
 class Admission:
     """Takes tasks in."""
 
-    def __init__(self, book: Book, outcomes: Outcomes) -> None:
+    def __init__(self, book: Book, dependents: Dependents) -> None:
         self._book = book
-        self._outcomes = outcomes
+        self._dependents = dependents
         self._quotas = Quotas(book.limits, book.queue.shares)
         self._room = Room(book)
 
@@ -111,7 +112,9 @@ class Admission:
 
     def _check(self, index: int, draft: Draft, now: Instant) -> None:
         created = draft.created
-        _check_deadline(index, created.terms, now.wall_ms)
+        terms = created.terms
+        if terms.deadline_ms or terms.deadline_after_ms:
+            _check_deadline(index, terms, now.wall_ms)
         for dependency_id in created.depends_on:
             dependency = self._book.tasks.get(dependency_id)
             if dependency is None or dependency.tenant != created.tenant:
@@ -123,7 +126,7 @@ class Admission:
         if draft.fail_fast and not self._book.queue.schedulable(frozenset(created.capabilities)):
             raise FailedPrecondition(
                 "UNSCHEDULABLE",
-                f"No connected agent has all of: {', '.join(created.capabilities)}.",
+                lack(self._book, created.capabilities),
                 metadata={"index": str(index), "capabilities": ",".join(created.capabilities)},
             )
 
@@ -163,7 +166,9 @@ class Admission:
             )
 
     def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
-        book, created = self._book, self._book.dated(draft.created, now.wall_ms)
+        book, created = self._book, draft.created
+        if created.terms.deadline_after_ms or created.terms.delay_ms:
+            created = book.dated(created, now.wall_ms)
         if twice and created.request_id:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)
             if seen is not None:
@@ -178,8 +183,8 @@ class Admission:
         for dependency_id in created.depends_on:
             dependency = book.tasks[dependency_id]
             if dependency.ended and dependency.state is not State.COMPLETED:
-                self._outcomes.fail_dependent(task, dependency_id, now)
-                self._outcomes.follow_up(now)
+                self._dependents.fail(task, dependency_id, now)
+                self._dependents.follow_up(now)
                 break
         return Admitted(task.task_id, False)
 
@@ -215,8 +220,6 @@ class Admission:
 
 def _check_deadline(index: int, asked: Terms, wall_ms: int) -> None:
     terms = asked.dated(wall_ms)
-    if not terms.deadline_ms:
-        return
     if terms.deadline_ms <= wall_ms:
         raise InvalidArgument(
             "INVALID_FIELD",

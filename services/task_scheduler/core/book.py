@@ -20,6 +20,7 @@ from services.task_scheduler.core.event import (
     Event,
     Failed,
     Input,
+    LettersDropped,
     QueuePause,
     ScheduleChange,
 )
@@ -42,6 +43,7 @@ from services.task_scheduler.core.states import (
 from services.task_scheduler.core.sticky import StickyKeys
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.core.timers import Timers, in_force
+from services.task_scheduler.core.waits import Waits
 
 Redate = Callable[[bytes, int, int], bytes]
 
@@ -68,9 +70,7 @@ class Book:
         self.requests = RequestIds(limits.request_ids_len_max, limits.retry_ids_len_max)
         self.leases: OrderedDict[int, Task] = OrderedDict()
         """Live leases by epoch, the one renewed longest ago first."""
-        self.dependents: dict[str, list[Task]] = {}
-        self.resolved: list[tuple[Task, list[Task]]] = []
-        """Tasks that ended while others waited for them, not yet followed up."""
+        self.waits = Waits()
         self.counts = [0] * (max(State) + 1)
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
@@ -157,6 +157,8 @@ class Book:
             mono_s: The event's time on the monotonic clock of this process.
         """
         assert event.seq == self.seq + 1, f"event {event.seq} follows {self.seq}"
+        # What came of those that the event before affected is told by the events behind it.
+        self.waits.affected.clear()
         if event.kind in TASKLESS:
             self._declared(event)
             return
@@ -177,6 +179,8 @@ class Book:
         self.seq = event.seq
         detail = event.detail
         if isinstance(detail, ScheduleChange):
+            if event.kind is Kind.SCHEDULE_DELETED:
+                self._end_turns(detail)
             self.schedules.apply(event.kind, detail, event.wall_ms)
         elif isinstance(detail, QueuePause):
             scope = Scope(detail.tenant, detail.task_type)
@@ -185,6 +189,11 @@ class Book:
             else:
                 self.queue.pauses.remove(scope)
             self.queue.review_pauses()
+        elif isinstance(detail, LettersDropped):
+            for letter in self.dead.drop(detail.through_seq):
+                if letter.origin.parent_task_id:
+                    self.lineages.forget(letter)
+                self._forget(letter)
 
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
         if self.before_change is not None:
@@ -194,14 +203,7 @@ class Book:
         state = next_state(before, kind)
         self.seq = event.seq
         if state is not before:
-            self.counts[before] -= 1
-            self.counts[state] += 1
-            if before is State.QUEUED and task.place:
-                self.queue.remove(task)
-            elif before in LEASED and state not in LEASED:
-                self._end_lease(task, event)
-            elif before is State.FAILED:
-                self.dead.remove(task)
+            self._leave(task, event, state)
             task.state = state
         task.last_seq = event.seq
         change = CHANGES.get(kind)
@@ -211,6 +213,20 @@ class Book:
             self.queue.push(task)
         elif kind in TERMINAL_KINDS:
             self._end(task, event)
+
+    def _leave(self, task: Task, event: Event, state: State) -> None:
+        """Take a task out of the indexes of the state that it leaves for `state`."""
+        before = task.state
+        self.counts[before] -= 1
+        self.counts[state] += 1
+        if before is State.QUEUED and task.place:
+            self.queue.remove(task)
+        elif before in LEASED and state not in LEASED:
+            self._end_lease(task, event)
+        elif before is State.FAILED:
+            self.dead.remove(task)
+        elif task.open_dependencies:
+            self.waits.blocked += (state is State.CREATED) - (before is State.CREATED)
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
         task = Task(event.task_id, created, seq=event.seq, wall_ms=event.wall_ms, mono_s=mono_s)
@@ -237,22 +253,15 @@ class Book:
             task: Who waits.
             ended: Also for those that have ended without having completed.
         """
+        if task.origin.schedule_id and self.schedules.holds_back(task):
+            self.waits.await_turn(task)
         for other_id in task.depends_on:
             # One that is not in memory had completed when this task was accepted.
             other = self.tasks.get(other_id)
             if other is None or other.state is State.COMPLETED:
                 continue
             if ended or not other.ended:
-                self.dependents.setdefault(other_id, []).append(task)
-                task.open_dependencies += 1
-
-    def wait_no_more(self, task: Task) -> None:
-        """Let no task that it depends on know of a task any more."""
-        task.open_dependencies = 0
-        for other_id in task.depends_on:
-            waiting = self.dependents.get(other_id, [])
-            while task in waiting:
-                waiting.remove(task)
+                self.waits.add(task, other_id)
 
     def _end_lease(self, task: Task, event: Event) -> None:
         self.leases.pop(task.lease_epoch, None)
@@ -286,15 +295,9 @@ class Book:
             self.ended.append(task)
             self.ended_bytes += size_bytes
         self._close(task)
-        waiting = self.dependents.pop(task.task_id, None) if self.dependents else None
-        if waiting:
-            if task.state is State.COMPLETED:
-                for dependent in waiting:
-                    if self.before_change is not None:
-                        self.before_change(dependent)
-                    if dependent.open_dependencies:
-                        dependent.open_dependencies -= 1
-            self.resolved.append((task, waiting))
+        if task.open_dependencies:
+            self.waits.drop(task)
+        self.waits.end(task, self.before_change)
 
     def _close(self, task: Task) -> None:
         """Take a task that has ended out of the indexes of open tasks."""
@@ -307,16 +310,32 @@ class Book:
                 root = self.tasks.get(origin.root_task_id)
                 self.lineages.end(task, root_open=root is not None and not root.ended)
             if origin.schedule_id:
-                self.schedules.ended(task)
+                next_id = self.schedules.ended(task)
+                if next_id:
+                    self.waits.take_turn(self.tasks[next_id], self.before_change)
         if len(self.lineages) and not origin.parent_task_id:
             self.lineages.end_root(task.task_id)
 
-    def evict(self, *, dead: bool = True) -> None:
-        """Forget the tasks that ended longest ago, beyond the limits.
+    def _end_turns(self, change: ScheduleChange) -> None:
+        """Let the tasks of a schedule that is deleted wait for each other no more."""
+        schedule = self.schedules.find(change.tenant, change.schedule_id)
+        assert schedule is not None
+        for task_id in schedule.open:
+            self.waits.take_turn(self.tasks[task_id], self.before_change)
 
-        Args:
-            dead: Dead letters too; recovery spares them until it knows which were revived.
+    def drop_letters(self, now: Instant) -> None:
+        """Forget the oldest dead letters beyond the limits.
+
+        Which those are depends on when others were revived, so it is written into the log: else
+        replay would bring back some of them.
         """
+        dropped = self.dead.excess(self.limits.dead_len_max, self.limits.dead_bytes_max)
+        if dropped is not None:
+            self.declare(Kind.DEAD_LETTERS_DROPPED, dropped, now)
+            self.dead.dropped += dropped.dropped
+
+    def evict(self) -> None:
+        """Forget the tasks that ended longest ago, beyond the limits, but for dead letters."""
         limits = self.limits
         while self.ended and (
             len(self.ended) > limits.ended_len_max or self.ended_bytes > limits.ended_bytes_max
@@ -324,13 +343,6 @@ class Book:
             task = self.ended.popleft()
             self.ended_bytes -= task.size_bytes
             self._forget(task)
-        while dead and (
-            len(self.dead) > limits.dead_len_max or self.dead.size_bytes > limits.dead_bytes_max
-        ):
-            letter = self.dead.drop()
-            if letter.origin.parent_task_id:
-                self.lineages.forget(letter)
-            self._forget(letter)
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
             self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import nsmallest
 from operator import attrgetter
 from typing import NamedTuple
 
+from services.kernel import versions
 from services.kernel.errors import InvalidArgument, Violation
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.lane import ConcurrencyKey
@@ -28,6 +29,7 @@ class Filter(NamedTuple):
     tenant: str = ""
     agent_id: str = ""
     failure_text: str = ""
+    concurrency_key: str = ""
     also: Callable[[Task], bool] | None = None
     """What the core cannot see: labels, and what the caller may see."""
 
@@ -39,6 +41,7 @@ class Filter(NamedTuple):
             and (not self.tenant or task.tenant == self.tenant)
             and (not self.agent_id or task.agent_id == self.agent_id)
             and (not self.failure_text or self._failed_with(task))
+            and (not self.concurrency_key or self.concurrency_key in task.terms.concurrency_keys)
             and (self.also is None or self.also(task))
         )
 
@@ -141,10 +144,26 @@ def unschedulable(task: Task) -> str:
     return f"No connected agent has all of: {', '.join(task.needs)}."
 
 
+def lack(book: Book, needs: Iterable[str]) -> str:
+    """Return in a sentence what no connected agent has, and which versions there are of it."""
+    told = [f"{each}{_versions(book, each)}" for each in needs]
+    return f"No connected agent has all of: {', '.join(told)}."
+
+
+def _versions(book: Book, wanted: str) -> str:
+    if versions.mark not in wanted or book.queue.schedulable(frozenset((wanted,))):
+        return ""
+    found = book.queue.versions(wanted)
+    return f" (there is {', '.join(found[:3])})" if found else ""
+
+
 def waiting_for(book: Book, task: Task) -> str:
     """Return in a sentence what a task waits for; empty when it has ended."""
     if task.shown_state == SHOWN_BLOCKED:
-        return f"It waits for {task.open_dependencies} of the tasks it depends on."
+        if task.depends_on:
+            return f"It waits for {task.open_dependencies} of the tasks it depends on."
+        made_by = f"schedule {task.origin.schedule_id}"
+        return f"It waits until the tasks that {made_by} made before it have ended."
     lane = task.lane
     if task.state is not State.QUEUED or lane is None:
         return _WAITING.get(task.state, "")
@@ -156,7 +175,9 @@ def waiting_for(book: Book, task: Task) -> str:
     key = lane.full()
     if key is not None:
         return f"It waits for one of the {key.running} tasks that run under the key {key.name}."
-    return unschedulable(task) or "It waits for a free agent."
+    if unschedulable(task):
+        return lack(book, task.needs)
+    return "It waits for a free agent."
 
 
 _WAITING = {
@@ -173,16 +194,9 @@ def counts(book: Book) -> list[tuple[int, int]]:
     """Return (state as shown, number of tasks) for states that have any."""
     shown = {int(state): book.counts[state] for state in State if book.counts[state]}
     if State.CREATED in shown:
-        blocked = len(
-            {task.task_id for tasks in book.dependents.values() for task in tasks if _blocked(task)}
-        )
-        shown[SHOWN_BLOCKED] = blocked
+        blocked = shown[SHOWN_BLOCKED] = book.waits.blocked
         shown[State.CREATED] -= blocked
     return sorted((state, count) for state, count in shown.items() if count)
-
-
-def _blocked(task: Task) -> bool:
-    return task.shown_state == SHOWN_BLOCKED
 
 
 def priorities(book: Book, now_s: float) -> list[PriorityDepth]:
@@ -202,13 +216,22 @@ def requirements(book: Book, limit: int) -> list[RequirementDepth]:
     return depths[:limit]
 
 
-def tenants(book: Book, limit: int) -> list[Tenant]:
-    """Return the tenants, those with most open tasks first."""
-    return nsmallest(limit, book.queue.shares, key=lambda tenant: (-tenant.open_tasks, tenant.name))
+def tenants(book: Book, limit: int, only: str | None = None) -> list[Tenant]:
+    """Return the tenants, those with most open tasks first; or `only` one."""
+    shares = book.queue.shares
+    if only is not None:
+        found = shares.find(only)
+        return [found] if found is not None else []
+    return nsmallest(limit, shares, key=lambda tenant: (-tenant.open_tasks, tenant.name))
 
 
-def concurrency_keys(book: Book, limit: int) -> list[ConcurrencyKey]:
-    """Return the concurrency keys of open tasks, those with most waiting first."""
-    return nsmallest(
-        limit, book.queue.keys.values(), key=lambda key: (-key.waiting, key.tenant, key.name)
-    )
+def concurrency_keys(book: Book, limit: int, only: str | None = None) -> list[ConcurrencyKey]:
+    """Return the concurrency keys of open tasks, those with most waiting first.
+
+    Args:
+        book: Where they are.
+        limit: How many, at most.
+        only: Only what concerns this tenant: its own keys, and those that all share.
+    """
+    seen = (key for key in book.queue.keys.values() if only is None or key.tenant in ("", only))
+    return nsmallest(limit, seen, key=lambda key: (-key.waiting, key.tenant, key.name))

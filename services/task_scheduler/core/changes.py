@@ -50,7 +50,10 @@ def created(book: Book, task: Task, event: Event, mono_s: float) -> None:
 
 
 def queued(book: Book, task: Task, event: Event, mono_s: float) -> None:
-    """Take a new place in the queue."""
+    """Take a new place in the queue, and wait for nothing else."""
+    if task.open_dependencies:
+        # Earlier versions queued tasks of a schedule before it was their turn.
+        book.waits.drop(task)
     task.next_ms = 0
     task.queued_seq = event.seq
     task.queued_ms = event.wall_ms
@@ -161,7 +164,8 @@ def completed(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.failure = None
     task.fraction = 1.0
     _settle(task, event, detail.usage, detail.result_hash)
-    book.sticky.completed(task)
+    if task.terms.sticky_key:
+        book.sticky.completed(task)
 
 
 def ended_without_result(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -190,7 +194,6 @@ def requeued(book: Book, task: Task, event: Event, mono_s: float) -> None:
     if deadline_ms != task.terms.deadline_ms:
         task.terms = task.terms._replace(deadline_ms=deadline_ms)
         task.head = book.redate(task.head, deadline_ms, 0)
-    book.wait_no_more(task)
     book.open_bytes += task.size_bytes
     book.open(task, new=False)
     queued(book, task, event, mono_s)

@@ -8,6 +8,7 @@ from services.task_scheduler.core import catalog
 from services.task_scheduler.core.admission import Admission
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.changes import answer_hash
+from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.event import (
     Detail,
     Failed,
@@ -17,7 +18,6 @@ from services.task_scheduler.core.event import (
     Revived,
 )
 from services.task_scheduler.core.orders import Orders, Revoke
-from services.task_scheduler.core.outcome import Outcomes
 from services.task_scheduler.core.pauses import Scope
 from services.task_scheduler.core.states import LEASED, PAUSABLE, Kind, State
 from services.task_scheduler.core.task import Lease, Task
@@ -28,12 +28,12 @@ class Control:
     """Changes tasks from outside their attempts."""
 
     def __init__(
-        self, book: Book, orders: Orders, outcomes: Outcomes, admission: Admission
+        self, book: Book, orders: Orders, dependents: Dependents, admission: Admission
     ) -> None:
         self._admission = admission
         self._book = book
         self._orders = orders
-        self._outcomes = outcomes
+        self._dependents = dependents
 
     def find(self, task_id: str) -> Task:
         """Return a task in memory.
@@ -91,7 +91,9 @@ class Control:
         """
         if task.state is not State.FAILED:
             return False
-        waits = not ignore_dependencies and self._waits(task)
+        waits = not ignore_dependencies and (
+            self._waits(task) or self._book.schedules.holds_back(task)
+        )
         self._admission.readmit(task, payload, now)
         detail: Detail | None = None
         if deadline_ms:
@@ -217,7 +219,7 @@ class Control:
         if task.ended:
             return False
         self._stop(task, kind, failure, now)
-        self._outcomes.follow_up(now)
+        self._dependents.follow_up(now)
         return True
 
     def _stop(self, task: Task, kind: Kind, failure: Failure, now: Instant) -> None:

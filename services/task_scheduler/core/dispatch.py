@@ -32,6 +32,7 @@ class AgentClass:
 
     __slots__ = (
         "agent_count",
+        "capabilities",
         "class_id",
         "free_total",
         "granted",
@@ -40,10 +41,12 @@ class AgentClass:
         "total",
     )
 
-    def __init__(self, router_id: str, class_id: int, pool: Pool) -> None:
+    def __init__(self, router_id: str, class_id: int, capabilities: frozenset[str]) -> None:
         self.router_id = router_id
         self.class_id = class_id
-        self.pool = pool
+        self.capabilities = capabilities
+        self.pool: Pool | None = None
+        """None while it has neither an agent nor a grant to take."""
         self.total = 0
         self.free_total = 0
         """The part of `total` that is no look-ahead; below `granted` where tasks wait."""
@@ -102,36 +105,56 @@ class Dispatch:
         classes = self._routers[router_id]
         known = classes.get(class_id)
         if known is None:
-            pool = self._book.queue.pool(frozenset(capabilities))
-            pool.classes += 1
-            known = classes[class_id] = AgentClass(router_id, class_id, pool)
+            known = AgentClass(router_id, class_id, frozenset(capabilities))
+            classes[class_id] = known
         known.total = total
         known.free_total = total - look_ahead
-        known.pool.members += agent_count - known.agent_count
-        known.agent_count = agent_count
+        if agent_count or total > known.granted:
+            self._join(known).members += agent_count - known.agent_count
+            known.agent_count = agent_count
+        else:
+            # Its number stays, and what was granted to it: the router counts on.
+            self._leave(known)
         if total > known.granted:
             self._hungry[known] = None
         else:
             self._hungry.pop(known, None)
 
+    def _join(self, known: AgentClass) -> Pool:
+        if known.pool is None:
+            known.pool = self._book.queue.pool(known.capabilities)
+            known.pool.classes += 1
+        return known.pool
+
+    def _leave(self, known: AgentClass) -> None:
+        pool = known.pool
+        if pool is not None:
+            known.pool = None
+            pool.members -= known.agent_count
+            known.agent_count = 0
+            pool.classes -= 1
+            if not pool.classes:
+                self._book.queue.drop(pool)
+
     def grant(self, now: Instant) -> int:
         """Grant what waits for the credits there are; return how many tasks."""
         left = GRANTS_PER_STEP_MAX
         pop = self._book.queue.pop
-        hungry = [known for known in self._hungry if known.pool.mask]
+        hungry = [(k, k.pool) for k in self._hungry if k.pool is not None and k.pool.mask]
         # Free slots of all routers first: in a look-ahead a task may wait for as long as the one
         # before it runs, while another router has an agent for it.
-        turn = [known for known in hungry if known.free_total > known.granted]
+        turn = [each for each in hungry if each[0].free_total > each[0].granted]
         ahead = False
         while left > 0:
             if not turn:
                 if ahead:
                     break
                 ahead = True
-                turn = [known for known in hungry if known.total > known.granted]
+                turn = [each for each in hungry if each[0].total > each[0].granted]
             still = []
-            for known in turn:
-                task = pop(known.pool, now.mono_s)
+            for each in turn:
+                known, pool = each
+                task = pop(pool, now.mono_s)
                 if task is None:
                     continue
                 self._assign(known, task, now)
@@ -139,7 +162,7 @@ class Dispatch:
                 if known.total <= known.granted:
                     del self._hungry[known]
                 elif ahead or known.free_total > known.granted:
-                    still.append(known)
+                    still.append(each)
             turn = still
         return GRANTS_PER_STEP_MAX - left
 
@@ -247,8 +270,8 @@ class Dispatch:
                     continue
                 for known in classes.values():
                     count = min(spare, known.granted - known.free_total)
-                    have = free.pool.capabilities
-                    if count > 0 and not have.isdisjoint(known.pool.capabilities):
+                    have = free.capabilities
+                    if count > 0 and not have.isdisjoint(known.capabilities):
                         spare -= count
                         self._orders.send(router_id, Reclaim(have, count))
 
@@ -265,7 +288,7 @@ class Dispatch:
         )
         known.granted += 1
         self.grants += 1
-        sticky_agent_id = book.sticky.agent_of(task)
+        sticky_agent_id = book.sticky.agent_of(task) if task.terms.sticky_key else ""
         self._orders.send(known.router_id, Grant(task, epoch, known.class_id, sticky_agent_id))
 
     def _claim(self, lease: Lease, router_id: str, now: Instant) -> Verdict:
@@ -310,7 +333,4 @@ class Dispatch:
         for known in [known for known in self._hungry if known.router_id == router_id]:
             del self._hungry[known]
         for known in self._routers.get(router_id, {}).values():
-            known.pool.members -= known.agent_count
-            known.pool.classes -= 1
-            if not known.pool.classes:
-                self._book.queue.drop(known.pool)
+            self._leave(known)

@@ -202,6 +202,14 @@ class QueuePause(NamedTuple):
     reason: str = ""
 
 
+class LettersDropped(NamedTuple):
+    """Dead letters were forgotten for want of room."""
+
+    through_seq: int
+    """All that died by this event or before it."""
+    dropped: int
+
+
 class Overlap(IntEnum):
     """What happens when the task before has not ended; the numbers are those of the wire."""
 
@@ -263,6 +271,7 @@ Detail = (
     | Input
     | Revived
     | QueuePause
+    | LettersDropped
     | ScheduleChange
 )
 

@@ -67,19 +67,29 @@ class Requirement:
 class ConcurrencyKey:
     """A key under which only so many tasks may run at once."""
 
-    __slots__ = ("blocked", "lanes", "limit", "name", "running", "tenant", "waiting")
+    __slots__ = ("blocked", "limits", "name", "running", "tenant", "waiting")
 
     def __init__(self, name: str, tenant: str) -> None:
         self.name = name
         self.tenant = tenant
         """Whose it is; empty when all tenants share it."""
-        self.limit = 0
-        """The limit of the lane that came last, for people."""
+        self.limits: dict[int, int] = {}
+        """How many lanes have each limit."""
         self.running = 0
         self.waiting = 0
-        self.lanes = 0
         # Lanes held up by it, by their limit and needs: (rank of the head, lane), the best first.
         self.blocked: dict[tuple[int, int], list[tuple[Rank, Lane]]] = {}
+
+    def enter(self, limit: int) -> None:
+        """Let a lane in that has a limit."""
+        self.limits[limit] = self.limits.get(limit, 0) + 1
+
+    def leave(self, limit: int) -> bool:
+        """Let it go; return whether it was the last lane."""
+        self.limits[limit] -= 1
+        if not self.limits[limit]:
+            del self.limits[limit]
+        return not self.limits
 
 
 Rank = tuple[int, float, int, int, int]
@@ -153,9 +163,14 @@ class Lane:
         return index == 0
 
     def take(self, task: Task) -> None:
-        """Let a task leave; its entry goes when it surfaces."""
+        """Let a task leave; its entry goes when it surfaces, or with the last task."""
         task.place = 0
         self.waiting -= 1
+        if not self.waiting:
+            # Whatever is left is of tasks that are gone. The next one is the first again.
+            self._fifo.clear()
+            self._due.clear()
+            self._aged.clear()
 
     def remove(self, task: Task) -> None:
         """Let a task leave that was not taken: it may be anywhere."""
@@ -198,7 +213,7 @@ class Lane:
     def rank(self, head: Head) -> Rank:
         """Return what orders lanes that wait for the same key; it only grows while they do."""
         share = self.share
-        return -share.priority, share.passed_s, head[0], head[1], self.number
+        return -share.priority, share.level_s, head[0], head[1], self.number
 
     def __iter__(self) -> Iterator[Task]:
         """Return what waits, in the order in which it goes."""

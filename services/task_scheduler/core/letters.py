@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from services.task_scheduler.core.event import Failure
+from services.task_scheduler.core.event import Failure, LettersDropped
 from services.task_scheduler.core.task import Task
 
 GONE_LEN_MAX = 1_024
@@ -52,12 +52,29 @@ class DeadLetters:
         if len(self._seqs) > 2 * len(self._letters) + GONE_LEN_MAX:
             self._seqs = list(self._letters)
 
-    def drop(self) -> Task:
-        """Forget the oldest for want of room, and return it."""
-        task = next(iter(self._letters.values()))
-        self.remove(task)
-        self.dropped += 1
-        return task
+    def excess(self, len_max: int, bytes_max: int) -> LettersDropped | None:
+        """Return which of the oldest there is no room for; None when there is room for all."""
+        length, size_bytes = len(self._letters), self.size_bytes
+        if length <= len_max and size_bytes <= bytes_max:
+            return None
+        count = through_seq = 0
+        for seq, task in self._letters.items():
+            if length - count <= len_max and size_bytes <= bytes_max:
+                break
+            count, through_seq = count + 1, seq
+            size_bytes -= letter_bytes(task)
+        return LettersDropped(through_seq, count)
+
+    def drop(self, through_seq: int) -> list[Task]:
+        """Forget those that died by an event or before it, and return them."""
+        gone = []
+        for seq, task in self._letters.items():
+            if seq > through_seq:
+                break
+            gone.append(task)
+        for task in gone:
+            self.remove(task)
+        return gone
 
     def before(self, seq: int) -> Iterator[Task]:
         """Return those that died before event `seq`, the last one first; all when it is 0."""

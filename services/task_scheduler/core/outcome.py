@@ -10,6 +10,7 @@ import hashlib
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.changes import FAILURE_HASH, QUESTION_HASH
+from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.dispatch import Dispatch
 from services.task_scheduler.core.event import (
     Completed,
@@ -26,7 +27,6 @@ from services.task_scheduler.core.poison import AGENT_LOST, poison
 from services.task_scheduler.core.retry import Draw, backoff_ms
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
-from services.task_scheduler.core.timers import Purpose
 
 RESULT_BYTES_MAX = 256 * 1024 + 512
 """The largest payload with its media type."""
@@ -46,10 +46,13 @@ RESULT_TOO_LARGE = Failure("RESULT_TOO_LARGE", "The result is larger than 256 Ki
 class Outcomes:
     """Takes what routers report about attempts."""
 
-    def __init__(self, book: Book, orders: Orders, dispatch: Dispatch, draw: Draw) -> None:
+    def __init__(
+        self, book: Book, orders: Orders, dispatch: Dispatch, dependents: Dependents, draw: Draw
+    ) -> None:
         self._book = book
         self._orders = orders
         self._dispatch = dispatch
+        self._dependents = dependents
         self._draw = draw
         self.fenced = 0
         """Outcomes under leases that were over."""
@@ -190,7 +193,7 @@ class Outcomes:
             router_id=task.router_id,
         )
         self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
-        self.follow_up(now)
+        self._dependents.follow_up(now)
 
     def failed(
         self,
@@ -247,7 +250,7 @@ class Outcomes:
             attempt=task.attempt,
             agent_id=task.agent_id,
         )
-        self.follow_up(now)
+        self._dependents.follow_up(now)
 
     def run_out(self, task: Task, now: Instant) -> None:
         """A lease was not renewed in time."""
@@ -265,36 +268,6 @@ class Outcomes:
         router_id = task.router_id
         self.fail(task, ATTEMPT_TIMEOUT, None, now, agent_fault=True)
         self._orders.send(router_id, Revoke(lease, "ATTEMPT_TIMEOUT"))
-
-    def follow_up(self, now: Instant) -> None:
-        """Queue or end the tasks that waited for tasks that have ended, and those behind them."""
-        book = self._book
-        while book.resolved:
-            ended, waiting = book.resolved.pop()
-            for task in waiting:
-                if task.state is not State.CREATED and task.state is not State.PAUSED:
-                    continue
-                if ended.state is not State.COMPLETED:
-                    self.fail_dependent(task, ended.task_id, now)
-                elif task.open_dependencies or task.state is State.PAUSED:
-                    continue
-                elif task.next_ms > now.wall_ms:
-                    # Set again, since its timer may have gone off while it was blocked.
-                    due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
-                    book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
-                else:
-                    book.record(Kind.QUEUED, task, now)
-
-    def fail_dependent(self, task: Task, dependency_id: str, now: Instant) -> None:
-        """End a task whose dependency did not complete, as it asked for."""
-        skip = task.terms.skip_on_failed_dependency
-        failure = Failure(
-            "DEPENDENCY_SKIPPED" if skip else "DEPENDENCY_FAILED",
-            f"Task {dependency_id}, which this one waits for, did not complete.",
-        )
-        total_us = _us(now.mono_s - task.created_s)
-        kind = Kind.CANCELED if skip else Kind.FAILED
-        self._book.record(kind, task, now, Failed(failure, total_us=total_us))
 
     def _start(self, task: Task, agent_id: str, decision: bytes, now: Instant) -> None:
         self._book.record(

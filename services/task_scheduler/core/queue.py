@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heapreplace
 
+from services.kernel.versions import covers, offered
 from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
 from services.task_scheduler.core.lane import (
     SCHEDULE_KEY,
@@ -35,7 +36,7 @@ from services.task_scheduler.core.lane import (
 )
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Pauses
-from services.task_scheduler.core.pool import Elders, Line, Pool
+from services.task_scheduler.core.pool import IDLE_LEN_MAX, Elders, Line, Pool
 from services.task_scheduler.core.shares import Shares
 from services.task_scheduler.core.task import Task
 
@@ -45,8 +46,9 @@ FORGOTTEN_SHARE = 2 * AGEING_SHARE
 """One grant in this many goes to the oldest forgotten task, whosever it is."""
 FORGOTTEN = 2
 """Times `ageing_s` that a task has waited that counts as forgotten."""
-IDLE_LEN_MAX = 1_024
-"""Lanes beyond which one without tasks is forgotten at once."""
+
+Turn = tuple[Line | None, Task | None]
+NOBODY: Turn = (None, None)
 
 
 class ReadyQueue:
@@ -91,7 +93,10 @@ class ReadyQueue:
     def leave(self, lane: Lane) -> None:
         """Let an open task of a lane end."""
         lane.tasks -= 1
-        lane.share.tenant.open_tasks -= 1
+        tenant = lane.share.tenant
+        tenant.open_tasks -= 1
+        if not tenant.open_tasks:
+            self.shares.idle(tenant)
         if not lane.tasks and (lane.bounds or len(self._lanes) > IDLE_LEN_MAX):
             self._forget(lane)
 
@@ -108,8 +113,8 @@ class ReadyQueue:
         if requirement is None:
             requirement = self._new_requirement(key.needs)
         tenant = self.shares.tenant(key.tenant)
-        for name in self.shares.take_forgotten():
-            for idle in [lane for lane in self._lanes.values() if lane.key.tenant == name]:
+        for forgotten in self.shares.take_forgotten():
+            for idle in list(forgotten.lanes.values()):
                 self._forget(idle)
         self._serial += 1
         bounds = tuple(
@@ -120,16 +125,19 @@ class ReadyQueue:
         lane = Lane(self._serial, key, requirement, share, bounds)
         lane.paused = self.pauses.hold(key.tenant, key.task_type)
         for concurrency_key, limit in bounds:
-            concurrency_key.lanes += 1
-            concurrency_key.limit = limit
+            concurrency_key.enter(limit)
         requirement.lanes[lane.number] = lane
+        if not bounds:
+            tenant.lanes[lane.number] = lane
         return lane
 
     def _new_requirement(self, needs: tuple[str, ...]) -> Requirement:
         self._serial += 1
         requirement = self._requirements[needs] = Requirement(self._serial, needs)
         requirement.pools = [
-            pool for pool in self._pools.values() if requirement.capabilities <= pool.capabilities
+            pool
+            for pool in self._pools.values()
+            if covers(pool.capabilities, requirement.capabilities)
         ]
         return requirement
 
@@ -137,11 +145,11 @@ class ReadyQueue:
         del self._lanes[lane.key]
         requirement = lane.requirement
         del requirement.lanes[lane.number]
+        lane.share.tenant.lanes.pop(lane.number, None)
         if not requirement.lanes:
             del self._requirements[requirement.key]
-        for key, _ in lane.bounds:
-            key.lanes -= 1
-            if not key.lanes:
+        for key, limit in lane.bounds:
+            if key.leave(limit):
                 del self.keys[key.tenant, key.name]
 
     def _key(self, name: str, tenant: str) -> ConcurrencyKey:
@@ -169,8 +177,9 @@ class ReadyQueue:
         for key, _ in lane.bounds:
             key.waiting += 1
         if first:
+            anew = lane.share.waiting == 1
             for pool in lane.requirement.pools:
-                pool.offer(lane)
+                pool.offer(lane, anew=anew)
 
     def remove(self, task: Task) -> None:
         """Take a task out that was not popped."""
@@ -184,19 +193,20 @@ class ReadyQueue:
         if not pool.mask:
             return None
         pool.grants += 1
-        task = None
+        task = line = None
         if pool.grants % AGEING_SHARE == 0:
             if pool.grants % FORGOTTEN_SHARE == 0:
                 task = self._forgotten(pool, now_s)
             if task is None:
-                task = self._overdue(pool, now_s)
+                line, task = self._overdue(pool, now_s)
         while task is None:
             if not pool.mask:
                 return None
-            turn = self._turn(pool, pool.mask.bit_length() - 1)
-            task = turn[1] if turn is not None else None
+            line, task = self._turn(pool, pool.mask.bit_length() - 1)
         lane = task.lane
         assert lane is not None
+        if line is not None:
+            pool.serve(line)
         if lane.key.priority > pool.peak:
             pool.peak = lane.key.priority
         lane.take(task)
@@ -208,25 +218,23 @@ class ReadyQueue:
         for key, _ in lane.bounds:
             key.waiting -= 1
 
-    def _turn(self, pool: Pool, priority: int) -> tuple[Line, Task] | None:
+    def _turn(self, pool: Pool, priority: int) -> Turn:
         """Return the tenant whose turn it is, with the first of its tasks that may run."""
-        turns = pool.turns[priority]
+        turns, clock_s = pool.turns[priority], pool.clocks_s[priority]
         while turns:
             passed_s, name, line = turns[0]
-            share = line.share
-            if passed_s < share.passed_s:
+            now_s = line.turn_s(clock_s)
+            if passed_s < now_s:
                 # Somebody else may have passed less by now.
-                heapreplace(turns, (share.passed_s, name, line))
+                heapreplace(turns, (now_s, name, line))
                 continue
             task = self._first_of(line)
             if task is not None:
                 return line, task
             heappop(turns)
-            line.listed = False
-            if len(pool.lines) > IDLE_LEN_MAX:
-                del pool.lines[share]
+            pool.unlist(line)
         pool.mask &= ~(1 << priority)
-        return None
+        return NOBODY
 
     def _first_of(self, line: Line) -> Task | None:
         heads, listed = line.heads, line.lanes
@@ -268,21 +276,22 @@ class ReadyQueue:
                 return oldest[1]
         return None
 
-    def _overdue(self, pool: Pool, now_s: float) -> Task | None:
+    def _overdue(self, pool: Pool, now_s: float) -> Turn:
         """Return the task that has waited longest of those whose turn it is, if that is too long.
 
         Whose turn it is counts, not who is oldest: in a queue in which all wait too long, a tenant
         with the oldest tasks would get more than its share.
         """
         overdue: Task | None = None
+        line: Line | None = None
         for priority in range(pool.mask.bit_length()):
-            turn = self._turn(pool, priority) if pool.mask >> priority & 1 else None
-            task = self._oldest_of(turn[0].elders) if turn is not None else None
+            whose = self._turn(pool, priority)[0] if pool.mask >> priority & 1 else None
+            task = self._oldest_of(whose.elders) if whose is not None else None
             if task is not None and (overdue is None or task.place < overdue.place):
-                overdue = task
+                overdue, line = task, whose
         if overdue is None or now_s - overdue.queued_s <= self._limits.ageing_s:
-            return None
-        return overdue
+            return NOBODY
+        return line, overdue
 
     def _forgotten(self, pool: Pool, now_s: float) -> Task | None:
         """Return the oldest task below the highest priority served of late, if it is forgotten.
@@ -328,9 +337,10 @@ class ReadyQueue:
         """Return the pool with exactly these capabilities, made when it is new."""
         pool = self._pools.get(capabilities)
         if pool is None:
-            pool = self._pools[capabilities] = Pool(capabilities)
+            clocks_s = [band.clock_s for band in self.shares.bands]
+            pool = self._pools[capabilities] = Pool(capabilities, clocks_s)
             for requirement in self._requirements.values():
-                if requirement.capabilities <= capabilities:
+                if covers(capabilities, requirement.capabilities):
                     requirement.pools.append(pool)
                     for lane in requirement.lanes.values():
                         pool.offer(lane)
@@ -345,7 +355,13 @@ class ReadyQueue:
 
     def schedulable(self, capabilities: frozenset[str]) -> bool:
         """Whether some connected agent has all of these capabilities."""
-        return any(p.members and capabilities <= p.capabilities for p in self._pools.values())
+        pools = self._pools.values()
+        return any(pool.members and covers(pool.capabilities, capabilities) for pool in pools)
+
+    def versions(self, wanted: str) -> list[str]:
+        """Return the versions in which connected agents have a capability, the greatest first."""
+        have = (pool.capabilities for pool in self._pools.values() if pool.members)
+        return offered(frozenset().union(*have), wanted)
 
     # --- For people and checks -------------------------------------------------------------
 

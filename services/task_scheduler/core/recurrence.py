@@ -244,7 +244,7 @@ class Recurrence:
         self._tell(schedule, due_ms, Firing.CREATED, now)
         created = self._book.dated(self._task(plan, due_ms), now.wall_ms)
         task = self._book.create(created, now)
-        if not task.next_ms:
+        if not task.next_ms and not task.open_dependencies:
             self._book.record(Kind.QUEUED, task, now)
 
     def _task(self, plan: Plan, due_ms: int) -> Created:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from services.task_scheduler.core.event import Firing, Plan, ScheduleChange
+from services.task_scheduler.core.lane import SCHEDULE_KEY
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import Task
 
@@ -103,20 +104,36 @@ class Schedules:
             if change.firing is not Firing.CREATED:
                 schedule.skip_count += change.missed or 1
 
+    def holds_back(self, task: Task) -> bool:
+        """Whether a task has to wait until others that its schedule made have ended.
+
+        One that is to be revived would come behind all of those.
+        """
+        if SCHEDULE_KEY + task.origin.schedule_id not in task.terms.concurrency_keys:
+            return False
+        schedule = self.of(task)
+        return schedule is not None and next(iter(schedule.open), task.task_id) != task.task_id
+
+    def of(self, task: Task) -> Schedule | None:
+        """Return the schedule that made a task, if there is one."""
+        return self._schedules.get((task.tenant, task.origin.schedule_id))
+
     def made(self, task: Task) -> None:
         """Note a task that a schedule has made, or one that was revived."""
-        schedule = self._schedules.get((task.tenant, task.origin.schedule_id))
+        schedule = self.of(task)
         if schedule is not None:
             schedule.open[task.task_id] = None
             if task.task_id > schedule.last_task_id:
                 schedule.last_task_id = task.task_id
                 schedule.task_count += 1
 
-    def ended(self, task: Task) -> None:
-        """Note that a task has ended."""
-        schedule = self._schedules.get((task.tenant, task.origin.schedule_id))
-        if schedule is not None:
-            schedule.open.pop(task.task_id, None)
+    def ended(self, task: Task) -> str:
+        """Note that a task has ended; return whose turn it is of those that have not."""
+        schedule = self.of(task)
+        if schedule is None:
+            return ""
+        schedule.open.pop(task.task_id, None)
+        return next(iter(schedule.open), "")
 
     def plain(self) -> list[dict[str, Any]]:
         """Return the schedules as plain values, plans as they are; `restore` takes them."""

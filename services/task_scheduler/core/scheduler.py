@@ -12,6 +12,7 @@ from services.kernel.instant import Instant
 from services.task_scheduler.core.admission import Admission
 from services.task_scheduler.core.book import Book, Recorded, Redate, as_it_is
 from services.task_scheduler.core.control import Control
+from services.task_scheduler.core.dependents import Dependents
 from services.task_scheduler.core.dispatch import GRANTS_PER_STEP_MAX, Dispatch
 from services.task_scheduler.core.event import Event
 from services.task_scheduler.core.limits import Limits
@@ -49,26 +50,29 @@ class Scheduler:
         self.book.redate = redate
         self.orders = Orders()
         self.dispatch = Dispatch(self.book, self.orders)
-        self.outcomes = Outcomes(self.book, self.orders, self.dispatch, draw)
-        self.admission = Admission(self.book, self.outcomes)
-        self.control = Control(self.book, self.orders, self.outcomes, self.admission)
+        self.dependents = Dependents(self.book)
+        self.outcomes = Outcomes(self.book, self.orders, self.dispatch, self.dependents, draw)
+        self.admission = Admission(self.book, self.dependents)
+        self.control = Control(self.book, self.orders, self.dependents, self.admission)
         self.recurrence = Recurrence(self.book, self.admission, self.control, calendar, draw)
         self.more = False
-        """Whether the last step had no room for every grant that was possible."""
+        """Whether the last step had no room for every grant that was possible, or for all that
+        follows from the end of a task."""
 
     def replay(self, event: Event, now: Instant) -> None:
         """Apply an event of the log; `now` is the time of the recovery."""
         self.book.apply(event, now.mono_s - (now.wall_ms - event.wall_ms) / 1000)
         if event.seq % EVICT_EVERY == 0:
-            self.book.evict(dead=False)
+            self.book.evict()
 
     def start(self, now: Instant) -> None:
         """Take over the log that was replayed: leases go on, and no attempt is spent."""
         self.book.evict()
         self.book.requests.begin(now.wall_ms)
         self.book.begin_epoch(now)
+        self.book.drop_letters(now)
         self.dispatch.restart(now)
-        self.outcomes.follow_up(now)
+        self.dependents.restart(now)
         self.recurrence.start()
 
     def tick(self, now: Instant) -> None:
@@ -84,11 +88,15 @@ class Scheduler:
                 self._due(task, now)
         self.recurrence.tick(now)
         self.book.requests.forget(now.wall_ms)
+        self.book.drop_letters(now)
         self.book.evict()
 
     def take(self, now: Instant) -> Step:
         """Grant what can be granted, then return and forget what has happened."""
-        self.more = self.dispatch.grant(now) == GRANTS_PER_STEP_MAX
+        self.dependents.follow_up(now)
+        granted = self.dispatch.grant(now)
+        self.dependents.end_step()
+        self.more = granted == GRANTS_PER_STEP_MAX or bool(self.book.waits.affected)
         events, self.book.outbox = self.book.outbox, []
         return Step(events, self.orders.take())
 

@@ -61,7 +61,7 @@ class Picture:
     """The book at one event, to be taken in slices; the book must be between two steps."""
 
     def __init__(self, book: Book) -> None:
-        assert not book.resolved and not book.outbox, "a snapshot lies between two steps"
+        assert not book.waits.affected and not book.outbox, "a snapshot lies between two steps"
         self.seq = book.seq
         self._book = book
         self._head: Plain = {
@@ -344,6 +344,7 @@ class Restoring:
         book = self._book
         # Nothing follows the event that ended a task, so that event tells the order.
         for task in sorted(tasks, key=attrgetter("last_seq")):
+            task.open_dependencies = 0  # earlier versions left the number at the end
             if task.state is State.FAILED:
                 book.dead.add(task)
             else:
@@ -351,7 +352,7 @@ class Restoring:
                 book.ended_bytes += task.size_bytes
 
     def _wait(self, task: Task) -> None:
-        """Set the timers of a task that has not ended, and count what it waits for."""
+        """Set the timers of a task that has not ended, and count the open ones it waits for."""
         book, zero_s, terms = self._book, self._zero_s, task.terms
         if task.next_ms:
             book.timers.set(zero_s + task.next_ms / 1000, task, Purpose.QUEUE, task.next_ms)
@@ -363,7 +364,7 @@ class Restoring:
             book.timers.set(due_s, task, Purpose.ATTEMPT, task.lease_epoch)
         if task.open_dependencies:
             task.open_dependencies = 0
-            book.wait_for_others(task)
+            book.wait_for_others(task, ended=False)
 
 
 def _record(cls: Any, value: Plain) -> Any:

@@ -60,6 +60,7 @@ class Kind(IntEnum):
     BLOCKED = 27
     SCHEDULE_UPDATED = 28
     SCHEDULE_TRIGGERED = 29
+    DEAD_LETTERS_DROPPED = 30
 
 
 TABLE: dict[tuple[State, Kind], State] = {
@@ -127,12 +128,14 @@ TASKLESS = frozenset(
         Kind.SCHEDULE_RESUMED,
         Kind.SCHEDULE_FIRED,
         Kind.SCHEDULE_TRIGGERED,
+        Kind.DEAD_LETTERS_DROPPED,
     }
 )
 """Events about the log, the queue or a schedule: no state has them."""
 
-SKIPPABLE = frozenset({Kind.SCHEDULE_TRIGGERED})
-"""Events for people: they change nothing, and who does not know them may pass over them."""
+SKIPPABLE = frozenset({Kind.SCHEDULE_TRIGGERED, Kind.DEAD_LETTERS_DROPPED})
+"""Events that whoever does not know them may pass over: they are for people, or tell what he would
+do again."""
 
 LEASED = frozenset({State.ASSIGNED, State.RUNNING})
 """States in which a lease is live."""

@@ -23,14 +23,11 @@ class StickyKeys:
         self._len_max = len_max
 
     def agent_of(self, task: Task) -> str:
-        """Return the agent that has the key of a task; empty when there is no key or no agent."""
-        key = task.terms.sticky_key
-        return self._agent_ids.get((task.tenant, key), "") if key else ""
+        """Return the agent that has the key of a task, which has one; empty for none."""
+        return self._agent_ids.get((task.tenant, task.terms.sticky_key), "")
 
     def completed(self, task: Task) -> None:
-        """Note who did a task that has completed now."""
-        if not task.terms.sticky_key:
-            return
+        """Note who did a task with a key that has completed now."""
         key = (task.tenant, task.terms.sticky_key)
         self._agent_ids[key] = task.agent_id
         self._agent_ids.move_to_end(key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from services.kernel.clock import Clock
 from services.kernel.coalesce import Rhythm
@@ -168,9 +168,11 @@ class Committer:
         """Return groups of the journal."""
         return await self._journal.read(after_seq, size_bytes_max)
 
-    async def search(self, needle: bytes, first_seq: int, last_seq: int) -> Sequence[Group]:
-        """Return groups of the journal that contain `needle`."""
-        return await self._journal.search(needle, first_seq, last_seq)
+    def search(
+        self, needle: bytes, first_seq: int, last_seq: int
+    ) -> AsyncIterator[Sequence[Group]]:
+        """Yield groups of the journal that contain `needle`, some at a time."""
+        return self._journal.search(needle, first_seq, last_seq)
 
     async def verify(self, after_seq: int) -> int:
         """Check the next groups of the journal, and return the last event of them."""
@@ -292,7 +294,7 @@ class Committer:
         self._woken = False
         began = self._clock.now()
         step = self.core.take(began)
-        if self._posing is not None:
+        if self._posing is not None and not self.core.book.waits.affected:
             if not self._posing.done():
                 self._posing.set_result(Picture(self.core.book))
             self._posing = None

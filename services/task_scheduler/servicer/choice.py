@@ -134,6 +134,7 @@ class Choice:
         checker.labels("filter.labels", message.labels)
         checker.identifier("filter.agent_id", message.agent_id, optional=True)
         checker.text("filter.failure_text", message.failure_text)
+        checker.text("filter.concurrency_key", message.concurrency_key)
         checker.done()
         tenant = only_tenant()
         labels = Labels(message.labels)
@@ -147,6 +148,7 @@ class Choice:
             message.tenant,
             message.agent_id,
             message.failure_text,
+            message.concurrency_key,
             also if message.labels or tenant is not None else None,
         )
 

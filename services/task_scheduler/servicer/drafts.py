@@ -17,6 +17,7 @@ from services.kernel.telemetry import (
     new_trace_id,
     parse_traceparent,
 )
+from services.kernel.versions import plain
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Created
 from services.task_scheduler.ports import Codec
@@ -263,7 +264,7 @@ def _check_granted(drafts: Sequence[Draft], principal: Principal) -> None:
     """Refuse tasks that need what the caller's token, which names capabilities, does not."""
     for index, draft in enumerate(drafts):
         for name in draft.created.capabilities:
-            if name not in principal.capabilities:
+            if plain(name) not in principal.capabilities:
                 raise PermissionDenied(
                     "CAPABILITY_NOT_GRANTED",
                     f"tasks[{index}] requires {name}, which the caller's token does not grant.",
@@ -290,9 +291,9 @@ def _check_payload(checker: Checker, index: int, spec: TaskSpec, payload: bytes)
 def _check(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
     checker.capability(at + "type", spec.type)
     if spec.required_capabilities:
-        checker.capabilities(at + "required_capabilities", spec.required_capabilities)
+        checker.requirements(at + "required_capabilities", spec.required_capabilities)
     if spec.preferred_capabilities:
-        checker.capabilities(at + "preferred_capabilities", spec.preferred_capabilities)
+        checker.requirements(at + "preferred_capabilities", spec.preferred_capabilities)
     checker.integer(at + "priority", spec.priority, 0, 9)
     checker.key(at + "tenant", spec.tenant, optional=True)
     if spec.labels:

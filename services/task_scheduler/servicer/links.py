@@ -180,13 +180,14 @@ class Links:
         credit = report.credit
         checker = Checker()
         checker.capabilities("capabilities", credit.capabilities)
+        checker.requirements("versions", credit.versions)
         checker.integer("agent_count", credit.agent_count, 0, 1_000_000)
         checker.integer("look_ahead", credit.look_ahead, 0, 1_000_000)
         checker.done()
         self._desk.core.dispatch.credit(
             router_id,
             credit.class_id,
-            credit.capabilities,
+            (*credit.capabilities, *credit.versions),
             credit.total,
             credit.agent_count,
             credit.look_ahead,

@@ -70,7 +70,9 @@ class Scheduling(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             for schedule in self._desk.core.book.schedules
             if request.tenant in ("", schedule.tenant) and tenant in (None, schedule.tenant)
         )
-        left = [key for key in keys if "/".join(key) > after]
+        # As pairs, as they are sorted: joined, a slash would count as part of the names.
+        behind = tuple(after.split("/"))
+        left = [key for key in keys if key > behind]
         response = task_scheduler_pb2.ListSchedulesResponse(
             schedules=[self._message(self._recurrence.find(*key)) for key in left[:size]]
         )

@@ -29,24 +29,23 @@ def queue_stats(core: Scheduler, now_s: float, tenant: str | None) -> Response:
         response.requirements.add(
             required_capabilities=need.capabilities, count=need.depth, schedulable=need.schedulable
         )
-    for one in catalog.tenants(book, ROWS_LEN_MAX):
-        if tenant is None or one.name == tenant:
-            response.tenants.add(
-                tenant=one.name,
-                weight=one.weight,
-                open_count=one.open_tasks,
-                waiting_count=one.waiting,
-                used_agent_seconds=one.used_s,
-            )
-    for key in catalog.concurrency_keys(book, ROWS_LEN_MAX):
-        if tenant is None or key.tenant in ("", tenant):
-            response.concurrency_keys.add(
-                key=key.name,
-                tenant=key.tenant,
-                limit=key.limit,
-                running_count=key.running,
-                waiting_count=key.waiting,
-            )
+    for one in catalog.tenants(book, ROWS_LEN_MAX, tenant):
+        response.tenants.add(
+            tenant=one.name,
+            weight=one.weight,
+            open_count=one.open_tasks,
+            waiting_count=one.waiting,
+            used_agent_seconds=one.used_s,
+        )
+    for key in catalog.concurrency_keys(book, ROWS_LEN_MAX, tenant):
+        response.concurrency_keys.add(
+            key=key.name,
+            tenant=key.tenant,
+            limit=min(key.limits),
+            limit_max=max(key.limits),
+            running_count=key.running,
+            waiting_count=key.waiting,
+        )
     for pause in book.queue.pauses:
         if tenant is None or pause.scope.tenant in ("", tenant):
             response.pauses.add(

@@ -30,7 +30,7 @@ SHOWN_ATTRIBUTES = ("agent.id", "task.attempt", "task.outcome")
 @app.command()
 def why(task_id: str, json: Json = False) -> None:
     """Tell for each attempt who was considered, who was left out, and why this agent."""
-    explained = run(lambda client: client.explain(task_id), as_json=json)
+    explained = run(lambda client: client.explain(task_id, events=json), as_json=json)
     if json:
         print_json(explained)
         return

@@ -10,6 +10,7 @@ import typer
 from podium.cli import lack, shown
 from podium.cli.output import Json, console, plain, print_json, run, wrong_usage
 from podium.sdk.client import Client
+from podium.sdk.versions import plain as without_version
 from podium.v1 import agent_pb2, agent_registry_pb2, task_scheduler_pb2
 
 app = typer.Typer()
@@ -38,7 +39,8 @@ AgentIds = Annotated[list[str], typer.Argument(help="Agents.", metavar="AGENT_ID
 def agents(
     context: typer.Context,
     capability: Annotated[
-        list[str] | None, typer.Option("--capability", "-c", help="Only who can do this.")
+        list[str] | None,
+        typer.Option("--capability", "-c", help="Only who can do this: NAME[@LEAST_VERSION]."),
     ] = None,
     idle: Annotated[bool, typer.Option("--idle", help="Only who takes work now.")] = False,
     json: Json = False,
@@ -126,7 +128,9 @@ def _told(agent_ids: Sequence[str], done: str, *, as_json: bool) -> None:
 
 @app.command()
 def who(
-    capabilities: Annotated[list[str], typer.Argument(help="What an agent must be able to do.")],
+    capabilities: Annotated[
+        list[str], typer.Argument(help="What it must be able to do: NAME[@LEAST_VERSION].")
+    ],
     task_type: Annotated[
         str, typer.Option("--type", help="Type of the task; else the first capability.")
     ] = "",
@@ -155,7 +159,9 @@ def who(
             console.print(line)
         return
     names = ["agent", "load", "wait", "takes", "success", "versions"]
-    cells = (_candidate_cells(each, set(capabilities)) for each in found.candidates)
+    cells = (
+        _candidate_cells(each, set(map(without_version, capabilities))) for each in found.candidates
+    )
     console.print(shown.table(names, cells, cut="versions"))
     wait = _expected(found, "expected_wait")
     console.print(
@@ -268,13 +274,18 @@ def _print_keys(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
         (
             plain(each.key),
             plain(each.tenant) or "all",
-            f"{each.running_count:,} of {each.limit:,}",
+            f"{each.running_count:,} of {_limits(each)}",
             f"{each.waiting_count:,}",
         )
         for each in counted.concurrency_keys[:ROWS_LEN_MAX]
     ]
     if rows:
         console.print(shown.table(["key", "tenant", "running", "waiting"], rows, cut="key"))
+
+
+def _limits(key: task_scheduler_pb2.ConcurrencyDepth) -> str:
+    most = max(key.limit, key.limit_max)
+    return f"{key.limit:,}" if most == key.limit else f"{key.limit:,} to {most:,}"
 
 
 def _print_states(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:

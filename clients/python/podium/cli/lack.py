@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from podium.cli.output import plain
+from podium.sdk import versions
+from podium.sdk.versions import meets
 from podium.v1 import agent_pb2
 
 AGENTS_LEN_MAX = 10
@@ -26,8 +28,8 @@ def reasons(wanted: Sequence[str], agents: Sequence[agent_pb2.Agent]) -> Iterato
         wanted: the capabilities that an agent must have.
         agents: all agents that are known, of which none takes such work now.
     """
-    names = [{each.name for each in agent.capabilities} for agent in agents]
-    able = [agent for agent, has in zip(agents, names, strict=True) if has.issuperset(wanted)]
+    has = [{each.name: each.version for each in agent.capabilities} for agent in agents]
+    able = [agent for agent, its in zip(agents, has, strict=True) if meets(its, wanted)]
     if able:
         yield "No agent takes such work now. Who can do it:"
         for agent in able[:AGENTS_LEN_MAX]:
@@ -36,17 +38,25 @@ def reasons(wanted: Sequence[str], agents: Sequence[agent_pb2.Agent]) -> Iterato
             yield f"  and {len(able) - AGENTS_LEN_MAX} more"
         return
     yield f"No agent can do {'all of this' if len(wanted) > 1 else 'this'}:"
-    known = sorted(set().union(*names))
-    for name in wanted:
-        count = sum(name in has for has in names)
+    for each in wanted:
+        count = sum(meets(its, [each]) for its in has)
         if count:
-            yield f"  {plain(name)}: {count} {'agent has' if count == 1 else 'agents have'} it"
-            continue
-        near = ", ".join(map(plain, get_close_matches(name, known, NEAREST_LEN_MAX)))
-        hint = f"; the nearest that is known: {near}" if near else ""
-        yield f"  {plain(name)}: nobody has it{hint}"
+            yield f"  {plain(each)}: {count} {'agent has' if count == 1 else 'agents have'} it"
+        else:
+            yield f"  {plain(each)}: nobody has it{_hint(each, has)}"
     if not agents:
         yield "No agent is known yet. `podium agent run MODULE:AGENT` starts one."
+
+
+def _hint(wanted: str, has: Sequence[Mapping[str, str]]) -> str:
+    """Returns in which versions agents have it, or what is called much like it."""
+    name = versions.plain(wanted)
+    found = {its[name] or "none" for its in has if name in its}
+    if found:
+        return f"; the versions there are: {', '.join(map(plain, sorted(found)))}"
+    known = sorted(set().union(*has))
+    near = ", ".join(map(plain, get_close_matches(name, known, NEAREST_LEN_MAX)))
+    return f"; the nearest that is known: {near}" if near else ""
 
 
 def _state(agent: agent_pb2.Agent) -> str:

@@ -14,7 +14,7 @@ from podium.v1 import task_scheduler_pb2
 app = typer.Typer()
 log = typer.Typer(
     help="Export the event log, and check that it is what was written.",
-    epilog="Without a scheduler: python -m services.task_scheduler log verify|export|repair DIR.",
+    epilog="Without a scheduler: python -m services.task_scheduler log --help.",
 )
 app.add_typer(log, name="log")
 

@@ -53,7 +53,11 @@ def submit(
     ] = 5,
     capability: Annotated[
         list[str] | None,
-        typer.Option("--capability", "-c", help="Required of the agent; default: the type."),
+        typer.Option(
+            "--capability",
+            "-c",
+            help="Required of the agent, NAME[@LEAST_VERSION]; default: the type.",
+        ),
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", help="key=value, for search.")

@@ -91,11 +91,13 @@ def list_tasks(
     label: Labels = None,
     tenant: Tenant = "",
     error: Text = "",
+    key: Annotated[str, typer.Option(help="Only with this concurrency key.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
     """List tasks, newest first."""
     wanted = _filter(state, type, error, agent, label, tenant)
+    wanted.concurrency_key = key
 
     async def collect(client: Client) -> list[task_pb2.Task]:
         return [task async for task in client.list(wanted, limit=limit)]

@@ -28,6 +28,7 @@ from podium.sdk.handlers import POOL_PROCESS, Handler, Pool
 from podium.sdk.identity import Identity
 from podium.sdk.pace import Pace
 from podium.sdk.settings import Settings
+from podium.sdk.versions import plain
 from podium.v1 import agent_pb2, task_pb2
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -103,7 +104,7 @@ class Agent:
         Args:
             task_type: the type, which is also the capability that tasks require.
             proficiency: how good the agent is at it, 0 to 1.
-            version: of the skill.
+            version: of the skill, as "2.1"; tasks may ask for a least one.
             pool: where a function that is not async runs: "thread", or "process" for work that
                 would hold the interpreter. Then it must be at the top level of a module.
             rate_per_s: starts a second; 0 = no limit. Tasks above it wait here for a moment and
@@ -163,7 +164,7 @@ class Agent:
         """Returns the handler of a task: by its type, else by a capability that it requires."""
         handler = self._handlers.get(spec.type)
         if handler is None:
-            for capability in spec.required_capabilities:
+            for capability in map(plain, spec.required_capabilities):
                 if capability in self._handlers:
                     return self._handlers[capability]
         return handler
@@ -172,6 +173,11 @@ class Agent:
     def handlers(self) -> Mapping[str, Handler]:
         """Its handlers by task type."""
         return self._handlers
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each of its task types; "" where it names none."""
+        return {name: capability.version for name, capability in self._capabilities.items()}
 
     @property
     def identity(self) -> Identity:

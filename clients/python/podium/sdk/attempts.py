@@ -16,6 +16,8 @@ from podium.v1 import session_pb2, task_pb2
 log = logging.getLogger("podium.sdk.agent")
 
 FAILURE_LEN_MAX = 4_096
+LOGGED = "see the log of the agent"
+"""The message of what has none of its own."""
 
 
 async def call(handler: Handler, arguments: tuple[Any, ...], context: Context) -> Any:
@@ -28,10 +30,18 @@ async def call(handler: Handler, arguments: tuple[Any, ...], context: Context) -
 def call_plainly(
     function: Callable[..., Any], streams: bool, arguments: tuple[Any, ...], context: Context
 ) -> Any:
-    """Calls a plain handler, in whichever thread or process, and returns the result."""
-    if streams:
-        return gathered_plainly(function(*arguments), context.partial)
-    return function(*arguments)
+    """Calls a plain handler, in whichever thread or process, and returns the result.
+
+    Raises:
+        BaseException: whatever it raises, except for what would end more than the attempt: no
+            future takes a StopIteration, and the others would end whoever waits for it.
+    """
+    try:
+        if streams:
+            return gathered_plainly(function(*arguments), context.partial)
+        return function(*arguments)
+    except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        raise RuntimeError(_message(error)) from error
 
 
 def ended(handler: Handler, context: Context, value: Any) -> session_pb2.Result:
@@ -56,24 +66,58 @@ def _encoded(value: Any) -> task_pb2.Payload:
         return payloads.encode(value)
     except TypeError:
         log.exception("a result is nothing that JSON can hold")
-        message = "the result is nothing that JSON can hold; see the log of the agent"
-        raise TaskError(message, reason="INVALID_RESULT", retryable=False) from None
+        why = "nothing that JSON can hold"
+    except UnicodeEncodeError:
+        log.exception("a result is no valid text")
+        why = "no valid text"
+    message = f"the result is {why}; see the log of the agent"
+    raise TaskError(message, reason="INVALID_RESULT", retryable=False)
 
 
-def failed(context: Context, error: Exception) -> session_pb2.Result:
+def failed(context: Context, error: BaseException) -> session_pb2.Result:
     """Returns the Result of a handler that raised."""
-    if not isinstance(error, TaskError):
-        log.error("task %s (%s) failed", context.task_id, context.type, exc_info=error)
-        error = TaskError(str(error) or "see the log of the agent")
-    result = context.result()
-    result.failure.CopyFrom(
-        task_pb2.Failure(
-            reason=error.reason,
-            message=error.message[:FAILURE_LEN_MAX],
-            retryable=error.retryable,
+    try:
+        if not isinstance(error, TaskError):
+            log.error("task %s (%s) failed", context.task_id, context.type, exc_info=error)
+            error = TaskError(_message(error))
+        result = context.result()
+        result.failure.CopyFrom(
+            task_pb2.Failure(
+                reason=error.reason,
+                message=payloads.plain(error.message, FAILURE_LEN_MAX),
+                retryable=error.retryable,
+            )
         )
-    )
+    except Exception:
+        return untold(context)
     return result
+
+
+def untold(context: Context) -> session_pb2.Result:
+    """Returns the Result of an attempt whose own cannot be made; for use in an `except` clause.
+
+    Without any the lease would be renewed for as long as the agent lives.
+    """
+    log.exception("how task %s (%s) ended cannot be told", context.task_id, context.type)
+    task_id, lease_epoch = context.key
+    return session_pb2.Result(
+        lease=session_pb2.LeaseRef(task_id=task_id, lease_epoch=lease_epoch),
+        failure=task_pb2.Failure(
+            reason="HANDLER_ERROR",
+            message="how the attempt ended cannot be told; see the log of the agent",
+            retryable=True,
+        ),
+    )
+
+
+def _message(error: BaseException) -> str:
+    """Returns what an exception says, which its class and traceback are no part of."""
+    if isinstance(error, SystemExit):
+        return f"the handler asked its program to exit: {error.code}"
+    try:
+        return str(error) or LOGGED
+    except Exception:
+        return LOGGED
 
 
 def canceled(context: Context) -> session_pb2.Result:

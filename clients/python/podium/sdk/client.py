@@ -26,7 +26,7 @@ from podium.sdk.fleet import Fleet
 from podium.sdk.handle import TaskHandle
 from podium.sdk.holds import Holds
 from podium.sdk.log import Log
-from podium.sdk.results import ENDS, Outcome, Results, poll
+from podium.sdk.results import ENDS, Outcome, Results, get, poll
 from podium.sdk.schedules import Schedules
 from podium.sdk.settings import Settings
 from podium.sdk.specs import SubmitOptions
@@ -41,6 +41,7 @@ from podium.v1 import (
     task_pb2,
     task_scheduler_pb2,
 )
+from podium.v1.task_scheduler_pb2 import ExplainTaskResponse
 
 PATIENCE_S = 20.0
 PAGE_SIZE = 500
@@ -174,11 +175,7 @@ class Client:
         Raises:
             NotFound: there is no such task, or it ended too long ago.
         """
-        request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
-        response = await self._calls.unary(
-            "task_scheduler", lambda stubs: stubs.scheduler.GetTask, request
-        )
-        return response.task
+        return await get(self._calls, task_id)
 
     async def list(
         self, filter: task_pb2.TaskFilter | None = None, *, limit: int | None = None
@@ -289,9 +286,9 @@ class Client:
         """
         await questions.answer(self._calls, task_id, payloads.encode(value), question)
 
-    async def explain(self, task_id: str) -> task_scheduler_pb2.ExplainTaskResponse:
-        """Returns who was considered for a task, and why its agents were chosen."""
-        request = task_scheduler_pb2.ExplainTaskRequest(task_id=task_id)
+    async def explain(self, task_id: str, *, events: bool = True) -> ExplainTaskResponse:
+        """Returns who was considered for a task, why its agents were chosen, and its events."""
+        request = task_scheduler_pb2.ExplainTaskRequest(task_id=task_id, omit_events=not events)
         return await self._calls.unary(
             "task_scheduler", lambda stubs: stubs.scheduler.ExplainTask, request
         )
@@ -367,7 +364,8 @@ class Client:
         """Returns who can do something now, and how long a task would wait for the others.
 
         Args:
-            capabilities: What an agent must be able to do; at least one.
+            capabilities: What an agent must be able to do; at least one. "name@2.1" asks for at
+                least that version.
             task_type: Type of the task, for times and success; default: the first capability.
             ahead_count: Tasks that wait already and come first; see `queue_stats`.
 

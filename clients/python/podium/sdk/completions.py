@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,18 +19,21 @@ from podium.sdk.errors import Final, Retryable, TaskError
 EVENT_BYTES_MAX = 1024 * 1024
 BODY_BYTES_MAX = 8 * 1024 * 1024
 MESSAGE_LEN_MAX = 500
+RETRY_AFTER_S_MAX = 3600.0
+"""Who asks for more would silence an agent for ever by a slip of the pen."""
 
 
-class RateLimited(Retryable):
-    """The endpoint takes no more for now.
+class Unavailable(Retryable):
+    """The endpoint takes nothing for a while: others may, so the task is tried elsewhere.
 
     Args:
         message: for people.
         retry_after_s: when it may be asked again.
+        reason: LLM_RATE_LIMITED, LLM_UNAUTHORIZED or LLM_QUOTA_SPENT.
     """
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message, reason="LLM_RATE_LIMITED")
+    def __init__(self, message: str, retry_after_s: float, reason: str) -> None:
+        super().__init__(message, reason=reason)
         self.retry_after_s = retry_after_s
 
 
@@ -47,6 +50,13 @@ class Tokens(NamedTuple):
     output: int
 
 
+class Cut(NamedTuple):
+    """The answer ends at a limit of tokens, not where the model would have ended it."""
+
+
+Part = Delta | Tokens | Cut
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where the model is.
@@ -57,6 +67,7 @@ class Endpoint:
         connect_s: how long a connection may take.
         idle_s: longest silence, before the first piece as well as between two.
         retry_after_s: pause after a 429 that names none.
+        account_pause_s: pause after it refused the key, or said that the account is empty.
     """
 
     base_url: str
@@ -64,6 +75,7 @@ class Endpoint:
     connect_s: float = 10.0
     idle_s: float = 60.0
     retry_after_s: float = 5.0
+    account_pause_s: float = 60.0
 
     def open(self) -> aiohttp.ClientSession:
         """Returns a session of HTTP connections to it."""
@@ -77,7 +89,7 @@ class Endpoint:
 
     async def complete(
         self, session: aiohttp.ClientSession, request: Mapping[str, Any]
-    ) -> AsyncGenerator[Delta | Tokens, None]:
+    ) -> AsyncGenerator[Part, None]:
         """Yields the answer to a chat completion as it comes.
 
         Leaving the iteration closes the connection, and the endpoint stops.
@@ -87,34 +99,38 @@ class Endpoint:
             request: the body, as the API defines it; streaming is added.
 
         Raises:
-            RateLimited: 429.
+            Unavailable: LLM_RATE_LIMITED, LLM_UNAUTHORIZED, LLM_QUOTA_SPENT.
             Retryable: LLM_UNREACHABLE, LLM_TIMEOUT, LLM_UNAVAILABLE, LLM_INTERRUPTED.
-            Final: LLM_UNAUTHORIZED, LLM_QUOTA_SPENT, LLM_REFUSED, LLM_FILTERED.
+            Final: LLM_REFUSED, LLM_FILTERED.
         """
         body = {**request, "stream": True, "stream_options": {"include_usage": True}}
         url = self.base_url.rstrip("/") + "/chat/completions"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        reading = _Reading()
         try:
             async with session.post(url, data=orjson.dumps(body), headers=headers) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
-                reading = _Reading()
                 async for event in _events(response):
                     for part in reading.take(self._checked(event)):
                         yield part
-                reading.end()
-        except TimeoutError:
+            for part in reading.end():
+                yield part
+        except (TimeoutError, aiohttp.ClientError) as error:
+            for part in reading.spent():
+                yield part
+            raise self._broken(error) from None
+
+    def _broken(self, error: Exception) -> TaskError:
+        if isinstance(error, TimeoutError):
             message = f"the endpoint was silent for {self.idle_s:g} s"
-            raise Retryable(message, reason="LLM_TIMEOUT") from None
-        except aiohttp.ClientConnectorError:
-            message = f"cannot reach {self.base_url}"
-            raise Retryable(message, reason="LLM_UNREACHABLE") from None
-        except aiohttp.InvalidURL:
-            message = f"{self.base_url!r} is not a URL"
-            raise Final(message, reason="LLM_REFUSED") from None
-        except aiohttp.ClientError:
-            message = "the connection broke before the answer was complete"
-            raise Retryable(message, reason="LLM_INTERRUPTED") from None
+            return Retryable(message, reason="LLM_TIMEOUT")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return Retryable(f"cannot reach {self.base_url}", reason="LLM_UNREACHABLE")
+        if isinstance(error, aiohttp.InvalidURL):
+            return Final(f"{self.base_url!r} is not a URL", reason="LLM_REFUSED")
+        message = "the connection broke before the answer was complete"
+        return Retryable(message, reason="LLM_INTERRUPTED")
 
     def _checked(self, event: Any) -> Mapping[str, Any]:
         if not isinstance(event, dict):
@@ -142,59 +158,100 @@ class Endpoint:
         message = f"the endpoint answered {status}: {said}"
         codes = {str(fields.get("code")), str(fields.get("type"))}
         if "insufficient_quota" in codes:
-            return Final(message, reason="LLM_QUOTA_SPENT")
+            return Unavailable(message, self.account_pause_s, "LLM_QUOTA_SPENT")
         if status == 429 or codes & {"rate_limit_exceeded", "rate_limit_error"}:
-            return RateLimited(message, wait_of(retry_after, self.retry_after_s))
+            wait_s = wait_of(retry_after, self.retry_after_s)
+            return Unavailable(message, wait_s, "LLM_RATE_LIMITED")
         if status in (401, 403):
-            return Final(message, reason="LLM_UNAUTHORIZED")
+            # The key's fault, not the task's: an agent with another key can do it.
+            return Unavailable(message, self.account_pause_s, "LLM_UNAUTHORIZED")
         if status in (408, 409, 425) or status >= 500:
             if retry_after is not None:
-                return RateLimited(message, wait_of(retry_after, self.retry_after_s))
+                wait_s = wait_of(retry_after, self.retry_after_s)
+                return Unavailable(message, wait_s, "LLM_RATE_LIMITED")
             return Retryable(message, reason="LLM_UNAVAILABLE")
         return Final(message, reason="LLM_REFUSED")
 
 
 def wait_of(retry_after: str | None, default_s: float) -> float:
-    """Returns how long a Retry-After header asks to wait, in seconds or as a date."""
+    """Returns how long a Retry-After header asks to wait; an hour at most."""
     if retry_after is None:
         return default_s
     try:
-        return max(0.0, float(retry_after))
+        wait_s = float(retry_after)
     except ValueError:
-        pass
-    try:
-        when = email.utils.parsedate_to_datetime(retry_after).timestamp()
-    except ValueError:
-        return default_s
-    return max(0.0, when - time.time_ns() / 1e9)
+        try:
+            when = email.utils.parsedate_to_datetime(retry_after).timestamp()
+        except ValueError:
+            return default_s
+        wait_s = when - time.time_ns() / 1e9
+    # NaN is no time either.
+    return min(max(0.0, wait_s), RETRY_AFTER_S_MAX) if wait_s == wait_s else default_s
 
 
 class _Reading:
     """Understands the events of one answer."""
 
     def __init__(self) -> None:
-        self._finished = False
+        self._finished = ""
+        self._tokens: Tokens | None = None
 
-    def take(self, event: Mapping[str, Any]) -> list[Delta | Tokens]:
-        parts: list[Delta | Tokens] = []
-        for choice in event.get("choices") or ():
+    def take(self, event: Mapping[str, Any]) -> list[Part]:
+        parts: list[Part] = []
+        for choice in _list(event.get("choices")):
+            choice = _object(choice)
             # Endpoints that do not stream answer with a message instead of deltas.
-            said = choice.get("delta") or choice.get("message") or {}
+            said = _object(choice.get("delta") or choice.get("message") or {})
             if text := said.get("content"):
+                if not isinstance(text, str):
+                    raise _unclear()
                 parts.append(Delta(text))
             if reason := choice.get("finish_reason"):
-                self._finished = True
+                self._finished = str(reason)
                 if reason == "content_filter":
                     raise Final("the endpoint withheld the answer", reason="LLM_FILTERED")
         if usage := event.get("usage"):
-            tokens = Tokens(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
-            parts.append(tokens)
+            # Of a count that runs along with the pieces the last one is the whole.
+            counts = [_object(usage).get(name) for name in ("prompt_tokens", "completion_tokens")]
+            self._tokens = Tokens(*map(_count, counts))
         return parts
 
-    def end(self) -> None:
+    def spent(self) -> list[Part]:
+        """Returns what has been counted so far."""
+        return [self._tokens] if self._tokens is not None else []
+
+    def end(self) -> Iterator[Part]:
+        """Yields what comes after the pieces."""
+        yield from self.spent()
         if not self._finished:
             message = "the answer ended in the middle"
             raise Retryable(message, reason="LLM_INTERRUPTED")
+        if self._finished == "length":
+            yield Cut()
+
+
+def _unclear() -> Retryable:
+    return Retryable("the endpoint's answer is not of the API's form", reason="LLM_INTERRUPTED")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _unclear()
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list | None):
+        raise _unclear()
+    return value or []
+
+
+def _count(value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        raise _unclear()
+    return int(value)
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from numbers import Integral, Real
 from typing import Any, TypeVar, Unpack
 
 from podium.sdk import payloads
@@ -22,6 +24,9 @@ T = TypeVar("T")
 
 CHECKPOINT_BYTES_MAX = 65_536
 MESSAGE_LEN_MAX = 1_024
+# Above this a router refuses what an attempt says that it used.
+TOKENS_MAX = 1_000_000_000_000
+COST_MAX = 1e12
 PROGRESS_INTERVAL_S = 0.05
 
 
@@ -48,14 +53,13 @@ class Context:
         # Why the task must stop: CANCELED, PAUSED, EXPIRED, ATTEMPT_TIMEOUT, BUDGET_EXCEEDED,
         # LEASE_EXPIRED, LEASE_LOST; empty while it may go on.
         self.cancel_reason = ""
-        # How sure the agent is of its result, 0 to 1; None = it does not say.
-        self.confidence: float | None = None
         # W3C trace context of this execution, for calls to other systems.
         self.traceparent = ""
         self._assign = assign
         self._say = say
         self._tracer = tracer
         self._usage: task_pb2.Usage | None = None
+        self._confidence: float | None = None
         self._children = children
         self._fraction = 0.0
         self._report_seq = 0
@@ -100,6 +104,17 @@ class Context:
         return bool(self.cancel_reason)
 
     @property
+    def confidence(self) -> float | None:
+        """How sure the agent is of its result, 0 to 1; None = it does not say."""
+        return self._confidence
+
+    @confidence.setter
+    def confidence(self, share: float | None) -> None:
+        if share is not None and not (isinstance(share, Real) and 0 <= share <= 1):
+            raise ValueError(f"confidence is a number from 0 to 1, not {share!r}")
+        self._confidence = share
+
+    @property
     def last_checkpoint(self) -> bytes:
         """What an earlier attempt saved, as bytes; empty when none did."""
         return self._assign.checkpoint
@@ -119,7 +134,7 @@ class Context:
             return
         self._reported_s = now_s
         self._fraction = min(1.0, max(0.0, fraction))
-        report = session_pb2.Progress(message=message[:MESSAGE_LEN_MAX])
+        report = session_pb2.Progress(message=payloads.plain(message, MESSAGE_LEN_MAX))
         if partial is not None:
             report.partial.CopyFrom(payloads.encode(partial))
         self._report("progress", report)
@@ -167,11 +182,27 @@ class Context:
             raise TaskError(message, reason="CHECKPOINT_INVALID") from None
 
     def usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cost: float = 0.0) -> None:
-        """Adds to what this attempt has consumed."""
-        used = self._usage = self._usage or task_pb2.Usage()
-        used.input_tokens += input_tokens
-        used.output_tokens += output_tokens
-        used.cost += cost
+        """Adds to what this attempt has consumed.
+
+        Args:
+            input_tokens: tokens read.
+            output_tokens: tokens written.
+            cost: money in the fleet's unit.
+
+        Raises:
+            ValueError: one of them is below 0 or no such number, or comes to more than 10^12.
+        """
+        used = self._usage or task_pb2.Usage()
+        # First all, then none: what is refused must not count in part.
+        read = _tokens("input_tokens", used.input_tokens, input_tokens)
+        written = _tokens("output_tokens", used.output_tokens, output_tokens)
+        if not (isinstance(cost, Real) and 0 <= cost < math.inf):
+            raise ValueError(f"cost is a number from 0 up, not {cost!r}")
+        if used.cost + cost > COST_MAX:
+            raise ValueError(f"cost comes to {used.cost + cost}, more than can be counted")
+        self._usage = task_pb2.Usage(
+            input_tokens=read, output_tokens=written, cost=used.cost + cost
+        )
 
     def need_input(self, question: Any) -> Any:
         """Asks whoever submitted the task, and returns the answer.
@@ -204,9 +235,9 @@ class Context:
     ) -> ChildHandle:
         """Submits a child of this task: the same trace, and this task as its parent.
 
-        The child goes on when this task ends or is canceled. A handler that waits for a child
-        keeps its slot: an agent whose slots all wait for children that only it can work on waits
-        for ever.
+        The child is canceled with this task; when this task ends otherwise, it goes on. A handler
+        that waits for a child keeps its slot: an agent whose slots all wait for children that only
+        it can work on waits for ever.
 
         Args:
             task_type: as `Client.submit`.
@@ -241,8 +272,8 @@ class Context:
         result = session_pb2.Result(lease=self._ref(), traceparent=self.traceparent)
         if self._usage is not None:
             result.usage.CopyFrom(self._usage)
-        if self.confidence is not None:
-            result.confidence = self.confidence
+        if self._confidence is not None:
+            result.confidence = self._confidence
         return result
 
     def _report(self, kind: str, report: session_pb2.Progress) -> None:
@@ -257,6 +288,14 @@ class Context:
 
     def _ref(self) -> session_pb2.LeaseRef:
         return session_pb2.LeaseRef(task_id=self.key[0], lease_epoch=self.key[1])
+
+
+def _tokens(name: str, used: int, more: int) -> int:
+    if not (isinstance(more, Integral) and more >= 0):
+        raise ValueError(f"{name} is a whole number from 0 up, not {more!r}")
+    if used + more > TOKENS_MAX:
+        raise ValueError(f"{name} come to {used + more}, more than can be counted")
+    return used + more
 
 
 def child_key(task_id: str, name: str) -> str:

@@ -27,7 +27,7 @@ import orjson
 
 from podium.sdk import payloads
 from podium.sdk.agent import Agent
-from podium.sdk.completions import Delta, Endpoint, RateLimited
+from podium.sdk.completions import Cut, Delta, Endpoint, Unavailable
 from podium.sdk.context import Context
 from podium.sdk.errors import Retryable
 from podium.sdk.handlers import Handler
@@ -36,6 +36,7 @@ from podium.sdk.partials import Return
 
 BASE_URL = "https://api.openai.com/v1"
 CHAT_TYPE = "llm.chat"
+CUT_MESSAGE = "the answer is cut: the model reached its limit of tokens"
 
 Messages = list[dict[str, Any]]
 
@@ -174,9 +175,12 @@ class LLMAgent(Agent):
                     if isinstance(part, Delta):
                         yield part.text
                         continue
+                    if isinstance(part, Cut):
+                        task.progress(1.0, CUT_MESSAGE)
+                        continue
                     cost = part.input * self.input_price + part.output * self.output_price
                     task.usage(input_tokens=part.input, output_tokens=part.output, cost=cost / 1000)
-        except RateLimited as error:
+        except Unavailable as error:
             self._pace.pause(time.monotonic() + error.retry_after_s)
             raise
 

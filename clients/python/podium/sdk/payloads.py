@@ -27,6 +27,7 @@ def encode(value: Any) -> task_pb2.Payload:
 
     Raises:
         TypeError: JSON cannot hold it.
+        UnicodeEncodeError: it is text with half a character in it.
     """
     if isinstance(value, bytes):
         return task_pb2.Payload(content_type=BYTES, data=value)
@@ -40,6 +41,15 @@ def encode(value: Any) -> task_pb2.Payload:
         return task_pb2.Payload(content_type=JSON, data=value.model_dump_json().encode())
     data = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
     return task_pb2.Payload(content_type=JSON, data=data)
+
+
+def plain(text: str, len_max: int) -> str:
+    """Returns a text for people as the wire takes it, cut to `len_max` characters.
+
+    Names of files may have brought bytes into it that are no characters: they are spelled out.
+    """
+    text = str(text)[:len_max]
+    return text.encode("utf-8", "backslashreplace").decode()[:len_max]
 
 
 def decode(payload: task_pb2.Payload) -> Any:

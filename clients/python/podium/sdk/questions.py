@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podium.sdk.calls import Calls
 from podium.sdk.errors import PermissionDenied
+from podium.sdk.results import get
 from podium.v1 import task_pb2, task_scheduler_pb2
 
 
@@ -28,9 +29,7 @@ async def answer(calls: Calls, task_id: str, given: task_pb2.Payload, question: 
 
 async def _asked(calls: Calls, task_id: str) -> int:
     # A repeat that named no question would answer the next one, if the first try got through.
-    request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
     try:
-        found = await calls.unary("task_scheduler", lambda stubs: stubs.scheduler.GetTask, request)
+        return (await get(calls, task_id)).question_epoch
     except PermissionDenied:
         return 0  # who may only submit has to do without
-    return found.task.question_epoch

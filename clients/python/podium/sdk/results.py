@@ -186,6 +186,18 @@ class Results:
                 self._ended(outcome)
 
 
+async def get(calls: Calls, task_id: str) -> Task:
+    """Returns a task as it stands.
+
+    Raises:
+        PodiumError: as GetTask.
+    """
+    request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
+    return (
+        await calls.unary("task_scheduler", lambda stubs: stubs.scheduler.GetTask, request)
+    ).task
+
+
 async def ask(calls: Calls, task_id: str, *, wait_s: float) -> Outcome | None:
     """Asks the scheduler for a task's outcome, letting it wait so long for the end.
 

@@ -155,6 +155,8 @@ class Runner:
     async def _work(self, handler: Handler, context: Context, assign: session_pb2.Assign) -> None:
         try:
             result = await self._traced(handler, context, assign)
+        except Exception:
+            result = attempts.untold(context)
         finally:
             del self._running[context.key]
         self._end(context, result)
@@ -211,7 +213,10 @@ class Runner:
             if context.cancel_reason:
                 return attempts.canceled(context)
             return attempts.failed(context, TaskError("something it waited for was cancelled"))
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # meant for the program, whose loop runs this handler
+        except BaseException as error:
+            # SystemExit too: a handler that exits must not take the tasks of others with it.
             return attempts.failed(context, error)
 
     async def _call_in_thread(

@@ -18,7 +18,8 @@ from podium.v1 import task_pb2
 class SubmitOptions(TypedDict, total=False):
     """What can be said about a task beside its type and payload."""
 
-    # Capabilities that the agent must all have. Default: the task's type.
+    # Capabilities that the agent must all have, as they are or with the least version, as
+    # "text.summarize@2.1". Default: the task's type.
     capabilities: Sequence[str]
     # Capabilities that raise an agent's score without being needed.
     preferred: Sequence[str]

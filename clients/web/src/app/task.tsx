@@ -8,7 +8,7 @@ import type { ExplainTaskResponseJson } from "../gen/podium/v1/task_scheduler_pb
 import { milliseconds, number, payload, PodiumError, time } from "../podium";
 import { Content } from "./content";
 import { Attempts } from "./decisions";
-import { ago, duration, moment, percent, word } from "./format";
+import { ago, count, duration, moment, percent, word } from "./format";
 import { Act, Badge, Bar, Copy, Empty, entered, Panel, toast } from "./parts";
 import { to } from "./route";
 import { podium, told } from "./store";
@@ -116,7 +116,10 @@ export function TaskPage({ id }: { id: string }) {
       )}
       <div class="columns">
         <Panel title="About"><Facts task={task} /></Panel>
-        <Panel title="What happened"><Timeline events={explained?.events ?? []} /></Panel>
+        <Panel title="What happened">
+          <Timeline events={explained?.events ?? []} />
+          {explained?.leftOutCount && <p class="note">{count(number(explained.leftOutCount))} more are left out.</p>}
+        </Panel>
       </div>
       <Panel title="Trace" hint={trace?.traceId ? <span class="id">{trace.traceId}</span> : undefined}>
         {(trace?.spans ?? []).length > 0

@@ -1,7 +1,8 @@
 // Tasks to search, and the dead letters to bring back.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskFilterJson, TaskJson, Task_StateJson } from "../gen/podium/v1/task_pb";
-import { number, time } from "../podium";
+import type { RequeueRefusalJson } from "../gen/podium/v1/task_scheduler_pb";
+import { milliseconds, number, time } from "../podium";
 import { ago, count, duration, moment, percent, short, word } from "./format";
 import { Act, Badge, Bar, Empty, entered, Panel, toast } from "./parts";
 import { Reasons } from "./reasons";
@@ -72,18 +73,37 @@ export function Tasks({ dead = false }: { dead?: boolean }) {
   const filter = filterOf(query, dead);
   const [pages, setPages] = useState<string[]>([]);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  const [progress, setProgress] = useState("");
+  const [refusals, setRefusals] = useState<RequeueRefusalJson[]>([]);
   const key = query.toString();
   useEffect(() => {
     setPages([]);
     setChosen(new Set());
+    setRefusals([]);
   }, [key, dead]);
   const page = pages[pages.length - 1] ?? "";
   const { tasks, next, error, loading, reload } = useListing(filter, page);
   const requeue = async (request: { taskIds?: string[]; filter?: TaskFilterJson }) => {
-    const { requeued } = await podium.ask({ requeue: request });
-    toast(`${count(requeued?.taskIds?.length ?? 0)} queued again.`, "good");
-    setChosen(new Set());
-    reload();
+    setRefusals([]);
+    try {
+      const done = await podium.requeue(request, (many) => setProgress(`${count(many)} queued again so far`));
+      toast(`${count(done.taskIds.length)} queued again.`, done.taskIds.length > 0 ? "good" : "");
+      setRefusals(done.refusals);
+      setChosen(new Set());
+    } finally {
+      setProgress("");
+      reload();
+    }
+  };
+  const cancel = async () => {
+    try {
+      const request = { filter, reason: "from the dashboard" };
+      const done = await podium.cancel(request, (many) => setProgress(`${count(many)} canceled so far`));
+      toast(`${count(done.taskIds.length)} canceled${done.descendants > 0 ? `, and ${count(done.descendants)} below them` : ""}.`);
+    } finally {
+      setProgress("");
+      reload();
+    }
   };
   return (
     <div class="page">
@@ -95,10 +115,17 @@ export function Tasks({ dead = false }: { dead?: boolean }) {
             <Act disabled={chosen.size === 0} run={() => requeue({ taskIds: [...chosen] })}>
               Requeue {chosen.size > 0 ? count(chosen.size) : "chosen"}
             </Act>
-            <Act confirm="Requeue up to 1,000?" run={() => requeue({ filter })}>Requeue all that match</Act>
+            <Act confirm="Requeue all of them?" run={() => requeue({ filter })}>Requeue all that match</Act>
+          </div>
+        )}
+        {!dead && query.size > 0 && tasks.some(({ state }) => !ended(state)) && (
+          <div class="action">
+            <Act tone="danger" confirm="Cancel all for good?" run={cancel}>Cancel all that match</Act>
           </div>
         )}
       </div>
+      {progress && <p class="hint" role="status">{progress}</p>}
+      {refusals.map((refusal) => <Refused key={refusal.reason} refusal={refusal} />)}
       <Filters page={dead ? "dead" : "tasks"} query={query} dead={dead} />
       {error && <p class="alert" role="alert">{error}</p>}
       {dead && <Reasons filter={filter} narrow={(failureText) => narrow("dead", query, { failureText })} />}
@@ -112,6 +139,16 @@ export function Tasks({ dead = false }: { dead?: boolean }) {
         <button type="button" class="button" disabled={!next} onClick={() => setPages([...pages, next])}>Older</button>
       </nav>
     </div>
+  );
+}
+
+/** Why some dead letters stay where they are, and when to try again. */
+function Refused({ refusal: { reason, message, count: many, retryAfter } }: { refusal: RequeueRefusalJson }) {
+  return (
+    <p class="alert" role="alert">
+      <b>{count(number(many))} not queued again</b> ({reason}): {message}
+      {retryAfter && ` Try again in ${duration(milliseconds(retryAfter))}.`}
+    </p>
   );
 }
 

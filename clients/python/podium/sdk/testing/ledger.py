@@ -2,24 +2,27 @@
 
 It follows the rules of the real ones as far as an agent can see them: order by priority, retries
 with backoff and never to an agent that failed while another can, timeouts, deadlines, leases,
-dependencies, questions. The same scenarios run against the real suite, and must give the same
-events.
+dependencies, lineages, budgets, questions. The same scenarios run against the real suite, and must
+give the same events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple
 
 from podium.sdk.errors import NotFound
+from podium.sdk.testing import budgets
 from podium.sdk.testing.repeats import same
-from podium.sdk.testing.times import times
+from podium.sdk.testing.times import START, backoff_s, times
+from podium.sdk.versions import meets
 from podium.v1 import session_pb2, task_pb2
 
 LEASE_S = 30.0
-BACKOFF_S = 0.2
-BACKOFF_S_MAX = 30.0
+
+BUDGET_EXCEEDED = ("BUDGET_EXCEEDED", "The task has consumed its budget.", False)
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "EXPIRED"})
 
@@ -70,7 +73,7 @@ class Entry:
         """The capabilities that its agent must have."""
         return frozenset(self.spec.required_capabilities or (self.spec.type,))
 
-    def assignment(self) -> session_pb2.RouterFrame:
+    def assignment(self, now_s: float) -> session_pb2.RouterFrame:
         """Returns the frame that gives it to its agent."""
         assign = session_pb2.Assign(
             task_id=self.task_id,
@@ -81,6 +84,8 @@ class Entry:
             checkpoint=self.checkpoint,
             input=self.answer,
         )
+        if limit := self.spec.attempt_timeout.ToTimedelta():
+            assign.attempt_deadline.FromDatetime(START + timedelta(seconds=now_s) + limit)
         return session_pb2.RouterFrame(agent_id=self.agent_id, assign=assign)
 
 
@@ -89,7 +94,8 @@ class Slot:
     """An agent, as far as choosing one goes."""
 
     agent_id: str
-    capabilities: frozenset[str]
+    # Each with its version, "" where it names none.
+    capabilities: Mapping[str, str]
     capacity: int
     connected: bool = True
     # Connected, yet nothing passes.
@@ -98,7 +104,7 @@ class Slot:
 
     def can(self, entry: Entry) -> bool:
         """Tells whether it could ever work on a task."""
-        return self.connected and not self.frozen and entry.needs <= self.capabilities
+        return self.connected and not self.frozen and meets(self.capabilities, entry.needs)
 
 
 class Stop(NamedTuple):
@@ -168,8 +174,18 @@ class Ledger:
         return entry
 
     def cancel(self, entry: Entry, reason: str, now_s: float) -> bool:
-        """Cancels a task; False when it had ended."""
-        return self._stop(entry, "CANCELED", reason, now_s)
+        """Cancels a task and all that descends from it; False when it had ended itself."""
+        canceled = self._stop(entry, "CANCELED", reason, now_s)
+        parents, why = (
+            {entry.task_id},
+            f"Task {entry.task_id}, from which it descends, was canceled.",
+        )
+        # A child is younger than its parent, and so comes after it.
+        for other in list(self.entries.values()):
+            if other.spec.parent_task_id in parents:
+                parents.add(other.task_id)
+                self._stop(other, "CANCELED", why, now_s)
+        return canceled
 
     def provide_input(self, entry: Entry, answer: task_pb2.Payload, now_s: float) -> None:
         """Answers a question.
@@ -220,9 +236,16 @@ class Ledger:
             entry.progress.append(said)
             entry.checkpoint = said.checkpoint or entry.checkpoint
             self._note(entry, "progress", "RUNNING", now_s)
+            if budgets.exceeded(entry.spec.budget, entry.usage, said.usage):
+                budgets.add(entry.usage, said.usage)
+                self._ask_to_stop(entry, "BUDGET_EXCEEDED")
+                self._fail(entry, *BUDGET_EXCEEDED, now_s)
         elif kind == "need_input":
+            budgets.add(entry.usage, said.usage)
+            if budgets.exceeded(entry.spec.budget, entry.usage, task_pb2.Usage()):
+                self._fail(entry, *BUDGET_EXCEEDED, now_s)
+                return
             entry.question = said.question
-            _add(entry.usage, said.usage)
             self._note(entry, "input_required", "INPUT_REQUIRED", now_s)
             self._release(entry)
         elif kind == "result":
@@ -302,7 +325,7 @@ class Ledger:
         self._note(entry, "started", "RUNNING", now_s)
 
     def _result(self, entry: Entry, result: session_pb2.Result, now_s: float) -> None:
-        _add(entry.usage, result.usage)
+        budgets.add(entry.usage, result.usage)
         if result.HasField("success"):
             entry.result.CopyFrom(result.success)
             self._end(entry, "COMPLETED", now_s)
@@ -322,18 +345,15 @@ class Ledger:
         self._release(entry)
         policy = entry.spec.retry_policy
         given = policy.HasField("max_retries")
-        if not retryable or entry.failures > (policy.max_retries if given else self._max_retries):
+        last = entry.failures > (policy.max_retries if given else self._max_retries)
+        if retryable and not last and budgets.spent(entry.spec.budget, entry.usage):
+            entry.failure.reason, last = "BUDGET_EXCEEDED", True
+            entry.failure.message = f"The budget is spent; last: {message}"
+        if last or not retryable:
             self._end(entry, "FAILED", now_s)
             return
-        entry.due["retry"] = now_s + self._backoff_s(policy, entry.failures)
+        entry.due["retry"] = now_s + backoff_s(policy, entry.failures, self._draw())
         self._note(entry, "retrying", "RETRY_WAIT", now_s)
-
-    def _backoff_s(self, policy: task_pb2.RetryPolicy, failures: int) -> float:
-        first_s = policy.initial_backoff.ToTimedelta().total_seconds() or BACKOFF_S
-        most_s = policy.max_backoff.ToTimedelta().total_seconds() or BACKOFF_S_MAX
-        whole_s = min(most_s, first_s * (policy.backoff_multiplier or 2.0) ** (failures - 1))
-        jitter = policy.jitter if policy.HasField("jitter") else 1.0
-        return whole_s * (1 - jitter) + whole_s * jitter * self._draw()
 
     def _stop(self, entry: Entry, state: str, message: str, now_s: float, reason: str = "") -> bool:
         if entry.ended:
@@ -366,12 +386,6 @@ class Ledger:
         entry.state = state
         reason = "" if state == "COMPLETED" else reason
         entry.events.append(Event(kind, now_s, entry.attempt, entry.agent_id, reason))
-
-
-def _add(to: task_pb2.Usage, used: task_pb2.Usage) -> None:
-    to.input_tokens += used.input_tokens
-    to.output_tokens += used.output_tokens
-    to.cost += used.cost
 
 
 def _priority(spec: task_pb2.TaskSpec) -> int:

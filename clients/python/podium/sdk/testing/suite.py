@@ -7,7 +7,8 @@
         assert await task.result() == "HELLO"
 
 Handlers run exactly as a host runs them. The clock moves when a test says so, and by itself when
-someone waits for a result and nothing but time is missing, such as the wait before a retry.
+someone waits for a result and nothing but time is missing, such as the wait before a retry. What
+handlers do with time themselves (`asyncio.sleep`, `rate_per_s`) takes real time.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Task:
         raise kind(self.task_id, entry.failure.reason, entry.failure.message)
 
     async def cancel(self, reason: str = "") -> bool:
-        """Cancels it; False when it had ended before."""
+        """Cancels it and all that descends from it; False when it had ended before."""
         return self._suite.cancel(self._entry, reason)
 
     async def provide_input(self, value: Any) -> None:
@@ -148,7 +149,7 @@ class Suite:
     """
 
     def __init__(self, *agents: Agent, max_retries: int = 3, seed: int = 0) -> None:
-        slots = [Slot(a.agent_id, frozenset(a.handlers), a.capacity) for a in agents]
+        slots = [Slot(a.agent_id, a.versions, a.capacity) for a in agents]
         self.ledger = Ledger(slots, max_retries, random.Random(seed).random)
         # Seconds since the suite began, on its own clock.
         self.now_s = 0.0
@@ -196,7 +197,7 @@ class Suite:
         return [Task(self, entry) for entry in self.ledger.entries.values()]
 
     def cancel(self, entry: Entry, reason: str) -> bool:
-        """Cancels a task; False when it had ended."""
+        """Cancels a task and its descendants; False when it had ended."""
         canceled = self.ledger.cancel(entry, reason, self.now_s)
         self._pump()
         return canceled
@@ -342,7 +343,7 @@ class Suite:
             self._stop_all()
             while (match := self.ledger.match(self.now_s)) is not None:
                 entry, slot = match
-                self._runners[slot.agent_id].take([entry.assignment()])
+                self._runners[slot.agent_id].take([entry.assignment(self.now_s)])
         finally:
             self._pumping = False
 

@@ -11,6 +11,8 @@ from podium.v1 import task_pb2
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 """The time at which a suite begins, for its tasks."""
+BACKOFF_S = 0.2
+BACKOFF_S_MAX = 30.0
 
 
 class Times(NamedTuple):
@@ -37,6 +39,15 @@ def date(spec: task_pb2.TaskSpec, now: datetime) -> None:
     if spec.HasField("delay"):
         spec.not_before.FromDatetime(now + spec.delay.ToTimedelta())
         spec.ClearField("delay")
+
+
+def backoff_s(policy: task_pb2.RetryPolicy, failures: int, drawn: float) -> float:
+    """Returns how long a task waits after so many failures; `drawn` from 0 to 1 is the jitter."""
+    first_s = policy.initial_backoff.ToTimedelta().total_seconds() or BACKOFF_S
+    most_s = policy.max_backoff.ToTimedelta().total_seconds() or BACKOFF_S_MAX
+    whole_s = min(most_s, first_s * (policy.backoff_multiplier or 2.0) ** (failures - 1))
+    jitter = policy.jitter if policy.HasField("jitter") else 1.0
+    return whole_s * (1 - jitter) + whole_s * jitter * drawn
 
 
 def _since_start(when: Timestamp) -> float:

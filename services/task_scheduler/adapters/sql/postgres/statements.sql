@@ -143,12 +143,19 @@ SELECT first_seq, last_seq, frames, wall_ms FROM (
 WHERE before_bytes < $3 ORDER BY first_seq;
 
 -- name: groups_with
--- Groups of a range of events that contain some bytes.
-SELECT first_seq, last_seq, frames, wall_ms FROM podium_groups
-WHERE partition = $1 AND last_seq >= $2 AND first_seq <= $3 AND position($4::bytea IN frames) > 0
-    AND first_seq >= coalesce(
-        (SELECT max(first_seq) FROM podium_groups WHERE partition = $1 AND first_seq <= $2), 0)
-ORDER BY first_seq;
+-- Groups of a range of events, about so many bytes, their frames where they contain some bytes.
+SELECT first_seq, last_seq, wall_ms, octet_length(frames),
+    CASE WHEN position($4::bytea IN frames) > 0 THEN frames END
+FROM (
+    SELECT *, sum(octet_length(frames)) OVER (ORDER BY first_seq) - octet_length(frames) AS before_bytes
+    FROM (
+        SELECT first_seq, last_seq, frames, wall_ms FROM podium_groups
+        WHERE partition = $1 AND last_seq >= $2 AND first_seq <= $3 AND first_seq >= coalesce(
+            (SELECT max(first_seq) FROM podium_groups WHERE partition = $1 AND first_seq <= $2), 0)
+        ORDER BY first_seq LIMIT 1000
+    ) AS near
+) AS summed
+WHERE before_bytes < $5 ORDER BY first_seq;
 
 -- name: size
 -- Bytes of a log.
@@ -205,3 +212,19 @@ DELETE FROM podium_snapshot_parts AS part
 WHERE part.partition = $1 AND EXISTS (SELECT FROM owned) AND NOT EXISTS (
     SELECT FROM podium_snapshots AS whole
     WHERE whole.partition = part.partition AND whole.seq = part.seq AND whole.epoch = part.epoch);
+
+-- name: partitions
+-- All partitions.
+SELECT partition FROM podium_partitions ORDER BY partition;
+
+-- name: hold_lease
+-- Lets nobody take a partition until the transaction ends, and tells who has it.
+SELECT owner, expires_at > clock_timestamp() AS lives FROM podium_leases WHERE partition = $1 FOR UPDATE;
+
+-- name: cut_behind
+-- Drops all groups behind an event.
+DELETE FROM podium_groups WHERE partition = $1 AND first_seq > $2;
+
+-- name: cut_snapshots_behind
+-- Drops the snapshots of what is behind an event; their parts go with the next snapshot.
+DELETE FROM podium_snapshots WHERE partition = $1 AND seq > $2;

@@ -14,10 +14,11 @@ WHERE first_seq >= coalesce((SELECT max(first_seq) FROM groups WHERE first_seq <
 ORDER BY first_seq;
 
 -- name: groups_with
--- Groups of a range of events that contain some bytes.
-SELECT first_seq, last_seq, frames, wall_ms FROM groups
+-- Groups of a range of events, their frames where they contain some bytes.
+SELECT first_seq, last_seq, wall_ms, length(frames), CASE WHEN instr(frames, ?) > 0 THEN frames END
+FROM groups
 WHERE first_seq >= coalesce((SELECT max(first_seq) FROM groups WHERE first_seq <= ?), 0)
-    AND first_seq <= ? AND instr(frames, ?) > 0
+    AND first_seq <= ? AND last_seq >= ?
 ORDER BY first_seq;
 
 -- name: base
