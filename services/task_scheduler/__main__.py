@@ -106,7 +106,7 @@ async def alone(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
     await journal.open()
     unit = parts.unit(journal)
     committer = unit.committer
-    expose(parts.observed.metrics, lambda: [committer.core], lambda: committer.damage)
+    expose(parts.observed.metrics, parts.clock, lambda: [committer.core], lambda: committer.damage)
     loops = [asyncio.create_task(unit.run())]
     try:
         yield Assembled(
@@ -176,7 +176,7 @@ async def shared(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
         ownership = Ownership(count, replicas, take, address.result, clock)
         relay = Relay(ownership, dial)
         front = Front(relay, database.page_key)
-        expose(parts.observed.metrics, ownership.cores, lambda: ownership.damage)
+        expose(parts.observed.metrics, clock, ownership.cores, lambda: ownership.damage)
         loops = [asyncio.create_task(ownership.run())]
         try:
             yield Assembled(

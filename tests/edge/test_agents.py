@@ -136,6 +136,7 @@ async def test_a_hello_that_routing_would_refuse_does_not_reach_the_shared_strea
     socket = await edge.connect()
 
     wrong = await socket.hello("a-1", maxConcurrency=2_000)
+    assert wrong["error"]["agentId"] == "a-1"
     none = await socket.hello("a-1", capabilities=[])
     wild = await socket.hello("a-1", capabilities=[{"name": "*"}])
 
@@ -143,6 +144,20 @@ async def test_a_hello_that_routing_would_refuse_does_not_reach_the_shared_strea
     assert none["error"]["field"] == "agent.frames[0].hello.capabilities"
     assert wild["error"]["field"] == "agent.frames[0].hello.capabilities[0].name"
     assert edge.peers.routing.frames == []
+
+
+async def test_what_is_not_an_agents_fault_is_not_held_against_its_connection(edge: Edge) -> None:
+    socket = await connect(edge, "a-1")
+    refusal = Refusal(reason="HELLO_RATE", code="RESOURCE_EXHAUSTED", closing=True)
+    refusal.retry_after.FromMilliseconds(1_500)
+
+    for _ in range(6):  # one more than a connection may have of its own faults
+        edge.peers.routing.say.put_nowait([RouterFrame(agent_id="a-1", refusal=refusal)])
+        told = (await socket.hear())["agent"]["frames"][0]["refusal"]
+        assert (told["closing"], told["retryAfter"]) == (True, "1.500s")
+        await socket.hello("a-1")
+
+    assert (await socket.ask({"ref": "1", "ping": {}}))["ref"] == "1"
 
 
 async def test_when_routing_is_lost_agents_say_hello_again_on_the_same_connection(

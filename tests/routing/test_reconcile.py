@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from services.routing.core import effects
 from services.routing.core.effects import CANCEL, KEEP, LOST
 from tests.routing.floor import Floor
@@ -63,6 +65,36 @@ def test_leases_of_an_earlier_router_are_claimed_before_ready() -> None:
     lease = session.leases[("t1", 11)]
     floor.finish(lease)
     assert floor.last(effects.Ended).lease is lease
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict", "load"),
+    [
+        ("", KEEP, 1),
+        ("CANCELED", CANCEL, 1),
+        ("PAUSED", CANCEL, 1),
+        ("ATTEMPT_TIMEOUT", CANCEL, 1),
+        ("LEASE_EXPIRED", LOST, 0),
+        ("LEASE_LOST", LOST, 0),
+    ],
+)
+def test_a_task_that_was_stopped_meanwhile_is_canceled_or_lost_as_it_was(
+    reason: str, verdict: int, load: int
+) -> None:
+    floor = Floor()
+    session = floor.agent("a1")
+    lease = floor.running("t1")
+    floor.attendance.close_stream(1, floor.time)
+    floor.attendance.open_stream(2)
+    if reason:
+        floor.orders.revoke(lease.key, reason, floor.time)
+
+    floor.agent("a1", stream=2, in_flight=(lease.key,), token=session.resume_token)
+
+    assert floor.last(effects.SendReady).verdicts == ((*lease.key, verdict),)
+    # Who is to stop a task says when it has; of a lost one nothing more is said.
+    assert session.load == load
+    assert floor.of(effects.Ended) == []
 
 
 def test_ready_does_not_wait_for_ever_for_the_scheduler() -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from podium.sdk import runner
 from podium.sdk.agent import Agent
+from podium.sdk.context import Context
 from podium.sdk.errors import Final, Retryable
 from podium.sdk.runner import Runner
 from podium.sdk.settings import Settings
@@ -16,16 +20,17 @@ from podium.sdk.tracing import Tracer
 from podium.v1 import session_pb2
 from podium.v1.session_pb2 import RouterFrame
 from tests.sdk.fakes import spec
+from tests.support.waiting import eventually
 
 
 class Bench:
     """A runner, and what it says with the time of each."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, *agents: Agent) -> None:
         self.said: list[tuple[float, str, str]] = []
         self._changed = asyncio.Event()
         tracer = Tracer("agent", Settings(otlp_endpoint="off"))
-        self.runner = Runner([agent], self._hear, tracer)
+        self.runner = Runner(agents, self._hear, tracer)
 
     def _hear(self, said: list[Any]) -> None:
         self.said += [(time.monotonic(), kind, key[0]) for kind, key, _ in said]
@@ -39,14 +44,14 @@ class Bench:
         return [(kind, task_id) for _, kind, task_id in self.said]
 
 
-def assign(task_id: str = "t1") -> RouterFrame:
+def assign(task_id: str = "t1", agent_id: str = "a1") -> RouterFrame:
     given = session_pb2.Assign(task_id=task_id, lease_epoch=1, attempt=1, spec=spec())
-    return RouterFrame(agent_id="a1", assign=given)
+    return RouterFrame(agent_id=agent_id, assign=given)
 
 
-def cancel(task_id: str = "t1") -> RouterFrame:
+def cancel(task_id: str = "t1", reason: str = "CANCELED") -> RouterFrame:
     lease = session_pb2.LeaseRef(task_id=task_id, lease_epoch=1)
-    return RouterFrame(agent_id="a1", cancel=session_pb2.Cancel(lease=lease, reason="CANCELED"))
+    return RouterFrame(agent_id="a1", cancel=session_pb2.Cancel(lease=lease, reason=reason))
 
 
 @pytest.mark.parametrize(
@@ -193,3 +198,98 @@ async def test_a_handler_that_another_process_would_not_find_is_refused_at_the_s
     with pytest.raises(TypeError, match="another process would not find not_there in"):
         async with start_handler(agent, "work"):
             pass
+
+
+class Gate:
+    """Handlers that block until they are let through, and who has passed."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.opened = threading.Event()
+
+    def pass_through(self, payload: str, task: Context) -> str:
+        self.begun.append(task.task_id)
+        self.opened.wait(10)
+        return "through"
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.opened.set()
+
+
+@pytest.mark.parametrize("reason", ["CANCELED", "LEASE_LOST"])
+async def test_a_task_that_waits_for_a_thread_never_runs_once_it_is_over(
+    reason: str, gate: Gate
+) -> None:
+    agent = Agent("worker", agent_id="a1", capacity=1)
+    agent.handles("work")(gate.pass_through)
+    bench = Bench(agent)
+    bench.runner.take([assign("t1"), assign("t2")])
+    await eventually(lambda: gate.begun)
+
+    bench.runner.take([cancel("t2", reason)])
+
+    # It is over at once, not when the thread is free.
+    await eventually(lambda: len(bench.runner) == 1)
+    told = [("result", "t2")] if reason == "CANCELED" else []
+    assert await bench.until(2 + len(told)) == [("ack", "t1"), ("ack", "t2"), *told]
+    gate.opened.set()
+    assert (await bench.until(3 + len(told)))[-1] == ("result", "t1")
+    bench.runner.take([assign("t3")])
+    assert (await bench.until(5 + len(told)))[-1] == ("result", "t3")
+    assert gate.begun == ["t1", "t3"]
+    await bench.runner.stop()
+
+
+async def test_an_agent_whose_handlers_block_does_not_hold_up_another_of_its_host(
+    gate: Gate,
+) -> None:
+    blocked = Agent("worker", agent_id="a1", capacity=100)
+    blocked.handles("work")(gate.pass_through)
+    free = Agent("worker", agent_id="a2")
+
+    @free.handles("work")
+    def work(payload: str) -> str:
+        return "done"
+
+    bench = Bench(blocked, free)
+    bench.runner.take([assign(f"t{number}") for number in range(100)])
+    await eventually(lambda: len(gate.begun) == runner.THREADS_MAX)
+    bench.runner.take([assign("other", "a2")])
+
+    assert (await bench.until(102))[-1] == ("result", "other")
+    gate.opened.set()
+    await bench.until(202)
+    await bench.runner.stop()
+
+
+async def test_stopping_leaves_behind_what_does_not_stop(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Agent("worker", agent_id="a1", capacity=2)
+    agent.handles("block")(gate.pass_through)
+    proceed = asyncio.Event()
+
+    @agent.handles("work")
+    async def stubborn(payload: str) -> None:
+        while not proceed.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await proceed.wait()
+
+    bench = Bench(agent)
+    blocking = assign("t2")
+    blocking.assign.spec.type = "block"
+    bench.runner.take([assign("t1"), blocking])
+    await eventually(lambda: gate.begun)
+
+    async with asyncio.timeout(5):
+        await bench.runner.stop(within_s=0.05)
+
+    assert "left 2 handlers behind that do not stop: t1, t2" in caplog.text
+    # What waited for the thread does so no longer; nothing is left of it but the thread.
+    assert len(bench.runner) == 1
+    proceed.set()
+    await eventually(lambda: len(bench.runner) == 0)

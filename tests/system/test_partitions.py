@@ -22,9 +22,9 @@ from podium.sdk.settings import Settings
 from podium.v1 import event_pb2, task_pb2, task_scheduler_pb2
 from podium.v1.task_pb2 import Task
 from services.kernel.rpc import from_rpc_error
-from services.task_scheduler.core.ownership import partition_of
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
+from tests.system.tenants import tenants_by_partition
 from tests.system.test_takeover import LEASE_S, Replica, Start, replicas
 from tests.task_scheduler.serving import refusal, spec
 from tests.task_scheduler.test_recovery import whole_log
@@ -34,18 +34,7 @@ TERMINAL = {event_pb2.Event.TYPE_COMPLETED, event_pb2.Event.TYPE_CANCELED}
 pb = task_scheduler_pb2
 
 
-def tenants_by_partition() -> list[str]:
-    """Returns one tenant of each partition."""
-    found: dict[int, str] = {}
-    number = 0
-    while len(found) < COUNT:
-        name = f"tenant-{number}"
-        found.setdefault(partition_of(name, COUNT), name)
-        number += 1
-    return [found[partition] for partition in range(COUNT)]
-
-
-TENANTS = tenants_by_partition()
+TENANTS = tenants_by_partition(COUNT)
 
 
 @pytest.fixture
@@ -267,9 +256,9 @@ async def submitted_by(client: Client) -> list[TaskHandle]:
 class Following:
     """A follower of all partitions that goes on from its cursor whenever its stream ends."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, cursor: str = "") -> None:
         self.seen: list[event_pb2.Event] = []
-        self.cursor = ""
+        self.cursor = cursor
         self._replica = replica
         self.task = asyncio.ensure_future(self._follow())
 

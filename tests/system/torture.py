@@ -20,6 +20,7 @@ from services.task_scheduler.ports import FAILPOINTS
 from tests.support.postgres import postgres
 from tests.support.processes import Process, Processes
 from tests.support.sync_faults import faulty
+from tests.system.tenants import tenants_by_partition
 from tests.system.test_database_faults import scheduler, survived
 from tests.task_scheduler.serving import Served
 from tests.task_scheduler.test_recovery import COMPACTION, Load, Machine, all_ids, shared
@@ -35,6 +36,8 @@ class Campaign:
     def __init__(self, machine: Machine, draw: random.Random) -> None:
         self._machine = machine
         self._draw = draw
+        # One of each partition.
+        self._tenants = tenants_by_partition(machine.partitions)
         self.acked: dict[str, str] = {}
         self.settled: set[str] = set()
         self.seconds = 0.0
@@ -51,7 +54,7 @@ class Campaign:
         if how in FAILPOINTS:
             environ["PODIUM_FAILPOINTS"] = f"{how}=crash@{self._draw.randint(1, 60)}"
         process = self._machine.start(**environ)
-        load = Load(prefix=f"c{number}-")
+        load = Load(prefix=f"c{number}-", tenants=self._tenants)
         async with self._machine.served(process) as served:
             await self._check(served)
             killer = asyncio.ensure_future(self._kill(process))
@@ -119,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--postgres", action="store_true", help="with the journal in PostgreSQL")
     parser.add_argument(
+        "--partitions", type=int, default=1, help="of the database, each under load; 1 to 64"
+    )
+    parser.add_argument(
         "--sync-faults", action="store_true", help="a PostgreSQL whose syncs fail, once a cycle"
     )
     chosen = parser.parse_args(arguments)
@@ -128,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as place, Processes(Path(place) / "logs") as processes:
         if chosen.postgres:
             with postgres() as server, server.database() as url:
-                machine = Machine(processes, Path(place) / "data", **shared(url))
+                machine = Machine(processes, Path(place) / "data", **shared(url, chosen.partitions))
                 campaign = asyncio.run(run(machine, chosen.cycles, chosen.seed))
         else:
             machine = Machine(processes, Path(place) / "data")

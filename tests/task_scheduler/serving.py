@@ -52,11 +52,13 @@ class Served:
 
     @asynccontextmanager
     async def router(
-        self, *capabilities: str, router_id: str = "r1", held: Any = ()
+        self, *capabilities: str, router_id: str = "r1", held: Any = (), partition: int = 0
     ) -> AsyncIterator[Router]:
         call = self.stub.OpenDispatch()
         router = Router(call)
-        hello = task_scheduler_pb2.DispatchHello(router_id=router_id, held=held)
+        hello = task_scheduler_pb2.DispatchHello(
+            router_id=router_id, held=held, partition=partition
+        )
         await router.say(Report(hello=hello))
         router.welcome = (await router.next("welcome")).welcome
         if capabilities:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
@@ -35,6 +36,7 @@ class Machine:
 
     def __init__(self, processes: Processes, data_dir: Path, **environ: str) -> None:
         self._processes = processes
+        self.partitions = int(environ.get("PODIUM_PARTITIONS", "1"))
         self._environ = {
             "PODIUM_DATA_DIR": str(data_dir),
             "PODIUM_TASK_SCHEDULER_PORT": "0",
@@ -53,7 +55,7 @@ class Machine:
     async def served(self, process: Process):
         port = process.wait_for(r"listening on [\d.]+:(\d+)")[1]
         # One that stands by until the lease of a killed owner ends is ready before it answers.
-        process.wait_for(r"recovered \d+ open tasks")
+        process.wait_for(rf"(?:recovered \d+ open tasks[\s\S]*){{{self.partitions}}}")
         process.wait_for(READY)
         channel = dial(f"127.0.0.1:{port}")
         try:
@@ -82,21 +84,27 @@ def in_postgres(processes: Processes, tmp_path: Path, request: pytest.FixtureReq
     return Machine(processes, tmp_path / "data", **shared(url))
 
 
-def shared(url: str) -> dict[str, str]:
+def shared(url: str, partitions: int = 1) -> dict[str, str]:
     """Return the settings of a journal in a database whose owner is soon known to be dead."""
     return {
         "PODIUM_JOURNAL": "postgres",
         "PODIUM_POSTGRES_URL": url,
         "PODIUM_OWNER_LEASE_S": "0.5",
-        "PODIUM_PARTITIONS": "1",
+        "PODIUM_PARTITIONS": str(partitions),
     }
 
 
 class Load:
-    """Submits and completes tasks, and remembers what it was promised."""
+    """Submits and completes tasks, and remembers what it was promised.
 
-    def __init__(self, prefix: str = "q") -> None:
+    Args:
+        prefix: Begins the request ids.
+        tenants: Whose tasks, in turn; by default the caller's, in the only partition.
+    """
+
+    def __init__(self, prefix: str = "q", tenants: Sequence[str] = ("",)) -> None:
         self._prefix = prefix
+        self._tenants = tenants
         self.sent: list[str] = []
         self.acked: dict[str, str] = {}
         self.granted: set[tuple[str, int]] = set()
@@ -105,11 +113,13 @@ class Load:
     async def submit(self, served: Served) -> None:
         while True:
             request_id = f"{self._prefix}{len(self.sent)}"
+            tenant = self._tenants[len(self.sent) % len(self._tenants)]
             self.sent.append(request_id)
-            self.acked[request_id] = (await served.submit(spec(request_id=request_id)))[0]
+            asked = spec(request_id=request_id, tenant=tenant)
+            self.acked[request_id] = (await served.submit(asked))[0]
 
-    async def route(self, served: Served) -> None:
-        async with served.router("work") as router:
+    async def route(self, served: Served, partition: int = 0) -> None:
+        async with served.router("work", partition=partition) as router:
             while True:
                 grant = await router.grant()
                 self.granted.add((grant.task_id, grant.lease_epoch))
@@ -119,8 +129,9 @@ class Load:
                         self.settled.add(grant.task_id)
 
     async def until_killed(self, served: Served, process: Process, submitters: int = 2) -> None:
-        parts = (*[self.submit] * submitters, self.route)
-        work = [asyncio.ensure_future(part(served)) for part in parts]
+        work = [asyncio.ensure_future(self.submit(served)) for _ in range(submitters)]
+        for number in range(len(self._tenants)):
+            work.append(asyncio.ensure_future(self.route(served, number)))
         await eventually(lambda: process.popen.poll() is not None, within_s=30)
         for one in work:
             one.cancel()

@@ -6,7 +6,7 @@ import type {
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
 import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
 import { isTooLarge, milliseconds, payload, plain, value } from "./data.js";
-import type { PodiumError, Wire } from "./wire.js";
+import { PodiumError, type Wire } from "./wire.js";
 
 /** What a handler gets beside the payload. */
 export interface Work {
@@ -33,10 +33,12 @@ export interface AgentOptions {
   name?: string;
   maxConcurrency?: number;
   labels?: Record<string, string>;
-  onstate?: (state: AgentState) => void;
+  /** With why, when what the agent says of itself was refused for good. */
+  onstate?: (state: AgentState, why?: PodiumError) => void;
 }
 
-export type AgentState = "connecting" | "ready" | "stopped" | "superseded";
+/** The last three are final. */
+export type AgentState = "connecting" | "ready" | "stopped" | "superseded" | "refused";
 
 const REASON = /^[A-Z][A-Z0-9_]{1,61}[A-Z0-9]$/;
 const FAILURE_LENGTH_MAX = 4_096;
@@ -52,6 +54,10 @@ export class FinalFailure extends Error {
   }
 }
 
+const FINAL_STATES: ReadonlySet<AgentState> = new Set(["stopped", "superseded", "refused"]);
+/** Of a refused Hello: the same words will get the same answer. */
+const FINAL_CODES: ReadonlySet<string> = new Set(["INVALID_ARGUMENT", "PERMISSION_DENIED"]);
+
 interface Held {
   lease: LeaseRefJson;
   abort: AbortController;
@@ -61,6 +67,8 @@ interface Held {
 
 export class Agent {
   state: AgentState = "connecting";
+  /** Why it is in the state "refused". */
+  refusal: PodiumError | undefined;
   completed = 0;
   failed = 0;
 
@@ -115,7 +123,7 @@ export class Agent {
 
   /** Leaves; tasks that still run go back. */
   stop(reason = "stopped"): void {
-    if (this.state === "stopped" || this.state === "superseded") return;
+    if (FINAL_STATES.has(this.state)) return;
     for (const { abort } of this.#held.values()) abort.abort(new Error(reason));
     this.#say({ goodbye: { reason: plain(reason, MESSAGE_LENGTH_MAX) } });
     this.#end("stopped");
@@ -129,11 +137,11 @@ export class Agent {
   }
 
   #setState(state: AgentState): void {
-    if (this.state === "stopped" || this.state === "superseded") return;
+    if (FINAL_STATES.has(this.state)) return;
     if (state !== "ready") for (const timer of this.#timers.splice(0)) clearInterval(timer);
     if (this.state === state) return;
     this.state = state;
-    this.#options.onstate?.(state);
+    this.#options.onstate?.(state, this.refusal);
   }
 
   #say(...frames: Omit<AgentFrameJson, "agentId">[]): void {
@@ -170,7 +178,7 @@ export class Agent {
     else if (frame.probe) this.#say({ probeReply: { nonce: frame.probe.nonce ?? "0" } });
     else if (frame.tune) this.#pace(frame.tune);
     else if (frame.superseded) this.#end("superseded");
-    else if (frame.refusal?.closing) this.#refused(frame.refusal);
+    else if (frame.refusal) this.#refused(frame.refusal);
   }
 
   #ready(ready: ReadyJson): void {
@@ -279,16 +287,27 @@ export class Agent {
     if (this.#held.size === 0) this.#done();
   }
 
-  #refused({ retryAfter }: RefusalJson): void {
+  #refused({ closing, retryAfter, ...refusal }: RefusalJson): void {
+    if (!closing) return this.#turnedAway(new PodiumError(refusal));
     // The session is over and the connection is not: introduce ourselves again, with our leases.
     this.#setState("connecting");
     this.#helloIn(Math.max(200, milliseconds(retryAfter)));
   }
 
-  #unheard({ code, retryAfterMs }: PodiumError): void {
+  #unheard(error: PodiumError): void {
+    const { code, agentId, retryAfterMs } = error;
+    if (agentId === this.#options.agentId) this.#turnedAway(error);
     // Our Hello found no router, or no place: until one is heard nothing is done here.
     const passes = code === "UNAVAILABLE" || code === "RESOURCE_EXHAUSTED";
     if (this.state === "connecting" && passes) this.#helloIn(Math.max(200, retryAfterMs));
+  }
+
+  /** Ends it when its Hello was refused, which is all that is said while connecting, for good. */
+  #turnedAway(why: PodiumError): void {
+    if (this.state !== "connecting" || !FINAL_CODES.has(why.code)) return;
+    this.refusal = why;
+    for (const { abort } of this.#held.values()) abort.abort(why);
+    this.#end("refused");
   }
 
   #helloIn(ms: number): void {

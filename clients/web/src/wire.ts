@@ -38,6 +38,8 @@ export class PodiumError extends Error {
   readonly reason: string;
   readonly field: string;
   readonly retryAfterMs: number;
+  /** The agent whose frame was refused. */
+  readonly agentId: string;
 
   constructor(error: BridgeErrorJson) {
     super(error.message ?? "The request was refused.");
@@ -46,6 +48,7 @@ export class PodiumError extends Error {
     this.reason = error.reason ?? "UNKNOWN";
     this.field = error.field ?? "";
     this.retryAfterMs = Number(error.retryAfterMs ?? 0);
+    this.agentId = error.agentId ?? "";
   }
 }
 
@@ -69,7 +72,7 @@ export interface Spoken {
   opened: () => void;
   closed: () => void;
   take: (frame: RouterFrameJson) => void;
-  /** Told that some frame was refused, and which agent's is not known: frames have no ref. */
+  /** Told that some frame was refused; the error may name the agent. */
   refused: (error: PodiumError) => void;
 }
 

@@ -277,3 +277,46 @@ test("leaving waits for what is in work", async () => {
   assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "enough");
   assert.equal(agent.state, "stopped");
 });
+
+const NO = { reason: "CAPABILITY_NOT_GRANTED", code: "PERMISSION_DENIED", message: "not granted" };
+
+for (const [from, say] of [
+  ["the router", () => bridge.tell({ agentId: "a-1", refusal: NO })],
+  ["the bridge", () => bridge.say({ error: { ...NO, agentId: "a-1" } })],
+]) {
+  test(`an agent whose hello is refused for good by ${from} says why, and stops`, async () => {
+    const states = [];
+    const onstate = (state, why) => states.push([state, why?.reason, why?.message]);
+    const agent = podium.agent({ agentId: "a-1", capabilities: ["root"], handle: () => 1, onstate });
+    const other = podium.agent({ agentId: "a-2", capabilities: ["text.count"], handle: () => 1 });
+    await eventually(() => bridge.frames("hello").length === 2);
+
+    say();
+
+    assert.deepEqual(states, [["refused", "CAPABILITY_NOT_GRANTED", "not granted"]]);
+    assert.equal(agent.refusal.code, "PERMISSION_DENIED");
+    assert.equal(other.state, "connecting");
+    bridge.drop(bridge.socket);
+    await eventually(() => bridge.frames("hello").length === 3);
+    assert.deepEqual(bridge.frames("hello").map(({ agentId }) => agentId).slice(2), ["a-2"]);
+    agent.stop();
+    assert.equal(agent.state, "refused");
+  });
+}
+
+test("an agent that is asked to stay away says hello after that time", async () => {
+  await ready(() => 1);
+  const asked = performance.now();
+  const refusal = { reason: "HELLO_RATE", code: "RESOURCE_EXHAUSTED", closing: true, retryAfter: "0.700s" };
+  bridge.tell({ agentId: "a-1", refusal });
+
+  await eventually(() => bridge.frames("hello").length === 2);
+  assert.ok(performance.now() - asked >= 700);
+});
+
+test("a refused frame of an agent at work is not the end of it", async () => {
+  const agent = await ready(() => 1);
+  bridge.tell({ agentId: "a-1", refusal: { reason: "INVALID_FIELD", code: "INVALID_ARGUMENT", message: "no" } });
+
+  assert.equal(agent.state, "ready");
+});

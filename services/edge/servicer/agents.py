@@ -11,10 +11,12 @@ from services.edge.core.placement import place
 from services.edge.core.speakers import Speaker, Speakers
 from services.edge.ports import Sessions
 from services.edge.servicer.introduction import check_hello, check_rights
+from services.kernel import limits
 from services.kernel.auth import Principal
 from services.kernel.errors import (
     FailedPrecondition,
     InvalidArgument,
+    PodiumError,
     ResourceExhausted,
     Unavailable,
 )
@@ -54,6 +56,10 @@ class Agents:
         try:
             for index, frame in enumerate(frames):
                 self._admit(connection, principal, frame, f"agent.frames[{index}]", passed)
+        except PodiumError as error:
+            # A connection may speak for several: it has to know which of them is meant.
+            error.metadata = {**error.metadata, "agent_id": frame.agent_id[: limits.id_len_max]}
+            raise
         finally:
             # The frames that one Routing does not get are no reason to keep another's.
             faults = [self._send(connection, router, batch) for router, batch in passed.items()]

@@ -23,5 +23,6 @@ def refusal(ref: str, error: PodiumError, arm: str = "") -> BridgeResponse:
             message=error.message,
             field=f"{arm}.{path}" if arm and path else path,
             retry_after_ms=round((error.retry_after_s or 0) * 1_000),
+            agent_id="" if ref else error.metadata.get("agent_id", ""),
         ),
     )

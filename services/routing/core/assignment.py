@@ -74,6 +74,8 @@ class Lease:
     deadline_ms: int = 0
     """When the attempt must have ended, on the wall clock; 0 without a limit."""
     stop_due_s: float = 0.0
+    stop_reason: str = ""
+    """Why it is being stopped."""
     session: Session | None = None
     agent_id: str = ""
     decision: Decision | None = None

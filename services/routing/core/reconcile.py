@@ -13,6 +13,9 @@ from services.routing.core.work import Work
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
+NOT_ITS_OWN = frozenset({"LEASE_LOST", "LEASE_EXPIRED"})
+"""Why a lease ends while its task goes on, elsewhere perhaps: to its agent it is lost."""
+
 
 def reconcile(
     board: Board,
@@ -60,7 +63,13 @@ def _verdict(board: Board, work: Work, session: Session, key: LeaseKey, now: Ins
     if lease is not None:
         if lease.stage is Stage.OFFERED:
             work.begin(lease, now)
-        return CANCEL if lease.stage is Stage.STOPPING else KEEP
+        if lease.stage is not Stage.STOPPING:
+            return KEEP
+        if lease.stop_reason not in NOT_ITS_OWN:
+            return CANCEL
+        # Nobody waits for a word about it, so its slot is free.
+        work.give_up(lease, now)
+        return LOST
     ended = board.leases.unsettled.get(key)
     if ended is not None:
         mine = ended.agent_id == session.agent_id and not ended.lost

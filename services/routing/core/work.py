@@ -55,7 +55,7 @@ class Work:
             return
         if lease.stage is Stage.STOPPING:
             return
-        lease.stage = Stage.STOPPING
+        lease.stage, lease.stop_reason = Stage.STOPPING, reason
         lease.stop_due_s = now.mono_s + board.limits.stop_s
         lease.body = None
         if session.stream is not None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 
 from services.kernel import names
 from services.kernel.clock import Clock
@@ -10,12 +14,17 @@ from services.kernel.telemetry import Attributes, Metrics, Telemetry, new_span_i
 from services.task_scheduler.core.event import Completed, Failed
 from services.task_scheduler.core.requests import RequestIds
 from services.task_scheduler.core.scheduler import Scheduler
+from services.task_scheduler.core.shares import PRIORITIES
 from services.task_scheduler.core.states import TERMINAL_KINDS, Kind, State
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Commit, Sealed
 
 EVENTS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+
+LOOK_S = 1.0
+
+Readings = list[tuple[str, float]]
 
 
 class Observer:
@@ -114,15 +123,25 @@ class Observer:
 
 
 def expose(
-    metrics: Metrics, cores: Callable[[], Sequence[Scheduler]], damage: Callable[[], str] = str
+    metrics: Metrics,
+    clock: Clock,
+    cores: Callable[[], Sequence[Scheduler]],
+    damage: Callable[[], str] = str,
 ) -> None:
     """Let the plain numbers of the cores of this process be read as metrics.
 
     Args:
         metrics: Where they are read.
+        clock: The time.
         cores: Returns whose they are: one for each partition that is owned here.
         damage: Returns what is wrong with a log; empty = nothing.
     """
+    metrics.read_gauges(
+        names.metric_queue_age,
+        "How long the oldest waiting task has waited, by priority.",
+        "priority",
+        Ages(clock, cores).read,
+    )
     metrics.read_gauges(
         names.metric_queue_tasks,
         "Tasks in memory by state.",
@@ -177,6 +196,41 @@ def expose(
         "Times that most leases of a router ran out together and got another time.",
         lambda: sum(core.dispatch.mercy.count for core in cores()),
     )
+
+
+class Ages:
+    """How long tasks wait.
+
+    A scrape comes on a thread of its own, and whoever asks a lane for its oldest task changes it:
+    so the event loop is asked to look, and what it does not answer in time is left out.
+    """
+
+    def __init__(self, clock: Clock, cores: Callable[[], Sequence[Scheduler]]) -> None:
+        self._clock = clock
+        self._cores = cores
+        self._thread = threading.get_ident()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with suppress(RuntimeError):  # without a loop there is but one thread
+            self._loop = asyncio.get_running_loop()
+
+    def read(self) -> Readings:
+        """Return the age of the oldest task of each priority; 0 where none waits."""
+        if self._loop is None or threading.get_ident() == self._thread:
+            return self._look()
+        answer: Future[Readings] = Future()
+        try:
+            self._loop.call_soon_threadsafe(lambda: answer.set_result(self._look()))
+            return answer.result(LOOK_S)
+        except (RuntimeError, TimeoutError):  # it has ended, or is busy with something long
+            return []
+
+    def _look(self) -> Readings:
+        now_s = self._clock.now().mono_s
+        oldest = dict.fromkeys(range(PRIORITIES), 0.0)
+        for core in self._cores():
+            for priority, (_, age_s) in core.book.queue.ages(now_s).items():
+                oldest[priority] = max(oldest[priority], age_s)
+        return [(str(priority), age_s) for priority, age_s in oldest.items()]
 
 
 def _kept_s(partitions: Sequence[RequestIds]) -> list[tuple[str, float]]:

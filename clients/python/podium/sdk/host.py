@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
-from podium.sdk import wire
+from podium.sdk import exits, wire
 from podium.sdk.agent import Agent
 from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
 from podium.sdk.identity import Identity
-from podium.sdk.runner import Runner
-from podium.sdk.session import Session, first_of
+from podium.sdk.runner import STOP_S_MAX, Runner
+from podium.sdk.session import GOODBYE_S_MAX, Session, first_of
 from podium.sdk.settings import Settings
+from podium.sdk.threads import aside
 from podium.sdk.tracing import Tracer
 from podium.v1.session_pb2 import RouterFrame
 
@@ -185,6 +186,25 @@ class AgentHost:
         if identities != before:
             await self._wire.run(self._session.reintroduce(identities))
 
+    def leave(self) -> bool:
+        """Finishes what is in work, within the grace, and says goodbye; blocks meanwhile.
+
+        For another thread, while a handler may hold up the loop of the program; tells whether one
+        still runs. What else holds it up, such as a lifespan that closes, has its time.
+        """
+        if self._session is None or not self._runner:
+            return False
+        log.warning("a handler holds this program up: what is in work is finished without it")
+        if self._inline:
+            time.sleep(self._grace_s)
+            return bool(self._runner)
+        finishing = self._session.finish(self._grace_s)
+        finished = asyncio.run_coroutine_threadsafe(finishing, self._wire.loop)
+        # Without a result where the wire has stopped meanwhile.
+        wait((finished,), self._grace_s + GOODBYE_S_MAX)
+        time.sleep(GOODBYE_S_MAX)
+        return bool(self._runner)
+
     @property
     def connected(self) -> bool:
         """Whether a router holds the session now."""
@@ -210,18 +230,20 @@ class AgentHost:
             await asyncio.wait((self._task,), timeout=CLOSE_S_MAX)
             self._task.cancel()
         if self._runner is not None:
-            await self._runner.stop()
+            await self._runner.stop(STOP_S_MAX)
         if self._children is not None:
             await self._children.close()
         await self._opened.aclose()
         await wire.release(self._wire)
-        await asyncio.get_running_loop().run_in_executor(None, self._tracer.stop)
+        await aside(self._tracer.stop)
 
 
 def run_until_signal(
     host: AgentHost, *, beside: Callable[[], Coroutine[Any, Any, None]] | None = None
 ) -> None:
     """Runs a host until SIGTERM or Ctrl-C; a second one ends the process at once.
+
+    Handlers that do not stop are left behind some seconds after the grace.
 
     Args:
         host: what to run.
@@ -236,15 +258,11 @@ def run_until_signal(
             if companion is not None:
                 companion.cancel()
 
-    with asyncio.Runner(loop_factory=wire.new_loop) as runner:
-        loop = runner.get_loop()
+    with exits.closing(asyncio.Runner(loop_factory=wire.new_loop)) as runner:
 
         def stop() -> None:
-            if host._stopping.is_set():
-                os._exit(130)
             log.info("finishing what is in work; once more to stop at once")
             host.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        runner.run(run())
+        with exits.on_signal(runner.get_loop(), stop, host.leave):
+            runner.run(run())

@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
 from podium.sdk import process_worker
@@ -20,6 +19,7 @@ from podium.sdk.conversation import Outgoing
 from podium.sdk.errors import TaskError
 from podium.sdk.handlers import POOL_PROCESS, Handler
 from podium.sdk.process_worker import Done, Job, Said, Stop
+from podium.sdk.threads import Threads
 from podium.sdk.tracing import Tracer
 from podium.v1 import session_pb2
 
@@ -100,10 +100,11 @@ class Processes:
         self._say = say
         self._tracer = tracer
         # Each thread waits for one process.
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="podium-process")
-        self._lock = threading.Lock()
+        self._threads = Threads(size, "podium-process")
+        self._lock = threading.Condition()
         self._idle: list[Process] = []
         self._busy: dict[Context, Process] = {}
+        self._stopping = False
 
     async def run(
         self, handler: Handler, context: Context, assign: session_pb2.Assign
@@ -117,7 +118,7 @@ class Processes:
         """
         module, name = handler.reference
         job = Job(module, name, context.agent_id, assign.SerializeToString(), context.traceparent)
-        work = self._threads.submit(self._work, job, context)
+        work = self._threads.submit(lambda: self._work(job, context))
         future = asyncio.wrap_future(work)
         try:
             done, exit_code = await asyncio.shield(future)
@@ -135,15 +136,15 @@ class Processes:
 
     def stop(self) -> None:
         """Ends all processes; blocks for a moment."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         with self._lock:
+            self._stopping = True
+            for process in self._busy.values():
+                process.end()
+            self._lock.wait_for(lambda: not self._busy, EXIT_S_MAX)
             idle, self._idle = self._idle, []
-            busy = list(self._busy.values())
-        for process in busy:
-            process.end()
         for process in idle:
             process.close()
-        self._threads.shutdown(wait=True)
 
     async def _stop(
         self, context: Context, future: asyncio.Future[tuple[Done | None, int | None]]
@@ -169,6 +170,8 @@ class Processes:
             process = Process()
         with self._lock:
             self._busy[context] = process
+            if self._stopping:  # while it started
+                process.end()
 
         def said(message: Said) -> None:
             frame = session_pb2.AgentFrame.FromString(message.frame)
@@ -179,6 +182,7 @@ class Processes:
             del self._busy[context]
             if done is not None:
                 self._idle.append(process)
+            self._lock.notify_all()
         if done is None:
             log.error("a process of the pool ended at work: %s", _crash(process.exit_code))
         return done, process.exit_code

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from podium.sdk import attempts, tracing
 from podium.sdk.agent import Agent
@@ -20,11 +20,17 @@ from podium.sdk.handlers import Handler, find
 from podium.sdk.leases import Key
 from podium.sdk.processes import Processes
 from podium.sdk.spans import format_traceparent
+from podium.sdk.threads import Threads, aside
 from podium.v1 import session_pb2
 
+log = logging.getLogger("podium.sdk.agent")
+
+# Of one agent, however large its capacity.
 THREADS_MAX = 64
 # Below the 5 s within which a router wants an Ack.
 HOLD_S_MAX = 3.0
+# How long handlers may take to stop when the runner does.
+STOP_S_MAX = 3.0
 
 
 class Runner:
@@ -56,9 +62,9 @@ class Runner:
         self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
         self._said: list[Outgoing] = []
         self._flushing = False
-        self._processes: Processes | None = None
-        threads = min(THREADS_MAX, sum(agent.capacity for agent in self._agents.values()))
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="podium-handler")
+        # By agent: one whose handlers block must not hold up the others.
+        self._processes: dict[str, Processes] = {}
+        self._threads: dict[str, Threads] = {}
         for agent in self._agents.values():
             check(agent)
 
@@ -88,16 +94,28 @@ class Runner:
         check(agent)
         self._agents[agent.agent_id] = agent
 
-    async def stop(self) -> None:
-        """Cancels all that still runs, without results, and waits for it."""
-        tasks = [task for task, _ in self._running.values()]
-        for key in list(self._running):
+    async def stop(self, within_s: float | None = STOP_S_MAX) -> None:
+        """Cancels all that still runs, without results, and waits for it.
+
+        Args:
+            within_s: how long; then what does not stop is left behind. None = without limit.
+        """
+        running = dict(self._running)
+        for key in running:
             self._cancel(key, "LEASE_LOST")
-        if tasks:
-            await asyncio.wait(tasks)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._processes is not None:
-            await self._loop.run_in_executor(None, self._processes.stop)
+        if running:
+            await asyncio.wait([task for task, _ in running.values()], timeout=within_s)
+        left = {key: task for key, (task, _) in running.items() if not task.done()}
+        if left:
+            names = ", ".join(task_id for task_id, _ in list(left)[:5])
+            log.error("left %d handlers behind that do not stop: %s", len(left), names)
+            for task in left.values():
+                task.cancel()  # that of a thread waits no longer for it
+            await asyncio.sleep(0)
+        for threads in self._threads.values():
+            threads.close()
+        for processes in self._processes.values():
+            await aside(processes.stop)
 
     def _start(self, agent: Agent, assign: session_pb2.Assign) -> None:
         key = (assign.task_id, assign.lease_epoch)
@@ -200,7 +218,8 @@ class Runner:
         """Runs a handler; None when the task is parked."""
         try:
             if handler.pool == "process":
-                return await self._process_pool().run(handler, context, assign)
+                pool = self._process_pool(self._agents[context.agent_id])
+                return await pool.run(handler, context, assign)
             arguments = handler.bind(context.spec.payload, context)
             if handler.is_async:
                 value = await attempts.call(handler, arguments, context)
@@ -227,22 +246,33 @@ class Runner:
         )
         # The copy carries the current span into the thread.
         run = functools.partial(contextvars.copy_context().run, call)
-        future = self._loop.run_in_executor(self._threads, run)
+        future = self._thread_pool(self._agents[context.agent_id]).submit(run)
+        waiting = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(future)
+            return await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            # A thread cannot be stopped: it looks at `context.cancelled`, and its slot stays taken
-            # until it returns.
-            await asyncio.wait((future,))
-            if not future.cancelled():
-                future.exception()
+            # One that waits for a thread never begins. A thread cannot be stopped: it looks at
+            # `context.cancelled`, and its slot stays taken until it returns.
+            if not future.cancel():
+                await asyncio.wait((waiting,))
+                if not waiting.cancelled():
+                    waiting.exception()
             raise
 
-    def _process_pool(self) -> Processes:
-        if self._processes is None:
-            size = sum(agent.processes for agent in self._agents.values() if _uses_processes(agent))
-            self._processes = Processes(size, self._say_from_thread, self._tracer)
-        return self._processes
+    def _thread_pool(self, agent: Agent) -> Threads:
+        size = min(THREADS_MAX, agent.capacity)
+        pool = self._threads.get(agent.agent_id)
+        if pool is None:
+            pool = self._threads[agent.agent_id] = Threads(size, "podium-handler")
+        pool.size = size  # the agent may have been replaced by one with another capacity
+        return pool
+
+    def _process_pool(self, agent: Agent) -> Processes:
+        pool = self._processes.get(agent.agent_id)
+        if pool is None:
+            pool = Processes(agent.processes, self._say_from_thread, self._tracer)
+            self._processes[agent.agent_id] = pool
+        return pool
 
     def _say(self, item: Outgoing) -> None:
         self._said.append(item)
@@ -276,10 +306,6 @@ def check(agent: Agent) -> None:
                 find(module, name)
             except (ImportError, AttributeError):
                 raise TypeError(f"another process would not find {name} in {module}") from None
-
-
-def _uses_processes(agent: Agent) -> bool:
-    return any(handler.pool == "process" for handler in agent.handlers.values())
 
 
 def _ref(key: Key) -> session_pb2.LeaseRef:

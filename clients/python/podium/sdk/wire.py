@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeVar
 
 import grpc.aio
 
+from podium.sdk.threads import aside
+
 T = TypeVar("T")
 
 message_bytes_max = 4 * 1024 * 1024
@@ -172,4 +174,4 @@ async def release(wire: Wire) -> None:
     """Gives the wire back; the last user ends its thread."""
     if not wire.inline:
         # Joining waits for the other thread, so not on the caller's loop.
-        await asyncio.get_running_loop().run_in_executor(None, _shared.release)
+        await aside(_shared.release)

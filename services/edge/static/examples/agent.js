@@ -8,7 +8,7 @@ connect().agent({
   name: "A browser tab",
   capabilities: ["text.count"],
   maxConcurrency: 4,
-  onstate: (state) => { document.querySelector("#state").textContent = state; },
+  onstate: (state, why) => { document.querySelector("#state").textContent = why ? `${state}: ${why.message}` : state; },
   async handle({ taskId, payload, progress }) {
     const text = typeof payload === "string" ? payload : JSON.stringify(payload ?? "");
     progress(0.5, "counting");

@@ -137,7 +137,7 @@ class Run:
         """
         async with asyncio.timeout(timeout_s):
             if self.record.canceled:
-                await self._runner.stop()
+                await self._runner.stop(within_s=None)
             else:
                 await self._ended.wait()
         return self.record
