@@ -251,13 +251,14 @@ class Recurrence:
     def _compact(self) -> None:
         """Drop the times of schedules that are gone or have another; rarer, the more there are."""
         find = self._book.schedules.find
-        kept = []
-        for when_ms, *key in self._due:
-            schedule = find(*key)
-            if schedule is not None and schedule.next_ms == when_ms:
-                kept.append((when_ms, *key))
         # A schedule that was changed to and fro may have a time twice.
-        self._due = list(set(kept))
+        kept = set()
+        for entry in self._due:
+            when_ms, tenant, schedule_id = entry
+            schedule = find(tenant, schedule_id)
+            if schedule is not None and schedule.next_ms == when_ms:
+                kept.add(entry)
+        self._due = list(kept)
         heapify(self._due)
         self._due_len_max = 2 * len(self._due) + STALE_LEN_MIN
 
