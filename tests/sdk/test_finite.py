@@ -55,6 +55,8 @@ class Constant(pydantic.BaseModel):
         ({"a": numpy.float32("nan")}, "a is nan"),
         (Model(scores=[1.0, math.nan]), r"scores\[1\] is nan"),
         (Constant(score=math.nan), "score is nan"),
+        ([Model(scores=[math.nan])], r"\[0\]\.scores\[0\] is nan"),
+        ({"a": {math.nan}}, "one of a is nan"),
     ],
 )
 def test_a_number_that_json_cannot_hold_is_refused_and_named(value: Any, where: str) -> None:
@@ -70,6 +72,7 @@ def test_a_number_that_json_cannot_hold_is_refused_and_named(value: Any, where: 
         (Model(scores=[1.0]), b'{"scores":[1.0],"note":null}'),
         # What a model has chosen for itself.
         (Lenient(score=math.nan), b'{"score":null}'),
+        ([Lenient(score=math.nan)], b'[{"score":null}]'),
         (Constant(score=1.0), b'{"score":1.0,"note":"NaN"}'),
         (["null", numpy.array([1, 2])], b'["null",[1,2]]'),
     ],

@@ -62,11 +62,24 @@ def _parts(value: Any, path: str) -> Iterator[tuple[Any, str]]:
     elif isinstance(value, list | tuple):
         for number, each in enumerate(value):
             yield each, f"{path}[{number}]"
-    elif isinstance(value, enum.Enum):
-        yield value.value, path
+    elif isinstance(value, set | frozenset):
+        for each in value:
+            yield each, f"one of {path or 'it'}"
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             where = f"{path}.{field.name}" if path else field.name
             yield getattr(value, field.name, None), where
+    else:
+        yield from ((each, path) for each in _inside(value))
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """Yields what stands in JSON for a value that has a shape of its own."""
+    if isinstance(value, enum.Enum):
+        yield value.value
+    elif hasattr(value, "model_dump"):
+        # A model may have chosen null for such numbers.
+        if getattr(value, "model_config", {}).get("ser_json_inf_nan") != "null":
+            yield value.model_dump()
     elif hasattr(value, "dtype") and hasattr(value, "tolist"):  # of numpy
-        yield value.tolist(), path
+        yield value.tolist()
