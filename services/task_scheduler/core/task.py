@@ -93,6 +93,7 @@ class Task:
         "next_ms",
         "open_dependencies",
         "origin",
+        "pause_reason",
         "payload",
         "place",
         "principal",
@@ -158,6 +159,8 @@ class Task:
         self.input_request = b""
         self.answers: tuple[tuple[int, bytes], ...] = ()
         """Which questions were answered, by their leases, and the hashes of the answers."""
+        self.pause_reason = ""
+        """Why it was paused last, for people."""
         self.end_ms = 0
         self.attempts: list[Attempt] | tuple[()] = ()
 
@@ -213,8 +216,15 @@ class Task:
     def shown_state(self) -> int:
         """The state by the number of the wire contract, which tells why it waits."""
         if self.state is State.CREATED:
-            return SHOWN_BLOCKED if self.open_dependencies else SHOWN_DELAYED
+            if self.open_dependencies:
+                return SHOWN_BLOCKED
+            return State.RETRY_WAIT if self.awaits_retry else SHOWN_DELAYED
         return self.state
+
+    @property
+    def awaits_retry(self) -> bool:
+        """Whether the time that it waits for is that of a retry."""
+        return self.next_ms != 0 and self.next_ms != self.terms.not_before_ms
 
     def holds(self, epoch: int) -> bool:
         """Whether `epoch` is its live lease."""
