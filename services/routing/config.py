@@ -51,7 +51,8 @@ class Settings(Common):
     probe_s: float = setting(
         "PODIUM_PROBE_S",
         30.0,
-        "seconds between proofs that assignments reach an agent, and to answer one",
+        "seconds in which it is proved again that assignments reach an agent, or it gets none; "
+        "after twice as many it is cut off",
         parse=as_seconds,
     )
     hellos_per_s: int = setting(

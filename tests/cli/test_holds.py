@@ -40,3 +40,18 @@ async def test_a_type_of_a_tenant_is_paused_shown_and_resumed(served: Served, sh
     assert (again.code, "PAUSE_NOT_FOUND" in again.err) == (4, True)
     assert (await shell("queue", "list")).out == "Nothing is paused.\n"
     assert (await shell("queue", "pause")).code == 2
+
+
+async def test_tasks_are_canceled_by_label_and_tenant_with_those_below_them(
+    served: Served, shell: Shell
+) -> None:
+    labels = {"batch": "7"}
+    (one,) = await served.submit(spec(tenant="acme", labels=labels))
+    await served.submit(spec(tenant="acme", parent_task_id=one))
+    (other,) = await served.submit(spec(labels=labels))
+
+    ran = await shell("cancel", "--label", "batch=7", "--tenant", "acme")
+
+    assert (ran.code, ran.out) == (0, "1 canceled, and 1 below them\n")
+    assert (await served.get(one)).state == State.STATE_CANCELED
+    assert (await served.get(other)).state == State.STATE_QUEUED

@@ -278,6 +278,8 @@ async def room(**settings: Any) -> AsyncIterator[Room]:
                 "ml_router_address": "127.0.0.1:1",
                 "otlp_endpoint": "off",
                 "metrics_port_offset": 0,
+                # What a test lets lie goes back by no clock, however slow the machine is.
+                "ack_s": 60.0,
                 **settings,
             },
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from services.routing.core import effects
+from services.routing.core.liveness import LOOK_S
 from services.routing.core.session import session_bytes_max
 from tests.routing.floor import Floor
 
@@ -35,6 +36,20 @@ def test_zombie_stream_an_agent_that_only_talks_is_probed_and_then_cut_off() -> 
     assert floor.last(effects.Ended).lease is lease
 
 
+def test_zombie_stream_it_gets_no_work_one_interval_after_the_last_proof() -> None:
+    floor = Floor(probe_s=10.0, ack_s=2.0, heartbeat_s=1.0)
+    session = floor.agent("zombie", slots=2)
+    proved_s = session.proved_s
+    assert floor.granted("t1").agent_id == "zombie"
+
+    while floor.time.mono_s < proved_s + 10.0 + LOOK_S:
+        floor.attendance.speaker(1, "zombie", floor.time)
+        floor.sleep(0.1)
+
+    assert session.stream is not None and session.proved_s == proved_s
+    assert floor.granted("t2").session is not session
+
+
 def test_an_answered_probe_proves_the_way_to_the_agent() -> None:
     floor = Floor(probe_s=2.0, heartbeat_s=1.0)
     session = floor.agent("a1")
@@ -51,7 +66,7 @@ def test_an_answered_probe_proves_the_way_to_the_agent() -> None:
 
 
 def test_an_agent_that_acks_needs_no_probe() -> None:
-    floor = Floor(probe_s=2.0, heartbeat_s=1.0)
+    floor = Floor(probe_s=4.0, heartbeat_s=1.0)
     floor.agent("a1")
 
     for number in range(10):

@@ -111,6 +111,11 @@ def test_a_lease_that_was_lost_for_want_of_renewals_is_told_so(talk: Conversatio
     hear(talk, 90.0, renew_ack=session_pb2.RenewAck(held=[LEASE]))
     assert lost(talk, 90.0) == "LEASE_EXPIRED"
 
+    hear(talk, 100.0, assign=session_pb2.Assign(task_id="t1", lease_epoch=1))
+    ready.verdicts[0].verdict = session_pb2.LeaseVerdict.VERDICT_CANCEL
+    [told] = talk.receive([RouterFrame(agent_id="a1", ready=ready)], 131.0).work
+    assert told.cancel.reason == "LEASE_EXPIRED"
+
 
 def test_another_refusal_costs_no_lease(talk: Conversation) -> None:
     refusal = session_pb2.Refusal(reason="INVALID_FIELD", task_id="t1", message="too long")

@@ -25,6 +25,7 @@ from podium.v1 import (
     task_scheduler_pb2_grpc,
 )
 from services import suite
+from services.kernel.dialing import BearerChannel
 from services.kernel.options import dial
 from tests.routing.peers import Wire
 from tests.support.ports import free_port
@@ -73,11 +74,14 @@ CallerT = TypeVar("CallerT", bound=Caller)
 class Stage:
     """A suite, its clients, and every event that it tells."""
 
-    def __init__(self, running: suite.Suite, processes: Processes) -> None:
+    def __init__(self, running: suite.Suite, processes: Processes, token: str = "") -> None:
         self.suite = running
         self.processes = processes
         self.events: list[Event] = []
-        self.channels = {name: dial(address) for name, address in running.addresses.items()}
+        self.channels: dict[str, grpc.aio.Channel] = {}
+        for name, address in running.addresses.items():
+            channel = dial(address)
+            self.channels[name] = BearerChannel(channel, lambda: token) if token else channel
         make = task_scheduler_pb2_grpc.TaskSchedulerServiceStub
         self.scheduler: Any = make(self.channels["task_scheduler"])
         self.registry: Any = agent_registry_pb2_grpc.AgentRegistryServiceStub(
@@ -182,14 +186,25 @@ class Stage:
         self._wires.append(wire)
         return wire
 
-    def worker(self, agent_id: str, *types: str, routing: str = "", capacity: int = 1) -> Process:
+    def worker(
+        self,
+        agent_id: str,
+        *types: str,
+        routing: str = "",
+        capacity: int = 1,
+        token: str = "",
+    ) -> Process:
         """Starts an agent of the SDK as a process of its own."""
         environ = {
             "PODIUM_ROUTING_ADDRESS": routing or self.suite.addresses["routing"],
             "PODIUM_OTLP_ENDPOINT": "off",
+            "PODIUM_TOKEN": token,
         }
-        arguments = ("-m", "tests.system.worker", agent_id, str(capacity), *types)
-        process = self.processes.python(*arguments, environ=environ)
+        return self.started("tests.system.worker", agent_id, capacity, *types, environ=environ)
+
+    def started(self, module: str, *arguments: object, **given: Any) -> Process:
+        """Starts a program that ends with the test."""
+        process = self.processes.python("-m", module, *map(str, arguments), **given)
         self._workers.append(process)
         return process
 
@@ -260,8 +275,9 @@ async def staged(
     *,
     services: tuple[str, ...] = SERVICES,
     environ: Mapping[str, Any] | None = None,
+    token: str = "",
 ) -> AsyncIterator[Stage]:
-    """Runs a suite with short times."""
+    """Runs a suite with short times; the token is shown with every call of the stage's own."""
     settings = {name: str(value) for name, value in {**TIMES, **(environ or {})}.items()}
     settings["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}"
     async with AsyncExitStack() as stack:
@@ -269,7 +285,7 @@ async def staged(
         running = await stack.enter_async_context(
             suite.started(data_dir=directory, ports="free", environ=settings, services=services)
         )
-        stage = Stage(running, processes)
+        stage = Stage(running, processes, token)
         following = asyncio.create_task(stage.follow())
         try:
             yield stage

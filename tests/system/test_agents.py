@@ -18,6 +18,7 @@ from podium.sdk.host import AgentHost
 from podium.v1 import agent_registry_pb2, routing_pb2, session_pb2, task_scheduler_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef
 from services.kernel.rpc import from_rpc_error
+from services.routing.core.liveness import LOOK_S
 from tests.routing.peers import FENCED, KEEP
 from tests.support.proxy import proxied
 from tests.support.waiting import eventually
@@ -43,21 +44,22 @@ def ref(assign: Any) -> LeaseRef:
 
 
 async def test_zombie_stream(stage: Stage) -> None:
-    """An agent that beats and does not read gets no work within a probe interval."""
-    zombie = stage.wire()
-    await zombie.hello("zombie", "zombie")
-    zombie.reading.clear()
-    async with beating(zombie, "zombie"):
-        # One read was under way, so what it brings may still be seen.
-        await stage.until_status("zombie", "SUSPECT", within_s=3 * PROBE_S + 1.0)
-        task_id = await stage.submit_one("zombie")
-        healthy = stage.wire()
-        await healthy.hello("healthy", "zombie")
-        assign = (await healthy.until("healthy", "assign"))[0]
+    """Who beats and does not read gets no work one probe interval later, and shows as SUSPECT."""
+    routing = stage.suite.addresses["routing"]
+    zombie = stage.started("tests.system.stalled", routing, 1, "zombie")
+    await eventually(lambda: "stalled" in zombie.output(), told=zombie.output)
+    await asyncio.sleep(PROBE_S + LOOK_S)
+    task_id = await stage.submit_one("zombie")
+    healthy = stage.wire()
+    await healthy.hello("healthy", "zombie")
+    assign = (await healthy.until("healthy", "assign"))[0]
+    await healthy.ack("healthy", assign)
+    await healthy.result("healthy", assign)
+    await stage.ended(task_id)
+    assert await stage.story(task_id) == ["CREATED", "QUEUED", "ASSIGNED", "STARTED", "COMPLETED"]
+    await stage.until_status("zombie-stalled-0", "SUSPECT", "OFFLINE", within_s=2 * PROBE_S + 2.0)
 
-    assert assign.task_id == task_id
-    assert not zombie.of("zombie", "assign")
-    assert "HANDED_BACK" not in stage.of(task_id)
+    assert zombie.popen.poll() is None
 
 
 async def test_live_task_stolen(stage: Stage) -> None:
@@ -137,7 +139,7 @@ async def test_give_up_reconnect(stage: Stage) -> None:
     assert max(backoff.next_s() for _ in range(50_000)) <= 5.0
     worker = await stage.worked("patient", "given-up")
     await stage.kill("routing")
-    await asyncio.sleep(2.0)
+    await eventually(lambda: worker.output().count("no session with") >= 4, told=worker.output)
     await stage.start("routing")
     task_id = await stage.submit_one("given-up", "sleep 0")
     await stage.ended(task_id)

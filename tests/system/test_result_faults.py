@@ -6,11 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 
 from podium.v1 import routing_pb2, session_pb2, task_scheduler_pb2
 from podium.v1.session_pb2 import AgentFrame
+from services.kernel.errors import PodiumError
+from services.kernel.rpc import from_rpc_error
 from tests.routing.peers import ACCEPTED, FENCED
 from tests.system.stage import Stage, staged
 from tests.system.test_agent_faults import ref, taken
@@ -67,11 +70,15 @@ async def test_f10_of_completion_and_cancel_one_wins_and_the_other_is_told(stage
     await wire.send(*[ack_of("f10", each) for each in assigns.values()])
     draw = random.Random(10)
     canceled: set[str] = set()
+    too_late: dict[str, PodiumError] = {}
 
     async def cancel(task_id: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        request = task_scheduler_pb2.CancelTasksRequest(task_ids=[task_id, task_id])
-        canceled.update((await stage.scheduler.CancelTasks(request)).task_ids)
+        request = task_scheduler_pb2.CancelTasksRequest(task_ids=[task_id])
+        try:
+            canceled.update((await stage.scheduler.CancelTasks(request)).task_ids)
+        except grpc.aio.AioRpcError as error:
+            too_late[task_id] = from_rpc_error(error)
 
     async def finish(task_id: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -90,3 +97,13 @@ async def test_f10_of_completion_and_cancel_one_wins_and_the_other_is_told(stage
     assert canceled == {task_id for task_id, end in ends.items() if end == {"CANCELED"}}
     assert completed | canceled == set(task_ids)
     assert {acks[task_id] for task_id in canceled} == {FENCED}
+    assert too_late.keys() == completed
+    told = {(each.code, each.reason, each.metadata["state"]) for each in too_late.values()}
+    assert told == {("FAILED_PRECONDITION", "TASK_ENDED", "COMPLETED")}
+    report = routing_pb2.ReportResultRequest(agent_id="f10")
+    report.result.lease.CopyFrom(ref(assigns[min(canceled)]))
+    report.result.success.data = b"too late"
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stage.routing.ReportResult(report)
+    refused = from_rpc_error(raised.value)
+    assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "STALE_LEASE")

@@ -69,25 +69,28 @@ class Liveness:
         board = self._board
         limits = board.limits
         sent_s = session.probe_sent_s
-        if now.mono_s - session.proved_s <= limits.probe_s:
+        # Asked so early that whoever is not reached gets nothing one interval after the last proof.
+        answer_s = min(limits.ack_s, limits.probe_s / 2)
+        due_s = session.proved_s + limits.probe_s - answer_s
+        if now.mono_s < due_s:
             session.probe_sent_s = None
             if session.unproved:
                 session.unproved = False
                 board.fleet.refresh(session)
-            return session.proved_s + limits.probe_s
+            return due_s
         if sent_s is None:
             self._probe(session, now)
-            return now.mono_s + min(limits.ack_s, limits.probe_s)
+            return now.mono_s + answer_s
         if now.mono_s - sent_s > limits.probe_s:
             self._cut_off(session, now)
             return math.inf
-        if now.mono_s - sent_s > limits.ack_s:
+        if now.mono_s - sent_s >= answer_s:
             if not session.unproved:
                 # An assignment would have gone back by now: it gets none until it answers.
                 session.unproved = True
                 board.fleet.refresh(session)
             return now.mono_s + LOOK_S
-        return sent_s + min(limits.ack_s, limits.probe_s)
+        return sent_s + answer_s
 
     def _probe(self, session: Session, now: Instant) -> None:
         board = self._board

@@ -196,14 +196,16 @@ def cancel(
         list[str] | None,
         typer.Option("--state", "-s", help="Only in this state, one that is no end: queued."),
     ] = None,
+    label: Labels = None,
+    tenant: Tenant = "",
     reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
     keep_children: Annotated[
         bool, typer.Option("--keep-children", help="Leave the tasks that descend from them.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cancel tasks by id, or all open ones of a type or state."""
-    wanted = chosen(task_ids, type, state)
+    """Cancel tasks by id, or all open ones that match, with what descends from them."""
+    wanted = chosen(task_ids, type, state, "", label, tenant)
     if wanted and (ended := [one for one in wanted.states if one in shown.ENDED]):
         name = shown.state_name(ended[0])
         wrong_usage(f"tasks that are {name} have ended: there is nothing to cancel")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from podium.sdk.errors import AgentSuperseded, InvalidArgument, PermissionDenied, PodiumError
 from podium.sdk.identity import Identity
-from podium.sdk.leases import Key, LeaseTable
+from podium.sdk.leases import Key, Lease, LeaseTable
 from podium.v1 import session_pb2
 from podium.v1.session_pb2 import AgentFrame, RouterFrame
 
@@ -217,7 +217,8 @@ class Conversation:
             if final is not None:
                 received.replies.append(final)
         elif verdict.verdict == session_pb2.LeaseVerdict.VERDICT_CANCEL and final is None:
-            received.work.append(_cancel(agent_id, verdict.lease, "CANCELED"))
+            reason = self._why_over(self.leases.get(key), "CANCELED", now_s)
+            received.work.append(_cancel(agent_id, verdict.lease, reason))
         else:
             self._lose(agent_id, verdict.lease, received, now_s)
 
@@ -281,9 +282,13 @@ class Conversation:
         self, agent_id: str, ref: session_pb2.LeaseRef, received: Received, now_s: float
     ) -> None:
         lease = self.leases.forget((ref.task_id, ref.lease_epoch))
+        reason = self._why_over(lease, "LEASE_LOST", now_s)
+        received.work.append(_cancel(agent_id, ref, reason))
+
+    def _why_over(self, lease: Lease | None, otherwise: str, now_s: float) -> str:
         # Who was frozen, or cut off for so long, is to know that it was that.
         expired = lease is not None and 0 < self.lease_s <= now_s - lease.held_s
-        received.work.append(_cancel(agent_id, ref, "LEASE_EXPIRED" if expired else "LEASE_LOST"))
+        return "LEASE_EXPIRED" if expired else otherwise
 
     def _set_intervals(self, frame: session_pb2.Ready | session_pb2.Tune) -> None:
         if heartbeat_s := frame.heartbeat_interval.ToTimedelta().total_seconds():

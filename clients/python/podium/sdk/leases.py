@@ -90,6 +90,10 @@ class LeaseTable:
         """Drops a lease that is settled, lost or handed back."""
         return self._leases.pop(key, None)
 
+    def get(self, key: Key) -> Lease | None:
+        """Returns a lease, if it is held."""
+        return self._leases.get(key)
+
     def final(self, key: Key) -> session_pb2.AgentFrame | None:
         """Returns the outcome that waits to be settled, if any."""
         lease = self._leases.get(key)
