@@ -73,7 +73,7 @@ class Book:
         self.waits = Waits()
         self.counts = [0] * (max(State) + 1)
         self.resumed = 0
-        """Tasks in state CREATED that wait for a retry: they were paused while they did so before."""
+        """Tasks in state CREATED that wait for a retry: they were paused while they did so."""
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
         self.ended_bytes = 0
