@@ -81,6 +81,7 @@ class Task:
         "failure",
         "failures",
         "fraction",
+        "granted_ms",
         "handbacks",
         "head",
         "input",
@@ -176,6 +177,8 @@ class Task:
         self.queued_s = 0.0
         self.charged_s = 0.0
         """Agent-seconds its tenant was charged with for its lease."""
+        self.granted_ms = 0
+        """When it was last granted, if it has rates."""
 
     def _reset_attempts(self) -> None:
         self.attempt = 0
@@ -214,6 +217,7 @@ class Task:
             self.task_type,
             terms.concurrency_keys,
             terms.concurrency_limit,
+            terms.rate_limits,
         )
 
     @property
