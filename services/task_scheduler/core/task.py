@@ -281,6 +281,7 @@ class Task:
             + len(self.input)
             + len(self.input_request)
             + len(self.message)
+            + len(self.pause_reason)
         )
         if self.failure is not None:
             size_bytes += _said(self.failure)
