@@ -103,6 +103,7 @@ class Lane:
         "_due",
         "_fifo",
         "blocked_on",
+        "blocked_rank",
         "bounds",
         "key",
         "number",
@@ -128,6 +129,8 @@ class Lane:
         self.bounds = bounds
         """Concurrency keys with the number of tasks that may run under each."""
         self.blocked_on: ConcurrencyKey | None = None
+        self.blocked_rank: Rank | None = None
+        """By which it is noted there."""
         self.paused = False
         self.tasks = 0
         """Open tasks, waiting or not."""
