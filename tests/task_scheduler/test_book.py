@@ -92,7 +92,7 @@ def test_what_is_accounted_for_returns_to_nothing() -> None:
     assert (book.open_bytes, book.ended_bytes, len(book.tasks), len(book.leases)) == (0, 0, 0, 0)
     assert not any(book.counts)
     assert not any(lane.tasks or lane.waiting for lane in book.queue.lanes())
-    assert (len(book.queue.keys), len(book.lineages)) == (0, 0)
+    assert (len(book.queue.keys.concurrency), len(book.lineages)) == (0, 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -116,7 +116,11 @@ def test_whatever_happens_the_log_keeps_its_promises(seed: int) -> None:
     life = Life(seed)
     for _ in range(150):
         life.step()
-    rig = life.rig
+    rig, book = life.rig, life.rig.book
+    held = [task.size_bytes for task in book.tasks.values() if not task.ended]
+    assert book.open_bytes == sum(held)
+    assert book.ended_bytes == sum(task.size_bytes for task in book.ended)
+    assert book.dead.size_bytes == sum(task.size_bytes for task in book.dead.tasks())
     terminal = {Kind.COMPLETED, Kind.FAILED, Kind.CANCELED, Kind.EXPIRED}
     epochs = [event.lease_epoch for event in rig.events if event.kind is Kind.ASSIGNED]
     assert epochs == list(range(1, len(epochs) + 1))

@@ -1,10 +1,10 @@
-"""What may not run: paused lanes, those under a full concurrency key, and who goes on next."""
+"""What may not run: paused lanes, those under a full key, and who goes on next."""
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
 
-from services.task_scheduler.core.lane import STALE_LEN_MIN, ConcurrencyKey, Lane, Rank
+from services.task_scheduler.core.lane import STALE_LEN_MIN, Key, Lane, Rank
 
 
 def held_up(lane: Lane) -> bool:
@@ -20,13 +20,14 @@ def held_up(lane: Lane) -> bool:
     return True
 
 
-def _block(lane: Lane, key: ConcurrencyKey) -> None:
+def _block(lane: Lane, key: Key) -> None:
     head = lane.head()
     if head is None:
         return
     rank = lane.rank(head)
     if lane.blocked_on is key and lane.blocked_rank is not None and lane.blocked_rank <= rank:
         # It is noted there; a rank that has grown meanwhile is corrected when it surfaces.
+        key.wait()
         return
     lane.blocked_on, lane.blocked_rank = key, rank
     limit = next(limit for bound, limit in lane.bounds if bound is key)
@@ -36,9 +37,10 @@ def _block(lane: Lane, key: ConcurrencyKey) -> None:
         heap = key.blocked[group] = [entry for entry in heap if _counts(key, *entry)]
         heapify(heap)
     heappush(heap, (rank, lane))
+    key.wait()
 
 
-def _counts(key: ConcurrencyKey, rank: Rank, lane: Lane) -> bool:
+def _counts(key: Key, rank: Rank, lane: Lane) -> bool:
     """Whether an entry is the one by which its lane is noted, and something waits there."""
     if lane.blocked_on is not key or lane.blocked_rank != rank:
         return False
@@ -50,14 +52,14 @@ def _counts(key: ConcurrencyKey, rank: Rank, lane: Lane) -> bool:
 def pass_on(lane: Lane) -> None:
     """Offer free places that a lane does not take to those that wait for them."""
     for key, limit in lane.bounds:
-        if key.blocked and key.running < limit:
+        if key.blocked and not key.full(limit):
             release(key)
 
 
-def release(key: ConcurrencyKey) -> None:
+def release(key: Key) -> None:
     """Let one lane go on for each set of needs: whose agents are free is not known here."""
     for (limit, number), heap in list(key.blocked.items()):
-        if key.running < limit:
+        if not key.full(limit):
             lane = _best(key, heap)
             if lane is not None:
                 lane.blocked_on = lane.blocked_rank = None
@@ -66,7 +68,7 @@ def release(key: ConcurrencyKey) -> None:
             del key.blocked[limit, number]
 
 
-def _best(key: ConcurrencyKey, heap: list[tuple[Rank, Lane]]) -> Lane | None:
+def _best(key: Key, heap: list[tuple[Rank, Lane]]) -> Lane | None:
     while heap:
         rank, lane = heap[0]
         if lane.blocked_on is not key or lane.blocked_rank != rank:

@@ -12,6 +12,7 @@ from services.kernel import versions
 from services.kernel.errors import InvalidArgument, Violation
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.lane import ConcurrencyKey
+from services.task_scheduler.core.rates import RateKey
 from services.task_scheduler.core.shares import Tenant
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
@@ -173,8 +174,10 @@ def waiting_for(book: Book, task: Task) -> str:
         what = " of ".join(name for name in named if not name.endswith(" "))
         return f"It is held by a pause of {what}. {pause.reason}".rstrip()
     key = lane.full()
-    if key is not None:
+    if isinstance(key, ConcurrencyKey):
         return f"It waits for one of the {key.running} tasks that run under the key {key.name}."
+    if isinstance(key, RateKey):
+        return _waiting_for_rate(book, key)
     if unschedulable(task):
         return lack(book, task.needs)
     return "It waits for a free agent."
@@ -188,6 +191,15 @@ _WAITING = {
     State.RETRY_WAIT: "Its last attempt failed; it waits for the next.",
     State.PAUSED: "It is paused.",
 }
+
+
+def _waiting_for_rate(book: Book, key: RateKey) -> str:
+    next_s = key.next_s()
+    wait_s = max(0.0, next_s - book.queue.keys.rates.now_s) if next_s is not None else 0.0
+    return (
+        f"It waits for the rate of the key {key.name}, under which {key.started()} tasks have "
+        f"started in {key.period_s:g} s: the next may in {wait_s:.3g} s."
+    )
 
 
 def counts(book: Book) -> list[tuple[int, int]]:
@@ -233,5 +245,15 @@ def concurrency_keys(book: Book, limit: int, only: str | None = None) -> list[Co
         limit: How many, at most.
         only: Only what concerns this tenant: its own keys, and those that all share.
     """
-    seen = (key for key in book.queue.keys.values() if only is None or key.tenant in ("", only))
+    keys = book.queue.keys.concurrency.values()
+    seen = (key for key in keys if only is None or key.tenant in ("", only))
     return nsmallest(limit, seen, key=lambda key: (-key.waiting, key.tenant, key.name))
+
+
+def rate_keys(book: Book, limit: int, only: str | None = None) -> list[RateKey]:
+    """Return the rate keys of open tasks, as `concurrency_keys`."""
+    keys = (key for key in book.queue.keys.rates if key.limits)
+    seen = (key for key in keys if only is None or key.tenant in ("", only))
+    return nsmallest(
+        limit, seen, key=lambda key: (-key.waiting, key.tenant, key.name, key.period_ms)
+    )

@@ -71,6 +71,9 @@ def assigned(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.charged_s = lane.share.charge(task.task_type)
     if lane.bounds:
         book.queue.hold(lane)
+        if lane.rates:
+            book.queue.start(lane, mono_s, event.wall_ms)
+            task.granted_ms = event.wall_ms
 
 
 def started(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -106,7 +109,6 @@ def progressed(book: Book, task: Task, event: Event, mono_s: float) -> None:
         # The task's sum takes it in when the attempt ends, however it ends.
         task.last_attempt.usage = progress.usage
     if progress.checkpoint:
-        book.open_bytes += len(progress.checkpoint) - len(task.checkpoint)
         task.checkpoint = progress.checkpoint
 
 
@@ -134,6 +136,10 @@ def answer_hash(answer: bytes) -> bytes:
 
 def handed_back(book: Book, task: Task, event: Event, mono_s: float) -> None:
     """Keep the place in the queue: nobody has worked on it."""
+    lane = task.lane
+    assert lane is not None
+    if lane.rates:
+        book.queue.give_back(lane, task.granted_ms)
     if event.agent_id:
         task.excluded = task.exclude(event.agent_id)
         task.handbacks += 1
