@@ -93,7 +93,7 @@ bench-agent: install ## Print what a task costs an agent's process, with the SDK
 	@$(BIN)/python -m tests.bench.handlers $(ARGS)
 
 .PHONY: torture
-torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres --partitions 4", or --sync-faults)
+torture: install ## Kill the scheduler under load, again and again (ARGS="--cycles 200 --postgres --partitions 4", --survivor or --sync-faults)
 	@$(BIN)/python -m tests.system.torture $(ARGS)
 
 .PHONY: web

@@ -13,13 +13,15 @@ from podium.sdk.backoff import Backoff
 from podium.v1 import session_pb2
 from services.agent_registry.config import Settings as RegistrySettings
 from services.edge.servicer.agents import router_lost
-from services.kernel import limits
+from services.kernel import limits, options, rules
 from services.kernel.config import load
 from services.routing.adapters import frames
+from services.routing.adapters.desk import settlement_s
 from services.routing.config import Settings as RoutingSettings
 from services.routing.core import session
 from services.routing.core.admission import absent_s_max
 from services.routing.core.refusals import CODES
+from services.routing.core.work import unsettled_len_max
 from services.routing.servicer import checks, listener, rates
 from services.task_scheduler.config import Settings as SchedulerSettings
 from tests.contracts.referee import PAGE, WORD, table
@@ -111,6 +113,21 @@ BOUNDS = [
     (f"at most {checks.failure_len_max // 1024} KiB", "a `message` of"),
     (f"at most {checks.checkpoint_bytes_max // 1024} KiB", "`checkpoint`: "),
     (f"at most {limits.text_len_max:,} characters", "`message`: "),
+    (f"{limits.message_bytes_max >> 20} MiB: what gRPC", "`frame_bytes_max` is"),
+    (
+        f"up to {limits.stream_batch_len_max} or {limits.stream_batch_bytes_max >> 20} MiB",
+        "Routers put",
+    ),
+    (f"pings every {options.keepalive_ms // 1000} s", "**Keepalive.**"),
+    (f"every {options.ping_interval_min_ms // 1000} s: the", "**Keepalive.**"),
+    (f"up to {options.streams_max:,} streams", "ping every"),
+    (f"1 to {limits.id_len_max} characters, `lease_epoch`", "`task_id` has"),
+    (f"{unsettled_len_max:,} results wait", "`TOO_MANY_RESULTS`"),
+    (f"within {settlement_s:g} s", "`ReportResult` takes"),
+    (f"1 to {limits.id_len_max} of a-z", "| `agent_id` |"),
+    (f"1 to {rules.key_len_max} of A-Z", "| `instance_id` |"),
+    (f"at most {limits.name_len_max} printable", "| `name`, `build_id`"),
+    (f"values of at most {limits.label_value_len_max} ", "| `labels` |"),
     (f"left alone for {session.Limits().pause_s:g} s", "`REASON_BUSY`"),
 ]
 

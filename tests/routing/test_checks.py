@@ -27,6 +27,8 @@ REFUSED = session_pb2.ResultAck.VERDICT_REFUSED
         ({"success": {}, "usage": {"cost": float("nan")}}, "RESULT_INVALID"),
         ({"success": {}, "usage": {"input_tokens": -1}}, "RESULT_INVALID"),
         ({"success": {}, "confidence": 2.0}, "RESULT_INVALID"),
+        ({"success": {"content_type": "x" * 129}}, "RESULT_INVALID"),
+        ({"success": {}, "traceparent": "0" * 129}, "RESULT_INVALID"),
     ],
 )
 async def test_size_trap_a_result_that_cannot_be_taken_fails_the_attempt_and_not_the_session(
@@ -54,6 +56,7 @@ async def test_size_trap_a_result_that_cannot_be_taken_fails_the_attempt_and_not
     [
         ({"question": {"data": b"x" * (limits.payload_bytes_max + 1)}}, "QUESTION_TOO_LARGE"),
         ({"usage": {"cost": float("inf")}}, "QUESTION_INVALID"),
+        ({"question": {"content_type": "x" * 129}}, "QUESTION_INVALID"),
     ],
 )
 async def test_a_question_that_cannot_be_taken_fails_the_attempt_too(

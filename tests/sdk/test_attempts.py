@@ -120,7 +120,7 @@ async def test_a_message_is_cut_to_what_the_wire_takes() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({1, 2}, "the result is nothing that JSON can hold; see the log of the agent"),
+        (1j, "the result is nothing that JSON can hold; see the log of the agent"),
         ("bad name: \udc80", "the result is no valid text; see the log of the agent"),
     ],
 )

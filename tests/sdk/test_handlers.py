@@ -3,7 +3,9 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, get_origin
 
 import pydantic
 import pytest
@@ -114,18 +116,48 @@ async def test_a_result_that_is_not_what_the_handler_promises_is_a_failure() -> 
     assert "text is not valid: field required" in record.error.message
 
 
+@pytest.mark.parametrize("wanted", [list[Order], Order | None, dict[str, Order]])
+async def test_records_inside_a_result_are_checked_as_well(wanted: Any) -> None:
+    host = agent()
+
+    async def greet(name: str) -> Any:
+        bad = {"itm": name}
+        return {list: [bad], dict: {"a": bad}}.get(get_origin(wanted), bad)
+
+    greet.__annotations__["return"] = wanted
+    host.handles("greet")(greet)
+
+    record = await run_handler(host, "greet", "Ada")
+
+    assert record.error is not None
+    assert record.error.reason == "INVALID_RESULT"
+    assert "item is missing" in record.error.message
+
+
+async def test_sets_decimals_and_spans_come_back_as_they_are_taken() -> None:
+    host = agent()
+
+    @host.handles("greet")
+    async def greet(name: str) -> Any:
+        return {"set": {1}, "price": Decimal("1.50"), "span": timedelta(minutes=1)}
+
+    record = await run_handler(host, "greet", "Ada")
+
+    assert record.value() == {"set": [1], "price": "1.50", "span": 60.0}
+
+
 async def test_a_result_that_json_cannot_hold_is_a_failure_without_details_of_the_program() -> None:
     host = agent()
 
     @host.handles("greet")
     async def greet(name: str) -> Any:
-        return {1, 2}
+        return 1j
 
     record = await run_handler(host, "greet", "Ada")
 
     assert record.error is not None
     assert (record.error.reason, record.error.retryable) == ("INVALID_RESULT", False)
-    assert "set" not in record.error.message
+    assert "complex" not in record.error.message
 
 
 async def test_annotations_may_name_what_the_surroundings_define() -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, NewType, NotRequired, TypedDict, TypeVar
 from uuid import UUID
 
 import pydantic
 import pytest
 
 from podium.sdk.schema import Misfit, converter
+
+T = TypeVar("T")
 
 
 class Color(enum.Enum):
@@ -46,6 +49,21 @@ class Even:
     def __post_init__(self) -> None:
         if self.number % 2:
             raise ValueError("it is odd")
+
+
+@dataclass
+class Positive:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise TypeError("it is negative")
+
+
+@dataclass
+class Pair(Generic[T]):
+    left: T
+    right: list[T]
 
 
 class Options(TypedDict):
@@ -85,7 +103,14 @@ Key = NewType("Key", str)
         (Person, {"name": "Ada", "age": 36}, Person(name="Ada", age=36)),
         (list[Person], [{"name": "Ada", "age": 36}], [Person(name="Ada", age=36)]),
         (Line | str, "tea", "tea"),
-        (complex, "anything", "anything"),
+        (set[str], ["a", "b", "a"], {"a", "b"}),
+        (frozenset[int], [1], frozenset({1})),
+        (Decimal, "1.50", Decimal("1.50")),
+        (Decimal, 0.1, Decimal("0.1")),
+        (timedelta, 90.5, timedelta(seconds=90.5)),
+        (dict[int, str], {"1": "a"}, {1: "a"}),
+        (dict[Color, int], {"red": 1}, {Color.RED: 1}),
+        (Pair[int], {"left": 1, "right": [2]}, Pair(1, [2])),
     ],
 )
 def test_data_that_fits_is_converted(hint: Any, value: Any, expected: Any) -> None:
@@ -119,7 +144,24 @@ def test_data_that_fits_is_converted(hint: Any, value: Any, expected: Any) -> No
             "kind is none of 'new', 'again'; lines[0].price is not a number;"
             " lines[1].item is not a string",
         ),
-        (Order, {"lines": [], "customer": 3}, "customer is of none of the types it may have"),
+        (Order, {"lines": [], "customer": 3}, "customer is not a string"),
+        (datetime | None, "no", "is not a date and time as ISO 8601 has it"),
+        (int | str, [], "is of none of the types it may have"),
+        (set[int], ["a"], "[0] is not an integer"),
+        (set[Any], [[]], "holds what no set can hold: objects or lists"),
+        (Decimal, "zz", "is not a decimal number"),
+        (Decimal, "NaN", "is not a decimal number"),
+        (timedelta, "zz", "is not a number of seconds"),
+        (timedelta, 1e300, "is not a number of seconds"),
+        (dict[int, str], {"z": "a"}, "z as a key is not an integer"),
+        (
+            Pair[int],
+            {"left": "x", "right": ["y"]},
+            "left is not an integer; right[0] is not an integer",
+        ),
+        (Positive, {"number": -1}, "is not valid: it is negative"),
+        (Line, Line(item=3, price=1.0), "item is not a string"),  # type: ignore[arg-type]  # the fault under test
+        (list[Line], [Line("tea", "2")], "[0].price is not a number"),  # type: ignore[arg-type]  # the fault under test
         (Node, {"name": "a", "below": [{"below": []}]}, "below[0].name is missing"),
         (Even, {"number": 3}, "is not valid: it is odd"),
         (Options, {"label": 1}, "depth is missing; label is not a string"),
@@ -137,6 +179,12 @@ def test_data_that_does_not_fit_is_refused_with_every_fault_by_its_path(
     with pytest.raises(Misfit) as caught:
         converter(hint)(value, "")
     assert str(caught.value) == faults
+
+
+@pytest.mark.parametrize("hint", [complex, list[complex], Callable[[], int], bytearray])
+def test_what_no_data_can_be_checked_against_is_refused_when_it_is_declared(hint: Any) -> None:
+    with pytest.raises(TypeError, match="no data can be checked against"):
+        converter(hint)
 
 
 def test_a_long_list_of_faults_is_cut() -> None:

@@ -33,7 +33,7 @@ class Replica(Served):
         self.port = port
 
 
-Start = Callable[[], "asyncio.Future[Replica]"]
+Start = Callable[..., "asyncio.Future[Replica]"]
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def replicas(
 ) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
-        async def start() -> Replica:
+        async def start(**more: str) -> Replica:
             process = processes.python(
                 "-m",
                 "services.task_scheduler",
@@ -55,6 +55,7 @@ async def replicas(
                     "PODIUM_TASK_SCHEDULER_PORT": "0",
                     "PODIUM_METRICS_PORT_OFFSET": "0",
                     "PODIUM_OTLP_ENDPOINT": "off",
+                    **more,
                 },
             )
             port = int(process.wait_for(r"listening on [\d.]+:(\d+)")[1])

@@ -20,14 +20,17 @@ from services.task_scheduler.ports import FAILPOINTS
 from tests.support.postgres import postgres
 from tests.support.processes import Process, Processes
 from tests.support.sync_faults import faulty
+from tests.system.survivors import POINTS, Survivors
 from tests.system.tenants import tenants_by_partition
 from tests.system.test_database_faults import scheduler, survived
+from tests.system.test_takeover import replicas
 from tests.task_scheduler.serving import Served
 from tests.task_scheduler.test_recovery import COMPACTION, Load, Machine, all_ids, shared
 
 RATE_MIN = 50
 """Acknowledged submits a second below which a run proves nothing."""
 SUBMITTERS = 4
+SURVIVOR_PARTITIONS = 4
 
 
 class Campaign:
@@ -115,6 +118,16 @@ async def _with_sync_faults(cycles: int) -> int:
     return 0
 
 
+async def _with_survivor(processes: Processes, place: Path, url: str, points: list[str]) -> None:
+    async with replicas(processes, url, place, SURVIVOR_PARTITIONS) as start:
+        survivors = Survivors(start, SURVIVOR_PARTITIONS)
+        await survivors.run(points)
+    print(
+        f"{len(survivors.acked)} submits and {len(survivors.settled)} results were acknowledged "
+        f"while a replica died {len(points)} times; none was lost."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign and print what it saw."""
     parser = argparse.ArgumentParser(prog="python -m tests.system.torture", description=__doc__)
@@ -127,11 +140,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sync-faults", action="store_true", help="a PostgreSQL whose syncs fail, once a cycle"
     )
+    parser.add_argument(
+        "--survivor", action="store_true", help="two replicas of a database, one of which dies"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.sync_faults:
         return asyncio.run(_with_sync_faults(chosen.cycles))
     print(f"{chosen.cycles} cycles, seed {chosen.seed}")
     with tempfile.TemporaryDirectory() as place, Processes(Path(place) / "logs") as processes:
+        if chosen.survivor:
+            draw = random.Random(chosen.seed)
+            points = [draw.choice(POINTS) for _ in range(chosen.cycles)]
+            with postgres() as server, server.database() as url:
+                asyncio.run(_with_survivor(processes, Path(place), url, points))
+            return 0
         if chosen.postgres:
             with postgres() as server, server.database() as url:
                 machine = Machine(processes, Path(place) / "data", **shared(url, chosen.partitions))

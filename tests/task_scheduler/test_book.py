@@ -116,7 +116,11 @@ def test_whatever_happens_the_log_keeps_its_promises(seed: int) -> None:
     life = Life(seed)
     for _ in range(150):
         life.step()
-    rig = life.rig
+    rig, book = life.rig, life.rig.book
+    held = [task.size_bytes for task in book.tasks.values() if not task.ended]
+    assert book.open_bytes == sum(held)
+    assert book.ended_bytes == sum(task.size_bytes for task in book.ended)
+    assert book.dead.size_bytes == sum(task.size_bytes for task in book.dead.tasks())
     terminal = {Kind.COMPLETED, Kind.FAILED, Kind.CANCELED, Kind.EXPIRED}
     epochs = [event.lease_epoch for event in rig.events if event.kind is Kind.ASSIGNED]
     assert epochs == list(range(1, len(epochs) + 1))

@@ -5,7 +5,7 @@ import pytest
 from services.task_scheduler.core import dependents
 from services.task_scheduler.core.snapshot import Picture
 from services.task_scheduler.core.states import Kind, State
-from tests.task_scheduler.rig import Rig
+from tests.task_scheduler.rig import Rig, created
 from tests.task_scheduler.test_waits import FAR, blocked_by
 
 
@@ -45,6 +45,22 @@ def test_slices_go_on_where_a_killed_scheduler_stopped(monkeypatch) -> None:
 
     assert {again.task(task.task_id).state for task in ready} == {State.QUEUED}
     assert {again.task(task.task_id).state for task in failing} == {State.FAILED}
+
+
+def test_tasks_that_waited_for_the_same_are_queued_as_they_were_submitted() -> None:
+    rig = Rig()
+    first, other = rig.running(), rig.running()
+    both = [first.task_id, other.task_id]
+    tasks = [rig.task(i) for i in rig.submit(*[created("later", depends_on=both)] * 3)]
+    rig.fail(rig.lease(first), retryable=False)
+    for task in (first, tasks[2], tasks[0], tasks[1]):
+        rig.core.control.requeue(task, None, rig.now)
+    rig.take()
+    rig.start(first)
+    rig.complete(rig.lease(first))
+    rig.complete(rig.lease(other))
+
+    assert [task.task_id for task in rig.book.queue.waiting()] == [task.task_id for task in tasks]
 
 
 def test_who_is_revived_before_its_dependents_were_told_is_waited_for_again(monkeypatch) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from services.kernel.instant import Instant
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.states import Kind, State
 from tests.task_scheduler.rig import START, Rig, created, facts
@@ -48,6 +51,23 @@ def test_what_became_due_while_it_was_down_happens_at_once() -> None:
     again.advance(0.1)
 
     assert again.task(task.task_id).state is State.EXPIRED
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_nothing_is_granted_after_its_deadline_though_no_tick_has_come(restart: bool) -> None:
+    rig = Rig()
+    late = rig.submit_one(terms=Terms(deadline_ms=START.wall_ms + 10_000))
+    ready = rig.submit_one(terms=Terms(not_before_ms=START.wall_ms + 10_000))
+    if restart:
+        rig = rig.restarted(down_s=3_600.0)
+        rig.core.start(rig.now)
+        rig.core.dispatch.open("r1", [], rig.now)
+    else:
+        rig.now = Instant(rig.now.mono_s + 11.0, rig.now.wall_ms + 11_000)
+    rig.credit()
+
+    assert [grant.task.task_id for grant in rig.grants()] == [ready.task_id]
+    assert rig.task(late.task_id).state is State.EXPIRED
 
 
 def test_order_holds_after_a_restart() -> None:

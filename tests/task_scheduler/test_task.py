@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.event import Progress, Terms
+from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.task import EXCLUDED_LEN_MAX
 from tests.task_scheduler.rig import START, Rig
 
@@ -37,6 +38,35 @@ def test_a_waiting_task_shows_what_it_waits_for() -> None:
     blocked = rig.submit_one(depends_on=[first.task_id])
 
     assert (first.shown_state, delayed.shown_state, blocked.shown_state) == (3, 1, 2)
+
+
+def test_all_that_is_held_for_a_task_is_counted() -> None:
+    rig = Rig()
+    task = rig.granted(terms=Terms(policy=RetryPolicy(3, 0)))
+    sizes = [task.size_bytes]
+
+    def grown() -> int:
+        assert rig.book.open_bytes == task.size_bytes
+        sizes.append(task.size_bytes)
+        return sizes[-1] - sizes[-2]
+
+    outcomes, lease = rig.core.outcomes, rig.lease(task)
+    outcomes.started("r1", lease, "a1", b"d" * 1_000, rig.now)
+    assert grown() == 1_000
+    outcomes.progressed("r1", lease, "a1", Progress(0.5, "on", b"p", None, b"c" * 10, 1), rig.now)
+    assert grown() == len("on") + 10
+    outcomes.asked("r1", lease, "a1", b"?" * 2_000, None, rig.now)
+    assert grown() == 2_000
+    rig.core.control.answer(task, b"!" * 50, rig.now)
+    assert grown() == 50 - 2_000
+    rig.take()
+    rig.start(task)
+    rig.fail(rig.lease(task))
+    assert task.failure is not None
+    # Both the task and its attempt tell of it; and the new attempt has said nothing yet.
+    assert grown() == 2 * len(task.failure.reason + task.failure.message) - len("on")
+    rig.core.control.cancel(task, "enough", rig.now)
+    assert (rig.book.open_bytes, rig.book.ended_bytes) == (0, task.size_bytes)
 
 
 def test_a_queued_task_is_small() -> None:

@@ -9,6 +9,7 @@ from services.task_scheduler.core.orders import Settlement
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import Task
+from services.task_scheduler.servicer.views import task_message
 from tests.task_scheduler.rig import Rig
 
 NO_WAIT = RetryPolicy(max_retries=3, initial_backoff_ms=0)
@@ -59,12 +60,17 @@ def test_a_question_that_took_more_than_the_budget_ends_the_task() -> None:
     assert rig.settlements() == [Settlement.REFUSED]
 
 
+def report(rig: Rig, task: Task, usage: Usage, number: int = 1) -> None:
+    progress = Progress(0.5, "half", b"", usage, b"", number)
+    rig.core.outcomes.progressed("r1", rig.lease(task), "a1", progress, rig.now)
+    rig.take()
+
+
 @pytest.mark.parametrize("end", ["lost", "canceled", "ran out"])
 def test_what_an_attempt_reported_counts_however_it_ends(end: str) -> None:
     rig = Rig()
     task = rig.running(terms=Terms(policy=NO_WAIT))
-    used = Progress(0.5, "half", b"", Usage(60, 30, 0.25), b"", 1)
-    rig.core.outcomes.progressed("r1", rig.lease(task), "a1", used, rig.now)
+    report(rig, task, Usage(60, 30, 0.25))
     assert task.usage is None, "it is summed up at the attempt's end"
 
     if end == "lost":
@@ -77,3 +83,25 @@ def test_what_an_attempt_reported_counts_however_it_ends(end: str) -> None:
 
     assert task.usage == Usage(60, 30, 0.25)
     assert rig.restarted().book.tasks[task.task_id].usage == task.usage
+
+
+def test_a_dead_letter_may_consume_its_budget_anew_when_it_is_revived() -> None:
+    rig = Rig()
+    task = rig.running(terms=Terms(policy=NO_WAIT, max_tokens=100))
+    report(rig, task, Usage(200, 0, 1.0))
+    assert task.failure is not None and task.failure.reason == "BUDGET_EXCEEDED"
+
+    rig.core.control.requeue(task, None, rig.now)
+    rig.take()
+    rig.start(task)
+    report(rig, task, Usage(100, 0, 0.5))
+    assert task.state is State.RUNNING
+
+    again = rig.restarted()
+    for one in (rig, again):
+        found = one.task(task.task_id)
+        report(one, found, Usage(101, 0, 0.5), 2)
+        assert (found.state, found.usage) == (State.FAILED, Usage(101, 0, 0.5))
+        # Who looks at it is told what it has cost in all.
+        assert found.total_usage == Usage(301, 0, 1.5)
+        assert task_message(found, payloads=False).usage.input_tokens == 301

@@ -86,6 +86,8 @@ def progress_fault(progress: session_pb2.Progress) -> str:
         return "progress.fraction must be a number from 0 to 1."
     if len(progress.message) > limits.text_len_max:
         return f"progress.message must be at most {limits.text_len_max} characters."
+    if not _type_fits(progress.partial):
+        return f"progress.partial.content_type must be at most {limits.name_len_max} characters."
     if len(progress.partial.data) > limits.payload_bytes_max:
         return f"progress.partial must be at most {limits.payload_bytes_max} bytes."
     if len(progress.checkpoint) > checkpoint_bytes_max:
@@ -106,6 +108,8 @@ def result_fault(result: session_pb2.Result) -> str:
         failure = result.failure
         if not _REASON(failure.reason) or len(failure.message) > failure_len_max:
             return "RESULT_INVALID"
+    if not _type_fits(result.success) or len(result.traceparent) > limits.name_len_max:
+        return "RESULT_INVALID"
     if result.HasField("usage") and not _usage_is_right(result.usage):
         return "RESULT_INVALID"
     if result.HasField("confidence") and not 0.0 <= result.confidence <= 1.0:
@@ -120,9 +124,15 @@ def question_fault(asked: session_pb2.NeedInput) -> str:
     """
     if len(asked.question.data) > limits.payload_bytes_max:
         return "QUESTION_TOO_LARGE"
+    if not _type_fits(asked.question):
+        return "QUESTION_INVALID"
     if asked.HasField("usage") and not _usage_is_right(asked.usage):
         return "QUESTION_INVALID"
     return ""
+
+
+def _type_fits(payload: task_pb2.Payload) -> bool:
+    return len(payload.content_type) <= limits.name_len_max
 
 
 def _usage_is_right(usage: task_pb2.Usage) -> bool:

@@ -34,6 +34,7 @@ from services.task_scheduler.core.requests import RequestIds
 from services.task_scheduler.core.schedule import Schedules
 from services.task_scheduler.core.states import (
     LEASED,
+    RESIZING_KINDS,
     TASKLESS,
     TERMINAL_KINDS,
     Kind,
@@ -206,13 +207,19 @@ class Book:
             self._leave(task, event, state)
             task.state = state
         task.last_seq = event.seq
+        resizing = kind in RESIZING_KINDS
+        if resizing:
+            self.open_bytes -= task.size_bytes
         change = CHANGES.get(kind)
         if change is not None:
             change(self, task, event, mono_s)
+        if kind in TERMINAL_KINDS:
+            self._end(task, event)
+            return
+        if resizing:
+            self.open_bytes += task.size_bytes
         if state is State.QUEUED:
             self.queue.push(task)
-        elif kind in TERMINAL_KINDS:
-            self._end(task, event)
 
     def _leave(self, task: Task, event: Event, state: State) -> None:
         """Take a task out of the indexes of the state that it leaves for `state`."""
@@ -281,8 +288,6 @@ class Book:
             self.queue.free(lane)
 
     def _end(self, task: Task, event: Event) -> None:
-        size_bytes = task.size_bytes
-        self.open_bytes -= size_bytes - len(task.result)
         task.end_ms = event.wall_ms
         if task.next_ms:
             task.next_ms = 0
@@ -293,7 +298,7 @@ class Book:
             self.dead.add(task)
         else:
             self.ended.append(task)
-            self.ended_bytes += size_bytes
+            self.ended_bytes += task.size_bytes
         self._close(task)
         if task.open_dependencies:
             self.waits.drop(task)

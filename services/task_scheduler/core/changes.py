@@ -106,7 +106,6 @@ def progressed(book: Book, task: Task, event: Event, mono_s: float) -> None:
         # The task's sum takes it in when the attempt ends, however it ends.
         task.last_attempt.usage = progress.usage
     if progress.checkpoint:
-        book.open_bytes += len(progress.checkpoint) - len(task.checkpoint)
         task.checkpoint = progress.checkpoint
 
 

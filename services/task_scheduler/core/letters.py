@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from services.task_scheduler.core.event import Failure, LettersDropped
+from services.task_scheduler.core.event import LettersDropped
 from services.task_scheduler.core.task import Task
 
 GONE_LEN_MAX = 1_024
@@ -43,12 +43,12 @@ class DeadLetters:
         """Take in a task that has failed now, by its last event."""
         self._letters[task.last_seq] = task
         self._seqs.append(task.last_seq)
-        self.size_bytes += letter_bytes(task)
+        self.size_bytes += task.size_bytes
 
     def remove(self, task: Task) -> None:
         """Let a task go, before anything changes it."""
         del self._letters[task.last_seq]
-        self.size_bytes -= letter_bytes(task)
+        self.size_bytes -= task.size_bytes
         if len(self._seqs) > 2 * len(self._letters) + GONE_LEN_MAX:
             self._seqs = list(self._letters)
 
@@ -62,7 +62,7 @@ class DeadLetters:
             if length - count <= len_max and size_bytes <= bytes_max:
                 break
             count, through_seq = count + 1, seq
-            size_bytes -= letter_bytes(task)
+            size_bytes -= task.size_bytes
         return LettersDropped(through_seq, count)
 
     def drop(self, through_seq: int) -> list[Task]:
@@ -83,13 +83,3 @@ class DeadLetters:
             task = self._letters.get(seqs[index])
             if task is not None:
                 yield task
-
-
-def letter_bytes(task: Task) -> int:
-    """Return what a dead letter holds for others: its task, and what is told of its attempts."""
-    told = sum([len(one.decision) + _said(one.failure) for one in task.attempts])
-    return task.size_bytes + _said(task.failure) + told
-
-
-def _said(failure: Failure | None) -> int:
-    return 0 if failure is None else len(failure.reason) + len(failure.message)

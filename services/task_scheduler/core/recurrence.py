@@ -3,14 +3,19 @@
 A time counts as missed when nobody looked for `ON_TIME_MS` after it, as while the scheduler was
 down. What was due is settled by an event with the time it was due, in the same commit as the task
 that was made for it: so no time makes two tasks, and none is forgotten.
+
+A tick has time for so much and no more. Those that are on time go first, then those that were due
+long ago, and last the exact number of the times that passed by, which an event of its own tells
+where it is large.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from hashlib import blake2b
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from services.kernel.errors import (
     AlreadyExists,
@@ -19,6 +24,7 @@ from services.kernel.errors import (
     ResourceExhausted,
 )
 from services.kernel.instant import Instant
+from services.task_scheduler.core import arrears
 from services.task_scheduler.core.admission import Admission, Draft
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.control import Control
@@ -39,12 +45,23 @@ ON_TIME_MS = 60_000
 CATCH_UP_LEN_MAX = 100
 """Tasks made at once for times that passed by."""
 LOOKED_AT_LEN_MAX = 50_000
-"""Times looked at for one schedule in one turn."""
+"""Times that passed by, up to which their number is told exactly."""
+COUNTED_LEN_MAX = 16
+"""Of these, how many are counted before tasks are made for those behind them."""
+STEPS_LEN_MAX = 128
+"""Looks into the calendar and tasks made in one tick, some 5 ms; and a few for the last one."""
+LATE_STEPS_LEN_MIN = 32
+"""Of these, how many are left to schedules that are late."""
+STALE_LEN_MIN = 1_024
 OPEN_LEN_MAX = 100
 """Tasks of one schedule that may be open at once."""
 
 Calendar = Callable[[str, str, int], int]
 """Returns the first time a cron expression fires in a zone after a wall time; 0 = never."""
+
+Steps = Generator[None, None, None]
+Turn = tuple[Schedule, int, Steps]
+"""A schedule, when it was due (0 = no matter), and what is to be done in so many steps."""
 
 
 class Recurrence:
@@ -60,6 +77,10 @@ class Recurrence:
         self._draw = draw
         # (when, tenant, id); one that was changed since has another time and is dropped.
         self._due: list[tuple[int, str, str]] = []
+        self._due_len_max = STALE_LEN_MIN
+        self._late: deque[Turn] = deque()
+        self._uncounted: deque[Turn] = deque()
+        self._now = Instant(0.0, 0)
 
     def start(self) -> None:
         """Find out when each schedule of the log is due."""
@@ -118,7 +139,9 @@ class Recurrence:
             return
         if 0 < schedule.next_ms <= now.wall_ms:
             # What was due by the plan it had is settled by that plan.
-            self._settle(schedule, now)
+            self._now = now
+            for _ in self._settle(schedule):
+                pass
         change = ScheduleChange(*schedule.key, plan, principal=principal)
         self._book.declare(Kind.SCHEDULE_UPDATED, change, now)
         self._wait(schedule)
@@ -180,56 +203,105 @@ class Recurrence:
             self._wait(schedule)
 
     def tick(self, now: Instant) -> None:
-        """Do what is due."""
-        due = self._due
+        """Do what is due, as far as it takes no long time; the rest is for the next tick."""
+        self._now = now
+        due, left = self._due, STEPS_LEN_MAX
         while due and due[0][0] <= now.wall_ms:
+            late = due[0][0] < now.wall_ms - ON_TIME_MS
+            if not late and left <= LATE_STEPS_LEN_MIN:
+                break
             when_ms, tenant, schedule_id = heappop(due)
             schedule = self._book.schedules.find(tenant, schedule_id)
-            if schedule is not None and schedule.next_ms == when_ms:
-                self._settle(schedule, now)
-                self._wait(schedule)
+            if schedule is None or schedule.next_ms != when_ms:
+                continue
+            steps = self._settle(schedule)
+            if late:
+                self._late.append((schedule, when_ms, steps))
+            else:
+                left -= sum(1 for _ in steps) + 1
+        left = self._go_on(self._late, left)
+        self._go_on(self._uncounted, left)
+
+    def _go_on(self, turns: deque[Turn], left: int) -> int:
+        """Go on with what was begun, as many steps as are left; return how many then are."""
+        while turns and left > 0:
+            schedule, when_ms, steps = turns[0]
+            gone = self._book.schedules.find(*schedule.key) is not schedule
+            # One that was paused or changed meanwhile has another time.
+            if not gone and when_ms in (0, schedule.next_ms):
+                for _ in steps:
+                    left -= 1
+                    if left <= 0:
+                        return 0
+            turns.popleft()
+        return left
 
     def _change(self, kind: Kind, schedule: Schedule, principal: str, now: Instant) -> None:
         tenant, schedule_id = schedule.key
         self._book.declare(kind, ScheduleChange(tenant, schedule_id, principal=principal), now)
 
     def _wait(self, schedule: Schedule) -> None:
-        schedule.next_ms = 0 if schedule.paused else self._after(schedule, schedule.seen_ms)
-        if schedule.next_ms:
-            heappush(self._due, (schedule.next_ms, *schedule.key))
+        schedule.next_ms = 0 if schedule.paused else self._times(schedule)(schedule.seen_ms)
+        if not schedule.next_ms:
+            return
+        if len(self._due) >= self._due_len_max:
+            self._compact()
+        heappush(self._due, (schedule.next_ms, *schedule.key))
 
-    def _after(self, schedule: Schedule, wall_ms: int) -> int:
-        return self._calendar(schedule.plan.cron, schedule.plan.time_zone, wall_ms)
+    def _compact(self) -> None:
+        """Drop the times of schedules that are gone or have another; rarer, the more there are."""
+        find = self._book.schedules.find
+        # A schedule that was changed to and fro may have a time twice.
+        kept = set()
+        for entry in self._due:
+            when_ms, tenant, schedule_id = entry
+            schedule = find(tenant, schedule_id)
+            if schedule is not None and schedule.next_ms == when_ms:
+                kept.add(entry)
+        self._due = list(kept)
+        heapify(self._due)
+        self._due_len_max = 2 * len(self._due) + STALE_LEN_MIN
 
-    def _settle(self, schedule: Schedule, now: Instant) -> None:
-        """Make up for what was due, as the schedule wants it."""
-        plan = schedule.plan
-        oldest_ms = now.wall_ms - max(plan.window_ms, ON_TIME_MS)
-        skipped = looked_at = 0
-        last_ms, at_ms = 0, schedule.next_ms
-        while at_ms and at_ms < oldest_ms:
-            last_ms, looked_at, skipped = at_ms, looked_at + 1, skipped + 1
-            # Of a scheduler that was down for years the number is not told exactly.
-            after_ms = at_ms if looked_at < LOOKED_AT_LEN_MAX else oldest_ms
-            at_ms = self._after(schedule, after_ms)
-        # The newest of those that count, and the one before them.
-        times: deque[int] = deque(maxlen=CATCH_UP_LEN_MAX + 1)
-        looked_at = 0
-        while at_ms and at_ms <= now.wall_ms and looked_at < LOOKED_AT_LEN_MAX:
-            times.append(at_ms)
-            looked_at += 1
-            at_ms = self._after(schedule, at_ms)
-        wanted = _wanted(plan.catch_up, list(times), now.wall_ms) if times else []
-        skipped += looked_at - len(wanted)
-        if len(times) > len(wanted):
-            last_ms = times[len(times) - len(wanted) - 1]
-        if skipped:
-            self._skip(schedule, last_ms, skipped, now)
+    def _times(self, schedule: Schedule) -> arrears.After:
+        return partial(self._calendar, schedule.plan.cron, schedule.plan.time_zone)
+
+    def _settle(self, schedule: Schedule) -> Steps:
+        """Make up for what was due, as the schedule wants it, and find out when it is due next."""
+        plan, after, now_ms = schedule.plan, self._times(schedule), self._now.wall_ms
+        # A change of its plan may have come in the middle of this.
+        first_ms = schedule.next_ms
+        if first_ms <= schedule.seen_ms:
+            first_ms = after(schedule.seen_ms)
+        window_ms = max(plan.window_ms, ON_TIME_MS)
+        oldest_ms = now_ms - window_ms
+        # One more than can be wanted: of those that passed by, when was the last?
+        len_max = 2
+        if plan.catch_up is CatchUp.ALL:
+            len_max = min(CATCH_UP_LEN_MAX, window_ms // arrears.SPAN_MS + 1) + 1
+        times = yield from arrears.newest(after, first_ms, now_ms, len_max)
+        recent = [at_ms for at_ms in times if at_ms >= oldest_ms]
+        wanted = _wanted(plan.catch_up, recent, now_ms) if recent else []
+        passed = len(times) - len(wanted)
+        if passed:
+            older = arrears.count(after, first_ms, times[0], COUNTED_LEN_MAX)
+            counted, at_ms = yield from older
+            self._skip(schedule, times[passed - 1], passed + counted)
+            if at_ms < times[0]:
+                rest = self._count(schedule, at_ms, times[0])
+                self._uncounted.append((schedule, 0, rest))
         for due_ms in wanted:
-            self._fire(schedule, due_ms, now)
+            self._fire(schedule, due_ms, self._now)
+            yield
+        self._wait(schedule)
 
-    def _skip(self, schedule: Schedule, due_ms: int, count: int, now: Instant) -> None:
-        self._tell(schedule, due_ms, Firing.SKIPPED_MISSED, now, missed=count)
+    def _count(self, schedule: Schedule, first_ms: int, end_ms: int) -> Steps:
+        """Tell how many times passed by before those that were told of."""
+        older = arrears.count(self._times(schedule), first_ms, end_ms, LOOKED_AT_LEN_MAX)
+        counted, _ = yield from older
+        self._skip(schedule, first_ms, counted)
+
+    def _skip(self, schedule: Schedule, due_ms: int, count: int) -> None:
+        self._tell(schedule, due_ms, Firing.SKIPPED_MISSED, self._now, missed=count)
 
     def _fire(self, schedule: Schedule, due_ms: int, now: Instant) -> None:
         plan = schedule.plan

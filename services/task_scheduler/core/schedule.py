@@ -100,7 +100,7 @@ class Schedules:
             schedule.seen_ms = max(schedule.seen_ms, wall_ms)
         elif kind is Kind.SCHEDULE_FIRED:
             schedule.seen_ms = max(schedule.seen_ms, change.due_ms)
-            schedule.last_ms = change.due_ms
+            schedule.last_ms = max(schedule.last_ms, change.due_ms)
             if change.firing is not Firing.CREATED:
                 schedule.skip_count += change.missed or 1
 

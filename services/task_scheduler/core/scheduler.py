@@ -79,13 +79,7 @@ class Scheduler:
         """Do what time demands: retries, delayed starts, deadlines, timeouts, run-out leases."""
         for task in self.dispatch.tick(now):
             self.outcomes.run_out(task, now)
-        for task, purpose in self.book.timers.due(now.mono_s):
-            if purpose is Purpose.DEADLINE:
-                self.control.expire(task, now)
-            elif purpose is Purpose.ATTEMPT:
-                self.outcomes.time_out(task, now)
-            else:
-                self._due(task, now)
+        self._do_due(now)
         self.recurrence.tick(now)
         self.book.requests.forget(now.wall_ms)
         self.book.drop_letters(now)
@@ -93,12 +87,24 @@ class Scheduler:
 
     def take(self, now: Instant) -> Step:
         """Grant what can be granted, then return and forget what has happened."""
+        # A tick may be late, and after a restart none has come yet: nothing is granted whose
+        # deadline has passed.
+        self._do_due(now)
         self.dependents.follow_up(now)
         granted = self.dispatch.grant(now)
         self.dependents.end_step()
         self.more = granted == GRANTS_PER_STEP_MAX or bool(self.book.waits.affected)
         events, self.book.outbox = self.book.outbox, []
         return Step(events, self.orders.take())
+
+    def _do_due(self, now: Instant) -> None:
+        for task, purpose in self.book.timers.due(now.mono_s):
+            if purpose is Purpose.DEADLINE:
+                self.control.expire(task, now)
+            elif purpose is Purpose.ATTEMPT:
+                self.outcomes.time_out(task, now)
+            else:
+                self._due(task, now)
 
     def _due(self, task: Task, now: Instant) -> None:
         if task.state is State.PAUSED or task.open_dependencies:

@@ -146,7 +146,7 @@ def _columns(rows: Sequence[Row]) -> Plain:
 
 _SHARED = frozenset({"terms", "needs", "origin"})
 """Columns with few different values."""
-_RICH = frozenset({"state", "failure", "usage", "attempts"})
+_RICH = frozenset({"state", "failure", "usage", "usage_before", "attempts"})
 """Columns whose values may hold other types than plain ones."""
 _FIELDS: dict[type, tuple[str, ...]] = {
     Created: Created._fields,
@@ -288,8 +288,7 @@ class Restoring:
             return map(loaded.__getitem__, column)
         return column if load is None else map(load, column)
 
-    def _load_state(self, value: int) -> State:
-        return State(value)
+    _load_state = State
 
     def _load_needs(self, value: Sequence[str]) -> tuple[str, ...]:
         needs = tuple(value)
@@ -314,6 +313,8 @@ class Restoring:
     def _load_usage(self, value: Plain | None) -> Usage | None:
         return None if value is None else _record(Usage, value)
 
+    _load_usage_before = _load_usage
+
     def _load_attempts(self, rows: Sequence[Row]) -> list[Attempt] | tuple[()]:
         attempts = []
         for row in rows:
@@ -324,8 +325,7 @@ class Restoring:
                 setattr(attempt, name, getattr(_first_attempt, name))
             if attempt.failure is not None:
                 attempt.failure = self._load_failure(attempt.failure)  # type: ignore[arg-type]  # plain
-            if attempt.usage is not None:
-                attempt.usage = self._load_usage(attempt.usage)  # type: ignore[arg-type]  # plain
+            attempt.usage = self._load_usage(attempt.usage)  # type: ignore[arg-type]  # plain
             attempts.append(attempt)
         return attempts or ()
 

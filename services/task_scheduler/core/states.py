@@ -116,6 +116,15 @@ TERMINAL_KINDS = frozenset(
 )
 """Events that end a task."""
 
+RESIZING_KINDS = TERMINAL_KINDS | {
+    Kind.STARTED,
+    Kind.PROGRESS,
+    Kind.ATTEMPT_FAILED,
+    Kind.INPUT_REQUIRED,
+    Kind.INPUT_PROVIDED,
+}
+"""Events that change what an open task holds in memory."""
+
 TASKLESS = frozenset(
     {
         Kind.EPOCH_BEGUN,

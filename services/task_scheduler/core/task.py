@@ -115,6 +115,7 @@ class Task:
         "terms",
         "traceparent",
         "usage",
+        "usage_before",
     )
 
     def __init__(
@@ -154,6 +155,9 @@ class Task:
         self.result = b""
         self.failure: Failure | None = None
         self.usage: Usage | None = None
+        """What it has consumed since it was last revived: that counts against its budget."""
+        self.usage_before: Usage | None = None
+        """What it had consumed before."""
         self.input = b""
         self.input_request = b""
         self.answers: tuple[tuple[int, bytes], ...] = ()
@@ -231,6 +235,13 @@ class Task:
         assert self.attempts
         return self.attempts[-1]
 
+    @property
+    def total_usage(self) -> Usage | None:
+        """What all attempts have consumed."""
+        if self.usage is None or self.usage_before is None:
+            return self.usage or self.usage_before
+        return self.usage_before.plus(self.usage)
+
     def exclude(self, agent_id: str) -> tuple[str, ...]:
         """Return the agents to avoid, `agent_id` included."""
         if not agent_id or agent_id in self.excluded:
@@ -238,13 +249,33 @@ class Task:
         return (*self.excluded, agent_id)[-EXCLUDED_LEN_MAX:]
 
     def revive(self) -> None:
-        """Forget the attempts that failed: they count anew."""
+        """Forget the attempts that failed: they count anew, and so does what it may consume."""
         self._reset_attempts()
+        self.usage_before, self.usage = self.total_usage, None
         self.failure = None
         self.end_ms = 0
         self.next_ms = 0
 
     @property
     def size_bytes(self) -> int:
-        """Bytes it carries for others."""
-        return len(self.head) + len(self.payload) + len(self.result) + len(self.checkpoint)
+        """Bytes it carries for others: what they gave, asked, answered and were told."""
+        size_bytes = (
+            len(self.head)
+            + len(self.payload)
+            + len(self.result)
+            + len(self.checkpoint)
+            + len(self.input)
+            + len(self.input_request)
+            + len(self.message)
+        )
+        if self.failure is not None:
+            size_bytes += _said(self.failure)
+        for one in self.attempts:
+            size_bytes += len(one.decision)
+            if one.failure is not None:
+                size_bytes += _said(one.failure)
+        return size_bytes
+
+
+def _said(failure: Failure) -> int:
+    return len(failure.reason) + len(failure.message)

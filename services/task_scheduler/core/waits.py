@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import Task
@@ -73,7 +74,8 @@ class Waits:
         waiting = self._waiting.get(task.task_id)
         if waiting is None:
             return
-        self.affected.extend(waiting.values())
+        # As they were submitted: which of them waited first is not known after a restart.
+        self.affected.extend(sorted(waiting.values(), key=attrgetter("created_seq")))
         if task.state is not State.COMPLETED:
             return
         del self._waiting[task.task_id]

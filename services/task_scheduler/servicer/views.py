@@ -42,8 +42,9 @@ def task_message(task: Task, *, payloads: bool) -> task_pb2.Task:
     _optional_time(message, "next_time", task.next_ms)
     if task.failure is not None:
         _failure(message.failure, task.failure)
-    if task.usage is not None:
-        _usage(message.usage, task.usage)
+    usage = task.total_usage
+    if usage is not None:
+        _usage(message.usage, usage)
     for attempt in task.attempts:
         _attempt(message.attempts.add(), attempt)
     return message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -23,7 +25,8 @@ def encode(value: Any) -> task_pb2.Payload:
     """Returns the payload of a value.
 
     bytes stay bytes and str becomes text; a pydantic model, a dataclass and what JSON can hold
-    become JSON; a Payload is passed on; None is empty.
+    become JSON (sets as lists, decimals as strings, spans in seconds); a Payload is passed on; None
+    is empty.
 
     Raises:
         TypeError: JSON cannot hold it.
@@ -39,8 +42,20 @@ def encode(value: Any) -> task_pb2.Payload:
         return value
     if hasattr(value, "model_dump_json"):
         return task_pb2.Payload(content_type=JSON, data=value.model_dump_json().encode())
-    data = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
-    return task_pb2.Payload(content_type=JSON, data=data)
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    return task_pb2.Payload(content_type=JSON, data=orjson.dumps(value, _json, option=options))
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"JSON cannot hold {type(value).__name__}")
 
 
 def plain(text: str, len_max: int) -> str:
@@ -111,8 +126,8 @@ def reader(annotation: Any) -> Decode:
 
 
 def checker(annotation: Any) -> Callable[[Any], Any]:
-    """Returns how to check what a handler returns, where it is annotated as a record."""
-    if not schema.is_record(annotation):
+    """Returns how to check what a handler returns, where records are part of its annotation."""
+    if not schema.holds_record(annotation):
         return lambda value: value
     convert = schema.converter(annotation)
 

@@ -1,8 +1,9 @@
 """Checks and converts JSON data by type annotations; every fault names its field.
 
-Understands dataclasses, pydantic models (where the program has pydantic), typed dicts, lists,
-tuples, mappings, optional and union types, literals, enumerations, dates and UUIDs. Any other
-annotation accepts any value.
+Understands dataclasses (generic ones too), pydantic models (where the program has pydantic), typed
+dicts, lists, tuples, sets, mappings, optional and union types, literals, enumerations, numbers and
+decimals, dates, times and spans (in seconds), UUIDs, and Any. Whatever JSON cannot be checked
+against is a TypeError when the annotation is read, not a value that is passed on unchecked.
 """
 
 from __future__ import annotations
@@ -12,32 +13,31 @@ import dataclasses
 import enum
 import types
 import typing
-import uuid
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, time
+from collections.abc import Sequence
 from typing import Any
 
-Convert = Callable[[Any, str], Any]
-"""Takes a value and the path to it ("" at the top) and returns it converted, or raises Misfit."""
+from podium.sdk.conversions import (
+    SCALARS,
+    Convert,
+    Misfit,
+    anything,
+    below,
+    enumeration,
+    null,
+    one_of,
+    parsed,
+)
 
-FAULTS_LEN_MAX = 20
-
-
-class Misfit(ValueError):
-    """Data that does not fit; `faults` are pairs of a path and what is wrong there."""
-
-    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
-        self.faults = tuple(faults)
-        shown = [f"{path} {why}" if path else why for path, why in self.faults[:FAULTS_LEN_MAX]]
-        if len(self.faults) > FAULTS_LEN_MAX:
-            shown.append(f"and {len(self.faults) - FAULTS_LEN_MAX} more")
-        super().__init__("; ".join(shown))
+__all__ = ["Misfit", "converter", "holds_record", "is_model", "is_record", "misfit_of_model"]
 
 
 def converter(hint: Any) -> Convert:
     """Returns how to convert a value to an annotation.
 
     The conversion raises Misfit with all faults of the value at once.
+
+    Raises:
+        TypeError: no data can be checked against it.
     """
     return _converter(hint, {})
 
@@ -52,6 +52,16 @@ def is_record(hint: Any) -> bool:
     return is_model(hint) or (isinstance(hint, type) and dataclasses.is_dataclass(hint))
 
 
+def holds_record(hint: Any) -> bool:
+    """Tells whether an annotation is a record, or a union or collection that may hold one."""
+    hint = _plain(hint)
+    origin = typing.get_origin(hint)
+    if is_record(origin or hint) or typing.is_typeddict(origin or hint):
+        return True
+    holders = (typing.Union, types.UnionType, *_LISTS, *_SETS, *_MAPPINGS, tuple)
+    return origin in holders and any(map(holds_record, typing.get_args(hint)))
+
+
 def misfit_of_model(error: Any, path: str = "") -> Misfit:
     """Returns what a pydantic ValidationError says, in this module's form."""
     if not hasattr(error, "errors"):
@@ -60,7 +70,7 @@ def misfit_of_model(error: Any, path: str = "") -> Misfit:
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         at = path
         for step in fault["loc"]:
-            at = f"{at}[{step}]" if isinstance(step, int) else _below(at, str(step))
+            at = f"{at}[{step}]" if isinstance(step, int) else below(at, str(step))
         faults.append((at, fault["msg"][:1].lower() + fault["msg"][1:]))
     return Misfit([(at, f"is not valid: {why}") for at, why in faults])
 
@@ -70,38 +80,75 @@ def _converter(hint: Any, known: dict[Any, Convert]) -> Convert:
     if _hashable(hint) and hint in known:
         return known[hint]
     if hint is Any or hint is object or isinstance(hint, str | typing.TypeVar):
-        return _anything
+        return anything
     if hint is None or hint is type(None):
-        return _null
-    if isinstance(hint, type) and hint in _SCALARS:
-        return _SCALARS[hint]
+        return null
+    if isinstance(hint, type) and hint in SCALARS:
+        return SCALARS[hint]
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
-        return _one_of(typing.get_args(hint))
+        return one_of(typing.get_args(hint))
     if origin in (typing.Union, types.UnionType):
-        return _union([_converter(arm, known) for arm in typing.get_args(hint)])
+        arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        nullable = len(arms) < len(typing.get_args(hint))
+        return _union([_converter(arm, known) for arm in arms], nullable=nullable)
     return _structured(hint, origin or hint, known)
 
 
 def _structured(hint: Any, kind: Any, known: dict[Any, Convert]) -> Convert:
     if not isinstance(kind, type):
-        return _anything
+        raise _unfit(hint)
     arguments = typing.get_args(hint)
     if is_model(kind):
         return _model(kind)
     if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, known)
+        return _dataclass(kind, hint, known)
     if typing.is_typeddict(kind):
         return _typed_dict(kind, known)
     if issubclass(kind, enum.Enum):
-        return _enumeration(kind)
+        return enumeration(kind)
     if kind is tuple:
         return _tuple(arguments, known)
-    if kind in (list, collections.abc.Sequence, collections.abc.Iterable):
+    return _collection(hint, kind, arguments, known)
+
+
+def _collection(
+    hint: Any, kind: type, arguments: tuple[Any, ...], known: dict[Any, Convert]
+) -> Convert:
+    if kind in _LISTS:
         return _list(_converter(arguments[0] if arguments else Any, known))
-    if kind in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
-        return _mapping(_converter(arguments[1] if len(arguments) == 2 else Any, known))
-    return _anything
+    if kind in _SETS:
+        make = frozenset if kind is frozenset else set
+        return _set(_converter(arguments[0] if arguments else Any, known), make)
+    if kind in _MAPPINGS:
+        key, item = arguments if len(arguments) == 2 else (Any, Any)
+        return _mapping(_key(key, known), _converter(item, known))
+    raise _unfit(hint)
+
+
+_LISTS = (
+    list,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
+_SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def _unfit(hint: Any) -> TypeError:
+    name = getattr(hint, "__qualname__", None) or repr(hint)
+    return TypeError(f"no data can be checked against {name}: use a type of JSON's, or Any")
+
+
+def _key(hint: Any, known: dict[Any, Convert]) -> Convert:
+    """Returns how to convert the keys of an object, which JSON has as strings."""
+    hint = _plain(hint)
+    if hint not in (int, float):
+        return _converter(hint, known)
+    kind, what = (int, "an integer") if hint is int else (float, "a number")
+    return parsed(kind, hint, what)
 
 
 def _plain(hint: Any) -> Any:
@@ -124,94 +171,10 @@ def _hashable(hint: Any) -> bool:
     return True
 
 
-def _below(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-# --- Values ------------------------------------------------------------------------------------
-
-
-def _anything(value: Any, path: str) -> Any:
-    return value
-
-
-def _null(value: Any, path: str) -> None:
-    if value is not None:
-        raise Misfit([(path, "is not null")])
-
-
-def _number(value: Any, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Misfit([(path, "is not a number")])
-    return float(value)
-
-
-def _integer(value: Any, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Misfit([(path, "is not an integer")])
-    return value
-
-
-def _instance(kind: type, what: str) -> Convert:
+def _union(arms: Sequence[Convert], *, nullable: bool) -> Convert:
     def convert(value: Any, path: str) -> Any:
-        if not isinstance(value, kind):
-            raise Misfit([(path, f"is not {what}")])
-        return value
-
-    return convert
-
-
-def _parsed(kind: type, parse: Callable[[str], Any], what: str) -> Convert:
-    def convert(value: Any, path: str) -> Any:
-        if isinstance(value, kind):
-            return value
-        try:
-            return parse(value)
-        except (TypeError, ValueError, AttributeError):
-            raise Misfit([(path, f"is not {what}")]) from None
-
-    return convert
-
-
-_SCALARS: dict[type, Convert] = {
-    str: _instance(str, "a string"),
-    bytes: _instance(bytes, "bytes"),
-    bool: _instance(bool, "true or false"),
-    int: _integer,
-    float: _number,
-    datetime: _parsed(datetime, datetime.fromisoformat, "a date and time as ISO 8601 has it"),
-    date: _parsed(date, date.fromisoformat, "a date as ISO 8601 has it"),
-    time: _parsed(time, time.fromisoformat, "a time as ISO 8601 has it"),
-    uuid.UUID: _parsed(uuid.UUID, uuid.UUID, "a UUID"),
-}
-
-
-def _one_of(values: tuple[Any, ...]) -> Convert:
-    def convert(value: Any, path: str) -> Any:
-        for each in values:
-            # 1 == True, yet true is no 1 in JSON.
-            if type(each) is type(value) and each == value:
-                return value
-        raise Misfit([(path, "is none of " + ", ".join(repr(each) for each in values))])
-
-    return convert
-
-
-def _enumeration(kind: type[enum.Enum]) -> Convert:
-    def convert(value: Any, path: str) -> Any:
-        if isinstance(value, kind):
-            return value
-        for member in kind:
-            if type(member.value) is type(value) and member.value == value:
-                return member
-        names = ", ".join(repr(member.value) for member in kind)
-        raise Misfit([(path, f"is none of {names}")])
-
-    return convert
-
-
-def _union(arms: Sequence[Convert]) -> Convert:
-    def convert(value: Any, path: str) -> Any:
+        if nullable and value is None:
+            return None
         closest: Misfit | None = None
         for arm in arms:
             try:
@@ -221,14 +184,11 @@ def _union(arms: Sequence[Convert]) -> Convert:
                 if closest is None or len(misfit.faults[0][0]) > len(closest.faults[0][0]):
                     closest = misfit
         assert closest is not None, "a union has arms"
-        if all(at == path for at, _ in closest.faults):
+        if len(arms) > 1 and all(at == path for at, _ in closest.faults):
             raise Misfit([(path, "is of none of the types it may have")])
         raise closest
 
     return convert
-
-
-# --- Structures --------------------------------------------------------------------------------
 
 
 def _gathered(parts: Sequence[tuple[Any, Convert, Any, str]]) -> dict[Any, Any]:
@@ -273,11 +233,27 @@ def _tuple(arguments: tuple[Any, ...], known: dict[Any, Convert]) -> Convert:
     return convert
 
 
-def _mapping(item: Convert) -> Convert:
+def _set(item: Convert, make: type) -> Convert:
+    many = _list(item)
+
+    def convert(value: Any, path: str) -> Any:
+        items = list(value) if isinstance(value, set | frozenset) else value
+        try:
+            return make(many(items, path))
+        except TypeError:
+            raise Misfit([(path, "holds what no set can hold: objects or lists")]) from None
+
+    return convert
+
+
+def _mapping(name: Convert, item: Convert) -> Convert:
     def convert(value: Any, path: str) -> Any:
         if not isinstance(value, dict):
             raise Misfit([(path, "is not an object")])
-        return _gathered([(key, item, each, _below(path, key)) for key, each in value.items()])
+        at = {key: below(path, str(key)) for key in value}
+        names = _gathered([(key, name, key, f"{at[key]} as a key") for key in value])
+        items = _gathered([(key, item, each, at[key]) for key, each in value.items()])
+        return {names[key]: each for key, each in items.items()}
 
     return convert
 
@@ -292,14 +268,27 @@ def _model(kind: Any) -> Convert:
     return convert
 
 
-def _dataclass(kind: Any, known: dict[Any, Convert]) -> Convert:
+def _dataclass(kind: Any, hint: Any, known: dict[Any, Convert]) -> Convert:
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     required = {
         name
         for name, field in fields.items()
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return _record(kind, fields.keys(), required, typing.get_type_hints(kind, None, None), known)
+    hints = typing.get_type_hints(kind, None, None)
+    parameters, arguments = getattr(kind, "__parameters__", ()), typing.get_args(hint)
+    if arguments:
+        given = dict(zip(parameters, arguments, strict=True))
+        hints = {name: _filled(each, given) for name, each in hints.items()}
+    return _record(kind, hint, fields.keys(), required, hints, known)
+
+
+def _filled(hint: Any, given: dict[Any, Any]) -> Any:
+    """Returns an annotation with its type variables replaced."""
+    open_ones = getattr(hint, "__parameters__", ())
+    if isinstance(hint, typing.TypeVar):
+        return given.get(hint, hint)
+    return hint[tuple(given.get(each, each) for each in open_ones)] if open_ones else hint
 
 
 def _typed_dict(kind: Any, known: dict[Any, Convert]) -> Convert:
@@ -308,11 +297,12 @@ def _typed_dict(kind: Any, known: dict[Any, Convert]) -> Convert:
     optional = {
         name for name, hint in hints.items() if typing.get_origin(hint) is typing.NotRequired
     }
-    return _record(kind, hints.keys(), kind.__required_keys__ - optional, hints, known)
+    return _record(kind, kind, hints.keys(), kind.__required_keys__ - optional, hints, known)
 
 
 def _record(
     kind: Any,
+    hint: Any,
     names: collections.abc.Collection[str],
     required: collections.abc.Collection[str],
     hints: dict[str, Any],
@@ -321,16 +311,19 @@ def _record(
     converts: dict[str, Convert] = {}
 
     def convert(value: Any, path: str) -> Any:
-        if isinstance(kind, type) and not typing.is_typeddict(kind) and isinstance(value, kind):
+        made = isinstance(kind, type) and not typing.is_typeddict(kind) and isinstance(value, kind)
+        if made:
+            # Made by the program, which may have put anything into it.
+            _gathered([(n, converts[n], getattr(value, n), below(path, n)) for n in names])
             return value
         if not isinstance(value, dict):
             raise Misfit([(path, "is not an object")])
         faults: list[tuple[str, str]] = [
-            (_below(path, name), "is missing") for name in required if name not in value
+            (below(path, name), "is missing") for name in required if name not in value
         ]
-        faults += [(_below(path, str(name)), "is not known") for name in value.keys() - names]
+        faults += [(below(path, str(name)), "is not known") for name in value.keys() - names]
         parts = [
-            (name, converts[name], value[name], _below(path, name))
+            (name, converts[name], value[name], below(path, name))
             for name in names
             if name in value
         ]
@@ -342,10 +335,10 @@ def _record(
             raise Misfit(sorted(faults))
         try:
             return kind(**done)
-        except ValueError as error:  # its own __post_init__ refuses
+        except (TypeError, ValueError) as error:  # its own __post_init__ refuses
             raise Misfit([(path, f"is not valid: {error}")]) from None
 
     # Known before its fields are looked at: a record may contain itself.
-    known[kind] = convert
+    known[hint] = convert
     converts.update({name: _converter(hints[name], known) for name in names})
     return convert
