@@ -204,12 +204,18 @@ def check_shared_keys(settings: Settings, count: int) -> None:
     Raises:
         FailedPrecondition: SHARED_KEYS_SPLIT.
     """
-    if count > 1 and settings.shared_concurrency_limits:
+    shared = {
+        "PODIUM_SHARED_CONCURRENCY_LIMITS": settings.shared_concurrency_limits,
+        "PODIUM_SHARED_RATE_LIMITS": settings.shared_rate_limits,
+    }
+    name = next((name for name, value in shared.items() if value), "")
+    if count > 1 and name:
         raise FailedPrecondition(
             "SHARED_KEYS_SPLIT",
-            "PODIUM_SHARED_CONCURRENCY_LIMITS counts the tasks of all tenants together, and the "
+            f"{name} counts the tasks of all tenants together, and the "
             f"database has them in {count} partitions that each count their own: give limits for "
-            "each tenant (PODIUM_CONCURRENCY_LIMITS), or use a database with PODIUM_PARTITIONS=1",
+            f"each tenant ({name.replace('SHARED_', '')}), or use a database with "
+            "PODIUM_PARTITIONS=1",
             metadata={"partitions": str(count)},
         )
 
@@ -255,6 +261,9 @@ def limits_of(settings: Settings, count: int = 1) -> Limits:
         tenant_submits_per_s=dict(settings.tenant_submits_per_s),
         concurrency_limits=dict(settings.concurrency_limits),
         shared_concurrency_limits=dict(settings.shared_concurrency_limits),
+        rate_limits=dict(settings.rate_limits),
+        shared_rate_limits=dict(settings.shared_rate_limits),
+        rate_keys_len_max=max(1, settings.rate_keys_max // count),
         lineage_depth_max=settings.lineage_depth_max,
         lineage_tasks_max=settings.lineage_tasks_max,
         schedules_len_max=settings.schedules_max,

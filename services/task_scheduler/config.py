@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.kernel.config import Common, setting
 from services.kernel.parsers import as_choice, as_count, as_integer, as_port, as_seconds, as_size
+from services.task_scheduler.core.limits import Rate
 from services.task_scheduler.core.ownership import PARTITIONS_MAX
 from services.task_scheduler.ports import FAILPOINT_ACTIONS, FAILPOINTS
 
@@ -58,6 +59,37 @@ def as_numbers(what: str, low: float) -> Callable[[str], Numbers]:
         return Numbers(numbers.items())
 
     return parse
+
+
+class Rates(tuple[tuple[str, Rate], ...]):
+    """Numbers in a time by name, as they are written in a setting."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return (
+            ",".join(f"{name}={rate.limit}/{rate.period_ms / 1000:g}s" for name, rate in self)
+            or "none"
+        )
+
+
+NO_RATES = Rates()
+PERIOD_S_MAX = 7 * 86_400.0
+
+
+def as_rates(text: str) -> Rates:
+    """Return what `key=number/time` pairs say, separated by commas."""
+    rates: dict[str, Rate] = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, _, rate = pair.partition("=")
+        number, _, period = rate.partition("/")
+        if not _NAME.fullmatch(name) or not number.isdecimal() or not 1 <= int(number) <= 10**6:
+            raise ValueError("must be key=number/time pairs with numbers from 1 to 1000000")
+        period_s = as_seconds(period)
+        if not 0.001 <= period_s <= PERIOD_S_MAX:
+            raise ValueError("must have times from 1ms to 7d")
+        rates[name] = Rate(int(number), round(period_s * 1000))
+    return Rates(rates.items())
 
 
 @dataclass(frozen=True)
@@ -151,6 +183,25 @@ class Settings(Common):
         NONE,
         "key=number,...: the same for keys that all tenants share",
         parse=as_numbers("key", 1),
+    )
+    rate_limits: Rates = setting(
+        "PODIUM_RATE_LIMITS",
+        NO_RATES,
+        "key=number/time,...: tasks of a tenant that may start in a time under a rate key, such as "
+        "api=60/1m; key* is a prefix",
+        parse=as_rates,
+    )
+    shared_rate_limits: Rates = setting(
+        "PODIUM_SHARED_RATE_LIMITS",
+        NO_RATES,
+        "key=number/time,...: the same for keys that all tenants share",
+        parse=as_rates,
+    )
+    rate_keys_max: int = setting(
+        "PODIUM_RATE_KEYS_MAX",
+        10_000,
+        "rate keys of open tasks and of those that started within their period",
+        parse=as_count,
     )
     lineage_tasks_max: int = setting(
         "PODIUM_LINEAGE_TASKS_MAX",

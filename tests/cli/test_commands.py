@@ -46,6 +46,17 @@ async def test_submit_prints_the_id_and_sends_what_was_said(podium: Shell) -> No
     assert spec.payload == task_pb2.Payload(content_type="application/json", data=b'{"a": 1}')
 
 
+async def test_spans_and_rates_are_passed_on_as_they_were_said(podium: Shell) -> None:
+    await podium("submit", "work", "--deadline", "90", "--delay", "1.5", "-r", "api=60/1m")
+    wrong = await podium("submit", "work", "--rate", "api=60")
+
+    spec = podium.scheduler.batches[0][0]
+    assert (spec.deadline_after.seconds, spec.delay.ToMilliseconds()) == (90, 1_500)
+    (rate,) = spec.rate_limits
+    assert (rate.key, rate.limit, rate.period.seconds) == ("api", 60, 60)
+    assert (wrong.code, "key=number/time" in wrong.err) == (2, True)
+
+
 async def test_every_short_option_has_a_long_name(podium: Shell) -> None:
     long = ("--priority", "9", "--capability", "x", "--label", "k=v")
     submitted = await podium("submit", "work", *long)

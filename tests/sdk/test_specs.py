@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from podium.sdk import specs
+from podium.sdk.errors import InvalidArgument
 from podium.v1.task_pb2 import TaskSpec
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -25,6 +28,16 @@ def test_the_same_call_again_is_the_same_task() -> None:
     )
 
     assert first == again
+
+
+def test_a_rate_is_a_key_a_number_and_a_time() -> None:
+    limits = [("api", 60, timedelta(minutes=1))]
+    (rate,) = specs.build("work", "x", {"rate_limits": limits}).rate_limits
+
+    assert (rate.key, rate.limit, rate.period.seconds) == ("api", 60, 60)
+    with pytest.raises(InvalidArgument) as refused:
+        specs.build("work", "x", {"rate_limits": [("api", 60, 1.0)]})  # type: ignore[list-item]  # wrong on purpose
+    assert refused.value.violations[0].field == "rate_limits"
 
 
 def fields(spec: TaskSpec) -> dict[str, float]:

@@ -9,7 +9,15 @@ from operator import attrgetter
 
 from services.kernel.errors import FailedPrecondition
 from services.kernel.instant import Instant
-from services.task_scheduler.core.event import CatchUp, Overlap, Plan, Progress, Terms, Usage
+from services.task_scheduler.core.event import (
+    CatchUp,
+    Overlap,
+    Plan,
+    Progress,
+    RateLimit,
+    Terms,
+    Usage,
+)
 from services.task_scheduler.core.lane import SCHEDULE_KEY
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Scope
@@ -26,6 +34,12 @@ LIMITS = Limits(
     tenant_weights={"red": 2.0},
     shared_concurrency_limits={"two": 3},
 )
+RATES = [
+    (),
+    (),
+    (RateLimit("api", 2, 1_000),),
+    (RateLimit("api", 2, 1_000), RateLimit("api", 5, 10_000), RateLimit("one", 1, 500)),
+]
 
 
 class Life:
@@ -82,6 +96,7 @@ class Life:
             sticky_key=self.draw.choice(["", "k1", "k2"]),
             concurrency_keys=self.draw.choice([(), (), ("one",), ("one", "two")]),
             concurrency_limit=self.draw.choice([0, 2]),
+            rate_limits=self.draw.choice(RATES),
             max_tokens=self.draw.choice([0, 0, 20]),
             max_cost=self.draw.choice([0.0, 0.0, 2.0]),
         )
@@ -205,7 +220,9 @@ class Life:
             self.draw.choice(some)(schedule, "somebody", now)
         elif len(known) < 3:
             overlap, catch_up = self.draw.choice(list(Overlap)), self.draw.choice(list(CatchUp))
-            schedule_id = f"s{self.draw.randint(0, 10_000)}"
+            # Few names: one that was deleted comes again, while tasks of the first are open.
+            taken = {schedule.plan.schedule_id for schedule in known}
+            schedule_id = self.draw.choice([name for name in "stuv" if name not in taken])
             made = plan(schedule_id, "7", catch_up=catch_up)
             made = self.overlapping(made, overlap)
             recurrence.create(made.task.tenant, made, "somebody", now)

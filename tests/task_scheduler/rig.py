@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from services.kernel.instant import Instant
+from services.task_scheduler.core import catalog
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import (
     FROM_CLIENT,
@@ -21,6 +22,7 @@ from services.task_scheduler.core.event import (
 )
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
+from services.task_scheduler.core.rates import Rates
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind
@@ -223,7 +225,12 @@ class Rig:
         again.router = self.router
         for event in self.events:
             again.core.replay(event, again.now)
+        again.forget_starts()
         return again
+
+    def forget_starts(self) -> None:
+        """Drop starts that do not count any more, as the next step does."""
+        self.book.queue.keys.rates.advance(self.now.mono_s)
 
 
 def facts(core: Scheduler) -> dict[str, object]:
@@ -233,6 +240,7 @@ def facts(core: Scheduler) -> dict[str, object]:
         "seq": book.seq,
         "lease_epoch": book.lease_epoch,
         "counts": book.counts,
+        "shown": catalog.counts(book),
         "open_bytes": book.open_bytes,
         "leases": sorted(book.leases),
         "dead": list(book.dead),
@@ -247,8 +255,10 @@ def facts(core: Scheduler) -> dict[str, object]:
         "shares": book.queue.shares.plain(),
         "open_by_tenant": {t.name: (t.open_tasks, t.waiting) for t in book.queue.shares},
         "keys": {
-            key: (found.running, found.waiting) for key, found in sorted(book.queue.keys.items())
+            key: (found.running, found.waiting)
+            for key, found in sorted(book.queue.keys.concurrency.items())
         },
+        "rates": _rates(book.queue.keys.rates),
         "pauses": list(book.queue.pauses),
         "lineages": book.lineages.plain(),
         "links": book.lineages.links(),
@@ -259,6 +269,14 @@ def facts(core: Scheduler) -> dict[str, object]:
         "schedules": book.schedules.plain(),
         "next_id": book.ids.make(0),
         "tasks": {task_id: _task(task) for task_id, task in book.tasks.items()},
+    }
+
+
+def _rates(rates: Rates) -> dict[object, object]:
+    """Return the starts that still count, and what waits."""
+    return {
+        name: (key.started(), key.starts(), key.waiting, key.limits)
+        for name, key in sorted(rates.keys.items())
     }
 
 

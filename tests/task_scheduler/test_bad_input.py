@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.v1 import task_pb2
-from podium.v1.task_pb2 import Budget, Payload, RetryPolicy
+from podium.v1.task_pb2 import Budget, Payload, RateLimit, RetryPolicy
 from services.kernel.rpc import from_rpc_error
 from services.task_scheduler.config import Numbers
 from tests.task_scheduler.misuse import (
@@ -46,6 +46,7 @@ CENTURY_S = 100 * 365 * 86_400
 ACCEPTED, DUPLICATE, FENCED, REFUSED, CONFLICT, UNKNOWN_LEASE = 1, 2, 3, 4, 5, 6
 INVALID = ("INVALID_ARGUMENT", "INVALID_FIELD")
 EXHAUSTED = "RESOURCE_EXHAUSTED"
+CENTURY = Duration(seconds=CENTURY_S)
 MINUTE = Duration(seconds=60)
 SPANS = {
     "negative": Duration(seconds=-1),
@@ -56,6 +57,10 @@ SPANS = {
     "no year has it": Duration(seconds=1 << 62),
 }
 KEYED = spec(request_id="key-1")
+
+
+def rate(**parts: Any) -> RateLimit:
+    return RateLimit(**{"key": "k", "limit": 1, "period": MINUTE, **parts})
 
 
 def bad(number: str, what: str, field: str, **parts: Any) -> Row:
@@ -156,6 +161,13 @@ ROWS = [
     bad("B35", "only expires", "delay", delay=MINUTE, deadline_after=MINUTE),
     Row("B35", "a delay of nothing", task(delay=Duration(), deadline_after=MINUTE), "OK"),
     Row("B35", "as far as may be", task(delay=Duration(seconds=366 * 86_400)), "OK"),
+    bad("rate", "no key", "rate_limits[0].key", rate_limits=[rate(key="")]),
+    bad("rate", "none may start", "rate_limits[0].limit", rate_limits=[rate(limit=0)]),
+    bad("rate", "too many", "rate_limits[0].limit", rate_limits=[rate(limit=1_000_001)]),
+    bad("rate", "no time", "rate_limits[0].period", rate_limits=[rate(period=Duration())]),
+    bad("rate", "a century", "rate_limits[1].period", rate_limits=[rate(), rate(period=CENTURY)]),
+    bad("rate", "twice", "rate_limits[1]", rate_limits=[rate(), rate(limit=2)]),
+    bad("rate", "five", "rate_limits", rate_limits=[rate(key=f"k{n}") for n in range(5)]),
     Row("B36", "unknown lease", ends("start", "unknown"), "OK", field=str(UNKNOWN_LEASE)),
     Row("B36", "stale lease", ends("start", "stale"), "OK", field=str(FENCED)),
     # The lease is live and the work is done: that the start was not reported costs nothing.

@@ -92,7 +92,7 @@ def test_what_is_accounted_for_returns_to_nothing() -> None:
     assert (book.open_bytes, book.ended_bytes, len(book.tasks), len(book.leases)) == (0, 0, 0, 0)
     assert not any(book.counts)
     assert not any(lane.tasks or lane.waiting for lane in book.queue.lanes())
-    assert (len(book.queue.keys), len(book.lineages)) == (0, 0)
+    assert (len(book.queue.keys.concurrency), len(book.lineages)) == (0, 0)
 
 
 @settings(max_examples=60, deadline=None)

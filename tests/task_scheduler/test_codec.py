@@ -19,6 +19,7 @@ from services.task_scheduler.core.event import (
     Plan,
     Progress,
     QueuePause,
+    RateLimit,
     Retrying,
     Revived,
     ScheduleChange,
@@ -264,6 +265,13 @@ def test_spans_are_read_and_become_times_when_a_task_is_taken_in() -> None:
 
     assert not dated.HasField("deadline_after") and not dated.HasField("delay")
     assert codec.created(dated).terms == created.terms.dated(1_800_000_000_000)
+
+
+def test_rates_are_read_in_milliseconds() -> None:
+    asked = spec(rate_limits=[task_pb2.RateLimit(key="api", limit=60)])
+    asked.rate_limits[0].period.FromMilliseconds(1_500)
+
+    assert codec.created(asked).terms.rate_limits == (RateLimit("api", 60, 1_500),)
 
 
 def test_another_deadline_leaves_the_time_to_begin_as_it_was() -> None:

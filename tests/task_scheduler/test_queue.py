@@ -310,7 +310,7 @@ def test_keys_belong_to_their_tenant_unless_they_are_shared() -> None:
     assert set(own) <= set(taken)
     assert len(set(shared) & set(taken)) == 1
     assert len(set(two) & set(taken)) == 2
-    assert lane.queue.keys["", "shared"].waiting == 1
+    assert lane.queue.keys.concurrency["", "shared"].waiting == 1
 
 
 def test_keys_are_forgotten_with_their_last_open_task() -> None:
@@ -320,7 +320,7 @@ def test_keys_are_forgotten_with_their_last_open_task() -> None:
     lane.take(pool)
     lane.end(task)
 
-    assert lane.queue.keys == {}
+    assert lane.queue.keys.concurrency == {}
     assert lane.push(keys=("k",)) is lane.take(pool)
 
 

@@ -244,9 +244,14 @@ class ProtoCodec:
             spec.sticky_key,
             tuple(dict.fromkeys(spec.concurrency_keys)),
             spec.concurrency_limit,
+            tuple([_rate(one) for one in spec.rate_limits]),
             spec.deadline_after.ToMilliseconds() if spec.HasField("deadline_after") else 0,
             spec.delay.ToMilliseconds() if spec.HasField("delay") else 0,
         )
+
+
+def _rate(message: task_pb2.RateLimit) -> facts.RateLimit:
+    return facts.RateLimit(message.key, message.limit, message.period.ToMilliseconds())
 
 
 def _policy(message: bytes) -> RetryPolicy:

@@ -65,12 +65,14 @@ class Admission:
             InvalidArgument: INVALID_FIELD, a deadline that has passed, or does before not_before;
                 BATCH_TOO_LARGE, more than there could ever be room for.
             NotFound: DEPENDENCY_NOT_FOUND or PARENT_NOT_FOUND.
-            ResourceExhausted: BACKLOG_FULL, TENANT_BACKLOG_FULL, TENANT_RATE or LINEAGE_BUDGET.
+            ResourceExhausted: BACKLOG_FULL, RATE_KEYS_FULL, TENANT_BACKLOG_FULL, TENANT_RATE or
+                LINEAGE_BUDGET.
         """
         within: dict[str, bytes] = {}
         known = [self._known(index, draft, within, now) for index, draft in enumerate(drafts)]
         new = [(i, draft) for i, draft in enumerate(drafts) if known[i] is None]
         self._room.check([draft.created for _, draft in new], now)
+        self._book.queue.keys.check([draft.created for _, draft in new])
         kin: dict[str, int] = {}
         for index, draft in new:
             self._check(index, draft, now)
@@ -212,6 +214,7 @@ class Admission:
         """Whether one more task has room, without regard to how fast its tenant submits."""
         try:
             self._room.check([created], now)
+            self._book.queue.keys.check([created])
             self._quotas.check_open(created.tenant, 1)
         except PodiumError:
             return False

@@ -1,10 +1,10 @@
-"""What may not run: paused lanes, those under a full concurrency key, and who goes on next."""
+"""What may not run: paused lanes, those under a full key, and who goes on next."""
 
 from __future__ import annotations
 
 from heapq import heappop, heappush, heapreplace
 
-from services.task_scheduler.core.lane import ConcurrencyKey, Lane, Rank
+from services.task_scheduler.core.lane import Key, Lane, Rank
 
 
 def held_up(lane: Lane) -> bool:
@@ -20,26 +20,27 @@ def held_up(lane: Lane) -> bool:
     return True
 
 
-def _block(lane: Lane, key: ConcurrencyKey) -> None:
+def _block(lane: Lane, key: Key) -> None:
     head = lane.head()
     if head is not None:
         lane.blocked_on = key
         limit = next(limit for bound, limit in lane.bounds if bound is key)
         heap = key.blocked.setdefault((limit, lane.requirement.number), [])
         heappush(heap, (lane.rank(head), lane))
+        key.wait()
 
 
 def pass_on(lane: Lane) -> None:
     """Offer free places that a lane does not take to those that wait for them."""
     for key, limit in lane.bounds:
-        if key.blocked and key.running < limit:
+        if key.blocked and not key.full(limit):
             release(key)
 
 
-def release(key: ConcurrencyKey) -> None:
+def release(key: Key) -> None:
     """Let one lane go on for each set of needs: whose agents are free is not known here."""
     for (limit, number), heap in list(key.blocked.items()):
-        if key.running < limit:
+        if not key.full(limit):
             lane = _best(key, heap)
             if lane is not None:
                 lane.blocked_on = None
@@ -48,7 +49,7 @@ def release(key: ConcurrencyKey) -> None:
             del key.blocked[limit, number]
 
 
-def _best(key: ConcurrencyKey, heap: list[tuple[Rank, Lane]]) -> Lane | None:
+def _best(key: Key, heap: list[tuple[Rank, Lane]]) -> Lane | None:
     while heap:
         rank, lane = heap[0]
         head = lane.head()

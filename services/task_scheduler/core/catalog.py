@@ -12,6 +12,7 @@ from services.kernel import versions
 from services.kernel.errors import InvalidArgument, Violation
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.lane import ConcurrencyKey
+from services.task_scheduler.core.rates import RateKey
 from services.task_scheduler.core.shares import Tenant
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
@@ -165,29 +166,41 @@ def waiting_for(book: Book, task: Task) -> str:
         made_by = f"schedule {task.origin.schedule_id}"
         return f"It waits until the tasks that {made_by} made before it have ended."
     lane = task.lane
+    if task.state is State.PAUSED:
+        return f"It is paused. {task.pause_reason}".rstrip()
     if task.state is not State.QUEUED or lane is None:
-        return _WAITING.get(task.state, "")
+        return _WAITING.get(task.shown_state, "")
     pause = book.queue.pauses.find(task.tenant, task.task_type)
     if pause is not None:
         named = [f"type {pause.scope.task_type}", f"tenant {pause.scope.tenant}"]
         what = " of ".join(name for name in named if not name.endswith(" "))
         return f"It is held by a pause of {what}. {pause.reason}".rstrip()
     key = lane.full()
-    if key is not None:
+    if isinstance(key, ConcurrencyKey):
         return f"It waits for one of the {key.running} tasks that run under the key {key.name}."
+    if isinstance(key, RateKey):
+        return _waiting_for_rate(book, key)
     if unschedulable(task):
         return lack(book, task.needs)
     return "It waits for a free agent."
 
 
-_WAITING = {
+_WAITING: dict[int, str] = {
     State.CREATED: "It waits for its not_before time.",
     State.ASSIGNED: "It was granted to a router, which picks an agent.",
     State.RUNNING: "An agent works on it.",
     State.INPUT_REQUIRED: "It waits for an answer to its question.",
     State.RETRY_WAIT: "Its last attempt failed; it waits for the next.",
-    State.PAUSED: "It is paused.",
 }
+
+
+def _waiting_for_rate(book: Book, key: RateKey) -> str:
+    next_s = key.next_s()
+    wait_s = max(0.0, next_s - book.queue.keys.rates.now_s) if next_s is not None else 0.0
+    return (
+        f"It waits for the rate of the key {key.name}, under which {key.started()} tasks have "
+        f"started in {key.period_s:g} s: the next may in {wait_s:.3g} s."
+    )
 
 
 def counts(book: Book) -> list[tuple[int, int]]:
@@ -195,7 +208,8 @@ def counts(book: Book) -> list[tuple[int, int]]:
     shown = {int(state): book.counts[state] for state in State if book.counts[state]}
     if State.CREATED in shown:
         blocked = shown[SHOWN_BLOCKED] = book.waits.blocked
-        shown[State.CREATED] -= blocked
+        shown[State.CREATED] -= blocked + book.resumed
+        shown[State.RETRY_WAIT] = shown.get(State.RETRY_WAIT, 0) + book.resumed
     return sorted((state, count) for state, count in shown.items() if count)
 
 
@@ -233,5 +247,15 @@ def concurrency_keys(book: Book, limit: int, only: str | None = None) -> list[Co
         limit: How many, at most.
         only: Only what concerns this tenant: its own keys, and those that all share.
     """
-    seen = (key for key in book.queue.keys.values() if only is None or key.tenant in ("", only))
+    keys = book.queue.keys.concurrency.values()
+    seen = (key for key in keys if only is None or key.tenant in ("", only))
     return nsmallest(limit, seen, key=lambda key: (-key.waiting, key.tenant, key.name))
+
+
+def rate_keys(book: Book, limit: int, only: str | None = None) -> list[RateKey]:
+    """Return the rate keys of open tasks, as `concurrency_keys`."""
+    keys = (key for key in book.queue.keys.rates if key.limits)
+    seen = (key for key in keys if only is None or key.tenant in ("", only))
+    return nsmallest(
+        limit, seen, key=lambda key: (-key.waiting, key.tenant, key.name, key.period_ms)
+    )

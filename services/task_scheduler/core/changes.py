@@ -71,6 +71,9 @@ def assigned(book: Book, task: Task, event: Event, mono_s: float) -> None:
     task.charged_s = lane.share.charge(task.task_type)
     if lane.bounds:
         book.queue.hold(lane)
+        if lane.rates:
+            book.queue.start(lane, mono_s, event.wall_ms)
+            task.granted_ms = event.wall_ms
 
 
 def started(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -133,6 +136,10 @@ def answer_hash(answer: bytes) -> bytes:
 
 def handed_back(book: Book, task: Task, event: Event, mono_s: float) -> None:
     """Keep the place in the queue: nobody has worked on it."""
+    lane = task.lane
+    assert lane is not None
+    if lane.rates:
+        book.queue.give_back(lane, task.granted_ms)
     if event.agent_id:
         task.excluded = task.exclude(event.agent_id)
         task.handbacks += 1
@@ -175,7 +182,9 @@ def ended_without_result(book: Book, task: Task, event: Event, mono_s: float) ->
 
 
 def paused(book: Book, task: Task, event: Event, mono_s: float) -> None:
-    """End the attempt, if one runs, without a failure."""
+    """End the attempt, if one runs, without a failure, and keep why."""
+    assert isinstance(event.detail, Failed)
+    task.pause_reason = event.detail.failure.message
     _end_attempt(task, event)
 
 

@@ -139,6 +139,7 @@ class Dispatch:
     def grant(self, now: Instant) -> int:
         """Grant what waits for the credits there are; return how many tasks."""
         left = GRANTS_PER_STEP_MAX
+        self._book.queue.keys.rates.advance(now.mono_s)
         pop = self._book.queue.pop
         hungry = [(k, k.pool) for k in self._hungry if k.pool is not None and k.pool.mask]
         # Free slots of all routers first: in a look-ahead a task may wait for as long as the one
@@ -154,7 +155,7 @@ class Dispatch:
             still = []
             for each in turn:
                 known, pool = each
-                task = pop(pool, now.mono_s)
+                task = pop(pool, now.mono_s, ahead=ahead)
                 if task is None:
                     continue
                 self._assign(known, task, now)

@@ -45,6 +45,14 @@ class Failure(NamedTuple):
     retryable: bool = False
 
 
+class RateLimit(NamedTuple):
+    """At most so many starts under a key in a period, wherever that begins."""
+
+    key: str
+    limit: int
+    period_ms: int
+
+
 class Terms(NamedTuple):
     """What a task asks for beside its work; most tasks share one instance."""
 
@@ -65,6 +73,7 @@ class Terms(NamedTuple):
     concurrency_keys: tuple[str, ...] = ()
     concurrency_limit: int = 0
     """Tasks that may run under each key, where the settings do not say; 0 = 1."""
+    rate_limits: tuple[RateLimit, ...] = ()
     deadline_after_ms: int = 0
     """Of what is asked for, or a schedule's: from when the task is made to its deadline."""
     delay_ms: int = 0

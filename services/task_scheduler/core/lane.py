@@ -16,7 +16,9 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from services.task_scheduler.core.event import RateLimit
     from services.task_scheduler.core.pool import Pool
+    from services.task_scheduler.core.rates import RateKey
     from services.task_scheduler.core.shares import Share
     from services.task_scheduler.core.task import Task
 
@@ -28,7 +30,7 @@ Head = tuple[int, int, "Task"]
 """Deadline, place and task of the first of a lane."""
 
 
-Alike = tuple[tuple[str, ...], int, str, str, tuple[str, ...], int]
+Alike = tuple[tuple[str, ...], int, str, str, tuple[str, ...], int, "tuple[RateLimit, ...]"]
 """The fields of a `LaneKey`: made for every task, and four times faster to make."""
 
 SCHEDULE_KEY = "schedule/"
@@ -44,6 +46,7 @@ class LaneKey(NamedTuple):
     task_type: str
     concurrency_keys: tuple[str, ...]
     concurrency_limit: int
+    rate_limits: tuple[RateLimit, ...] = ()
 
 
 class Requirement:
@@ -64,10 +67,10 @@ class Requirement:
         return sum(lane.waiting for lane in self.lanes.values())
 
 
-class ConcurrencyKey:
-    """A key under which only so many tasks may run at once."""
+class Key:
+    """A key that holds lanes up while it is full."""
 
-    __slots__ = ("blocked", "limits", "name", "running", "tenant", "waiting")
+    __slots__ = ("blocked", "limits", "name", "tenant", "waiting")
 
     def __init__(self, name: str, tenant: str) -> None:
         self.name = name
@@ -75,7 +78,6 @@ class ConcurrencyKey:
         """Whose it is; empty when all tenants share it."""
         self.limits: dict[int, int] = {}
         """How many lanes have each limit."""
-        self.running = 0
         self.waiting = 0
         # Lanes held up by it, by their limit and needs: (rank of the head, lane), the best first.
         self.blocked: dict[tuple[int, int], list[tuple[Rank, Lane]]] = {}
@@ -91,6 +93,27 @@ class ConcurrencyKey:
             del self.limits[limit]
         return not self.limits
 
+    def full(self, limit: int) -> bool:
+        """Whether no task may start now of a lane with this limit."""
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        """Note that a lane waits for it, or is gone."""
+
+
+class ConcurrencyKey(Key):
+    """A key under which only so many tasks may run at once."""
+
+    __slots__ = ("running",)
+
+    def __init__(self, name: str, tenant: str) -> None:
+        super().__init__(name, tenant)
+        self.running = 0
+
+    def full(self, limit: int) -> bool:
+        """Whether as many run as may."""
+        return self.running >= limit
+
 
 Rank = tuple[int, float, int, int, int]
 
@@ -104,9 +127,11 @@ class Lane:
         "_fifo",
         "blocked_on",
         "bounds",
+        "held",
         "key",
         "number",
         "paused",
+        "rates",
         "requirement",
         "share",
         "tasks",
@@ -119,15 +144,19 @@ class Lane:
         key: LaneKey,
         requirement: Requirement,
         share: Share,
-        bounds: tuple[tuple[ConcurrencyKey, int], ...],
+        bounds: tuple[tuple[Key, int], ...],
     ) -> None:
         self.number = number
         self.key = key
         self.requirement = requirement
         self.share = share
         self.bounds = bounds
-        """Concurrency keys with the number of tasks that may run under each."""
-        self.blocked_on: ConcurrencyKey | None = None
+        """Its keys, with the number of tasks that may run or start under each."""
+        self.held = tuple([key for key, _ in bounds if isinstance(key, ConcurrencyKey)])
+        self.rates: tuple[RateKey, ...] = tuple(
+            [key for key, _ in bounds if not isinstance(key, ConcurrencyKey)]  # type: ignore[misc]  # the other kind
+        )
+        self.blocked_on: Key | None = None
         self.paused = False
         self.tasks = 0
         """Open tasks, waiting or not."""
@@ -203,10 +232,10 @@ class Lane:
             return fifo[0] if fifo else None
         return aged[0]
 
-    def full(self) -> ConcurrencyKey | None:
+    def full(self) -> Key | None:
         """Return the key that holds it up, if one does."""
         for key, limit in self.bounds:
-            if key.running >= limit:
+            if key.full(limit):
                 return key
         return None
 

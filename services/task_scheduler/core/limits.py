@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
-def _none() -> Mapping[str, float]:
+class Rate(NamedTuple):
+    """So many starts in a period."""
+
+    limit: int
+    period_ms: int
+
+
+def _none() -> Mapping[str, Any]:
     return {}
 
 
@@ -38,6 +48,12 @@ class Limits:
     """Running tasks of one tenant, by concurrency key."""
     shared_concurrency_limits: Mapping[str, float] = field(default_factory=_none)
     """Running tasks of all tenants, by concurrency key: these keys belong to nobody."""
+    rate_limits: Mapping[str, Rate] = field(default_factory=_none)
+    """Starts of one tenant in a period, by key."""
+    shared_rate_limits: Mapping[str, Rate] = field(default_factory=_none)
+    """Starts of all tenants in a period, by key."""
+    rate_keys_len_max: int = 10_000
+    """Rate keys of open tasks and of those that started within their period."""
     lineage_depth_max: int = 64
     lineage_tasks_max: int = 4_096
     """Tasks that may descend from one, over all generations, while any of them is open."""
@@ -52,17 +68,25 @@ class Limits:
 
     def concurrency_limit(self, key: str) -> int:
         """Return how many tasks of one tenant may run under a key; 0 when nothing is said."""
-        return _matching(self.concurrency_limits, key)
+        return int(_matching(self.concurrency_limits, key) or 0)
 
     def shared_limit(self, key: str) -> int:
         """Return how many tasks of all tenants may run under a key; 0 when nothing is said."""
-        return _matching(self.shared_concurrency_limits, key)
+        return int(_matching(self.shared_concurrency_limits, key) or 0)
+
+    def rate(self, key: str) -> Rate | None:
+        """Return how many starts of one tenant a key allows, and in which period, if told."""
+        return _matching(self.rate_limits, key)
+
+    def shared_rate(self, key: str) -> Rate | None:
+        """Return the same of all tenants together."""
+        return _matching(self.shared_rate_limits, key)
 
 
-def _matching(values: Mapping[str, float], key: str) -> int:
+def _matching(values: Mapping[str, T], key: str) -> T | None:
     if not values:
-        return 0
+        return None
     if key in values:
-        return int(values[key])
+        return values[key]
     fitting = [name for name in values if name.endswith("*") and key.startswith(name[:-1])]
-    return int(values[max(fitting, key=len)]) if fitting else 0
+    return values[max(fitting, key=len)] if fitting else None

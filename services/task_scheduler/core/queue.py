@@ -15,8 +15,11 @@ eight grants in a row of which one is more urgent, the last goes to it or to one
 grants of four follow the order above under any load, and within the highest priority all do, but
 for the tenant's own order.
 
-A lane that may not run (paused, or under a full concurrency key) is taken out of a pool's heaps
-when it surfaces, and offered again when what held it up is over.
+A lane that may not run (paused, or under a full key) is taken out of a pool's heaps when it
+surfaces, and offered again when what held it up is over.
+
+A task that waits at a router starts when an agent is free, at a time that is not known here. So one
+with rates is granted for a free agent alone, and while it is the next, nothing is granted ahead.
 """
 
 from __future__ import annotations
@@ -26,14 +29,8 @@ from heapq import heappop, heapreplace
 
 from services.kernel.versions import covers, offered
 from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
-from services.task_scheduler.core.lane import (
-    SCHEDULE_KEY,
-    Alike,
-    ConcurrencyKey,
-    Lane,
-    LaneKey,
-    Requirement,
-)
+from services.task_scheduler.core.keys import Keys
+from services.task_scheduler.core.lane import Alike, Lane, LaneKey, Requirement
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.pauses import Pauses
 from services.task_scheduler.core.pool import IDLE_LEN_MAX, Elders, Line, Pool
@@ -71,8 +68,7 @@ class ReadyQueue:
         self._requirements: dict[tuple[str, ...], Requirement] = {}
         self._pools: dict[frozenset[str], Pool] = {}
         self._serial = 0
-        self.keys: dict[tuple[str, str], ConcurrencyKey] = {}
-        """Concurrency keys of open tasks, by tenant and name."""
+        self.keys = Keys(limits)
         self.shares = Shares(limits.tenant_weights)
         self.pauses = Pauses()
 
@@ -117,17 +113,11 @@ class ReadyQueue:
             for idle in list(forgotten.lanes.values()):
                 self._forget(idle)
         self._serial += 1
-        bounds = tuple(
-            (self._key(name, key.tenant), self._limit(name, key.concurrency_limit))
-            for name in key.concurrency_keys
-        )
         share = self.shares.share(tenant, key.priority)
-        lane = Lane(self._serial, key, requirement, share, bounds)
+        lane = Lane(self._serial, key, requirement, share, self.keys.of(key))
         lane.paused = self.pauses.hold(key.tenant, key.task_type)
-        for concurrency_key, limit in bounds:
-            concurrency_key.enter(limit)
         requirement.lanes[lane.number] = lane
-        if not bounds:
+        if not lane.bounds:
             tenant.lanes[lane.number] = lane
         return lane
 
@@ -148,23 +138,7 @@ class ReadyQueue:
         lane.share.tenant.lanes.pop(lane.number, None)
         if not requirement.lanes:
             del self._requirements[requirement.key]
-        for key, limit in lane.bounds:
-            if key.leave(limit):
-                del self.keys[key.tenant, key.name]
-
-    def _key(self, name: str, tenant: str) -> ConcurrencyKey:
-        owner = "" if self._limits.shared_limit(name) else tenant
-        key = self.keys.get((owner, name))
-        if key is None:
-            key = self.keys[owner, name] = ConcurrencyKey(name, owner)
-        return key
-
-    def _limit(self, name: str, asked: int) -> int:
-        if name.startswith(SCHEDULE_KEY):
-            # One after the other, whatever the task and the settings allow of its other keys.
-            return 1
-        limits = self._limits
-        return limits.shared_limit(name) or limits.concurrency_limit(name) or asked or 1
+        self.keys.forget(lane)
 
     # --- What waits ------------------------------------------------------------------------
 
@@ -188,10 +162,17 @@ class ReadyQueue:
         lane.remove(task)
         self._left(lane)
 
-    def pop(self, pool: Pool, now_s: float) -> Task | None:
-        """Take the task that the pool should work on next."""
+    def pop(self, pool: Pool, now_s: float, *, ahead: bool = False) -> Task | None:
+        """Take the task that the pool should work on next.
+
+        Args:
+            pool: The agents that are to work on it.
+            now_s: The time.
+            ahead: It may have to wait for one of them.
+        """
         if not pool.mask:
             return None
+        peak = pool.peak
         pool.grants += 1
         task = line = None
         if pool.grants % AGEING_SHARE == 0:
@@ -205,6 +186,10 @@ class ReadyQueue:
             line, task = self._turn(pool, pool.mask.bit_length() - 1)
         lane = task.lane
         assert lane is not None
+        if ahead and lane.rates:
+            # It is its turn still when an agent is free.
+            pool.grants, pool.peak = pool.grants - 1, peak
+            return None
         if line is not None:
             pool.serve(line)
         if lane.key.priority > pool.peak:
@@ -321,14 +306,25 @@ class ReadyQueue:
 
     def hold(self, lane: Lane) -> None:
         """Count a task of the lane as running under its keys."""
-        for key, _ in lane.bounds:
+        for key in lane.held:
             key.running += 1
+
+    def start(self, lane: Lane, mono_s: float, wall_ms: int) -> None:
+        """Count a task of the lane as started under its rates."""
+        for key in lane.rates:
+            key.start(mono_s, wall_ms)
+
+    def give_back(self, lane: Lane, wall_ms: int) -> None:
+        """Count a start at this time no more, which no agent took."""
+        for key in lane.rates:
+            key.give_back(wall_ms)
+            release(key)
 
     def free(self, lane: Lane) -> None:
         """Count it no more, and let others have its place."""
-        for key, _ in lane.bounds:
+        for key in lane.held:
             key.running -= 1
-        for key, _ in lane.bounds:
+        for key in lane.held:
             release(key)
 
     # --- Pools -----------------------------------------------------------------------------

@@ -61,9 +61,11 @@ class Scheduler:
 
     def replay(self, event: Event, now: Instant) -> None:
         """Apply an event of the log; `now` is the time of the recovery."""
-        self.book.apply(event, now.mono_s - (now.wall_ms - event.wall_ms) / 1000)
+        mono_s = now.mono_s - (now.wall_ms - event.wall_ms) / 1000
+        self.book.apply(event, mono_s)
         if event.seq % EVICT_EVERY == 0:
             self.book.evict()
+            self.book.queue.keys.rates.advance(mono_s)
 
     def start(self, now: Instant) -> None:
         """Take over the log that was replayed: leases go on, and no attempt is spent."""

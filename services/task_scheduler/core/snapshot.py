@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from enum import IntEnum
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
@@ -25,10 +24,12 @@ from services.task_scheduler.core.event import (
     Origin,
     Overlap,
     Plan,
+    RateLimit,
     Terms,
     Usage,
 )
 from services.task_scheduler.core.pauses import Pause, Scope
+from services.task_scheduler.core.records import Plain, plain, record
 from services.task_scheduler.core.requests import Seen
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import LEASED, State
@@ -41,8 +42,6 @@ PART_LEN = 256
 """Tasks copied at a time: about a millisecond of the event loop."""
 REQUESTS_LEN = 4_096
 
-Plain = dict[str, Any]
-"""Numbers, text, bytes, None, tuples, lists and dicts of them, and nothing else."""
 Row = tuple[Any, ...]
 
 _DERIVED = frozenset(
@@ -72,10 +71,11 @@ class Picture:
             "sticky": {},  # read by versions whose keys belonged to no tenant
             "sticky_keys": book.sticky.plain(),
             "shares": book.queue.shares.plain(),
-            "pauses": [_plain(pause) for pause in book.queue.pauses],
+            "pauses": [plain(pause) for pause in book.queue.pauses],
+            "rates": book.queue.keys.rates.plain(),
             "lineages": book.lineages.plain(),
             "links": book.lineages.links(),
-            "schedules": [{**row, "plan": _plain(row["plan"])} for row in book.schedules.plain()],
+            "schedules": [{**row, "plan": plain(row["plan"])} for row in book.schedules.plain()],
             "tasks": len(book.tasks),
             "attempt": Attempt.__slots__,
         }
@@ -131,14 +131,14 @@ def _columns(rows: Sequence[Row]) -> Plain:
     tables: Plain = {}
     for name, column in zip(_STORED, zip(*rows, strict=True), strict=True):
         if column.count(column[0]) == len(column):
-            same[name] = _plain(column[0])
+            same[name] = plain(column[0])
         elif name in _SHARED:
             # Few different ones, and hard to copy: stored once each.
             numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
-            tables[name] = [_plain(value) for value in numbers]
+            tables[name] = [plain(value) for value in numbers]
             each[name] = [numbers[value] for value in column]
         elif name in _RICH:
-            each[name] = [_plain(value) for value in column]
+            each[name] = [plain(value) for value in column]
         else:
             each[name] = column
     return {"same": same, "each": each, "tables": tables, "len": len(rows)}
@@ -148,27 +148,6 @@ _SHARED = frozenset({"terms", "needs", "origin"})
 """Columns with few different values."""
 _RICH = frozenset({"state", "failure", "usage", "usage_before", "attempts"})
 """Columns whose values may hold other types than plain ones."""
-_FIELDS: dict[type, tuple[str, ...]] = {
-    Created: Created._fields,
-    Origin: Origin._fields,
-    Pause: Pause._fields,
-    Plan: Plan._fields,
-    Scope: Scope._fields,
-    Terms: Terms._fields,
-    RetryPolicy: RetryPolicy._fields,
-    Failure: Failure._fields,
-    Usage: Usage._fields,
-}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with records as dicts and states as numbers."""
-    fields = _FIELDS.get(type(value))
-    if fields is not None:
-        return {name: _plain(part) for name, part in zip(fields, value, strict=True)}
-    if isinstance(value, IntEnum):
-        return int(value)
-    return tuple(map(_plain, value)) if type(value) is tuple else value
 
 
 class Restoring:
@@ -213,8 +192,7 @@ class Restoring:
         assert len(tasks) == self._expected, "the snapshot is not whole"
         book.tasks = {task.task_id: task for task in tasks}
         book.catalog = list(book.tasks)
-        for task in tasks:
-            book.counts[task.state] += 1
+        book.count(tasks)
         self._ended([task for task in tasks if task.ended])
         live = [task for task in tasks if not task.ended]
         book.open_bytes = sum(task.size_bytes for task in live)
@@ -250,9 +228,10 @@ class Restoring:
             self._shares = head["shares"]
             book.queue.shares.restore(head["shares"])
             for pause in head["pauses"]:
-                scope = _record(Scope, pause["scope"])
-                book.queue.pauses.add(_record(Pause, {**pause, "scope": scope}))
+                scope = record(Scope, pause["scope"])
+                book.queue.pauses.add(record(Pause, {**pause, "scope": scope}))
             self._lineages = head["lineages"]
+            book.queue.keys.rates.restore(head.get("rates", ()), self._zero_s)
             book.schedules.restore(
                 {**row, "plan": self._load_plan(row["plan"])} for row in head["schedules"]
             )
@@ -295,7 +274,7 @@ class Restoring:
         return self._needs.setdefault(needs, needs)
 
     def _load_origin(self, value: Plain) -> Origin:
-        origin: Origin = _record(Origin, value)
+        origin: Origin = record(Origin, value)
         return FROM_CLIENT if origin == FROM_CLIENT else origin
 
     def _load_plan(self, value: Plain) -> Plan:
@@ -303,15 +282,15 @@ class Restoring:
         task["terms"] = self._load_terms(task["terms"])
         task["origin"] = self._load_origin(task["origin"])
         overlap, catch_up = Overlap(value["overlap"]), CatchUp(value["catch_up"])
-        changed = {"task": _record(Created, task), "overlap": overlap, "catch_up": catch_up}
-        plan: Plan = _record(Plan, {**value, **changed})
+        changed = {"task": record(Created, task), "overlap": overlap, "catch_up": catch_up}
+        plan: Plan = record(Plan, {**value, **changed})
         return plan
 
     def _load_failure(self, value: Plain | None) -> Failure | None:
-        return None if value is None else _record(Failure, value)
+        return None if value is None else record(Failure, value)
 
     def _load_usage(self, value: Plain | None) -> Usage | None:
-        return None if value is None else _record(Usage, value)
+        return None if value is None else record(Usage, value)
 
     _load_usage_before = _load_usage
 
@@ -333,8 +312,10 @@ class Restoring:
         key = repr(value)
         found = self._terms.get(key)
         if found is None:
-            value = {**value, "policy": _record(RetryPolicy, value["policy"])}
-            found = self._terms[key] = _record(Terms, value)
+            rates = tuple([record(RateLimit, one) for one in value.get("rate_limits", ())])
+            policy = record(RetryPolicy, value["policy"])
+            value = {**value, "policy": policy, "rate_limits": rates}
+            found = self._terms[key] = record(Terms, value)
         return found
 
     def _time(self, wall_ms: int) -> float:
@@ -365,11 +346,6 @@ class Restoring:
         if task.open_dependencies:
             task.open_dependencies = 0
             book.wait_for_others(task, ended=False)
-
-
-def _record(cls: Any, value: Plain) -> Any:
-    known: tuple[str, ...] = cls._fields
-    return cls(**{name: part for name, part in value.items() if name in known})
 
 
 def _ignore(attempt: Attempt, value: Any) -> None:

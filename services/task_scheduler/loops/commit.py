@@ -61,6 +61,7 @@ class Committer:
         self._dropped_told = 0
         self._pushed_out_told = 0
         self._tell_at_s = 0.0
+        self._alarm_s = 0.0
         self._journal = journal
         self._codec = codec
         self._clock = clock
@@ -258,6 +259,7 @@ class Committer:
             self._tell_dropped(now.mono_s)
             if self.core.book.outbox or self.core.orders:
                 self.wake()
+            self._set_alarm(now.mono_s)
 
     def _tell_dropped(self, now_s: float) -> None:
         """Warn of what was forgotten too early, at most once a minute."""
@@ -311,6 +313,14 @@ class Committer:
             self._waiters = waiters + self._waiters
             raise
         self._woken = self._woken or self.core.more or bool(self.core.book.outbox)
+        self._set_alarm(self._clock.now().mono_s)
+
+    def _set_alarm(self, now_s: float) -> None:
+        """Wake when the next task may start under a rate; a tick looks again at what is later."""
+        due_s = self.core.book.queue.keys.rates.next_s
+        if due_s is not None and due_s != self._alarm_s and due_s - now_s < TICK_S:
+            self._alarm_s = due_s
+            asyncio.get_running_loop().call_later(max(0.0, due_s - now_s), self.wake)
 
     def _release(self, commit: Commit, waiters: Sequence[asyncio.Future[None]]) -> None:
         """Let everything leave that waited for the commit."""

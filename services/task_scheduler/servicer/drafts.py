@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from podium.v1.task_pb2 import DependencyPolicy, RetryPolicy, TaskSpec
+from podium.v1.task_pb2 import DependencyPolicy, RateLimit, RetryPolicy, TaskSpec
 from services.kernel import limits
 from services.kernel.auth import Principal
 from services.kernel.errors import InvalidArgument, PermissionDenied
@@ -21,11 +21,13 @@ from services.kernel.versions import plain
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Created
 from services.task_scheduler.ports import Codec
-from services.task_scheduler.servicer.times import check_times
+from services.task_scheduler.servicer.times import SPAN_S_MIN, check_times
 
 KEY_LEN_MAX = 128
 CONCURRENCY_KEYS_LEN_MAX = 4
 CONCURRENCY_LIMIT_MAX = 1_000_000
+RATE_LIMITS_LEN_MAX = 4
+RATE_LIMIT_MAX = 1_000_000
 MAX_RETRIES_MAX = 100
 PRIORITY = 5
 SHAPES_LEN_MAX = 4_096
@@ -329,6 +331,20 @@ def _check_rare(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
         for place, key in enumerate(spec.concurrency_keys):
             checker.key(f"{at}concurrency_keys[{place}]", key)
     checker.integer(at + "concurrency_limit", spec.concurrency_limit, 0, CONCURRENCY_LIMIT_MAX)
+    _check_rates(checker, at + "rate_limits", spec.rate_limits)
+
+
+def _check_rates(checker: Checker, at: str, asked: Sequence[RateLimit]) -> None:
+    checker.length(at, len(asked), RATE_LIMITS_LEN_MAX)
+    seen = set()
+    for place, one in enumerate(asked[:RATE_LIMITS_LEN_MAX]):
+        path = f"{at}[{place}]"
+        checker.key(path + ".key", one.key)
+        checker.integer(path + ".limit", one.limit, 1, RATE_LIMIT_MAX)
+        if checker.duration(path + ".period", one.period, SPAN_S_MIN):
+            name = (one.key, one.period.ToMilliseconds())
+            checker.require(path, name not in seen, "must not repeat a key with its period")
+            seen.add(name)
 
 
 def _check_policy(checker: Checker, at: str, policy: RetryPolicy) -> None:

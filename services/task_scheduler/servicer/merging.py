@@ -165,6 +165,7 @@ def stats_of(parts: Sequence[Stats]) -> Stats:
         whole.log_damage = whole.log_damage or part.log_damage
         whole.tenants.extend(part.tenants)
         whole.concurrency_keys.extend(part.concurrency_keys)
+        whole.rate_keys.extend(part.rate_keys)
     _add_states(whole, parts)
     _add_priorities(whole, parts)
     _add_requirements(whole, parts)
@@ -172,6 +173,7 @@ def stats_of(parts: Sequence[Stats]) -> Stats:
     whole.pauses.extend(pauses.values())
     _cut(whole.tenants, lambda one: (-one.open_count, one.tenant))
     _cut(whole.concurrency_keys, lambda one: (-one.waiting_count, one.tenant, one.key))
+    _cut(whole.rate_keys, lambda one: (-one.waiting_count, one.tenant, one.key))
     return whole
 
 

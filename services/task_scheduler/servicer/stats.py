@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podium.v1 import task_scheduler_pb2
 from services.task_scheduler.core import catalog
+from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.servicer.views import state_message
 
@@ -37,6 +38,16 @@ def queue_stats(core: Scheduler, now_s: float, tenant: str | None) -> Response:
             waiting_count=one.waiting,
             used_agent_seconds=one.used_s,
         )
+    _add_keys(response, book, tenant)
+    for pause in book.queue.pauses:
+        if tenant is None or pause.scope.tenant in ("", tenant):
+            response.pauses.add(
+                tenant=pause.scope.tenant, type=pause.scope.task_type, reason=pause.reason
+            )
+    return response
+
+
+def _add_keys(response: Response, book: Book, tenant: str | None) -> None:
     for key in catalog.concurrency_keys(book, ROWS_LEN_MAX, tenant):
         response.concurrency_keys.add(
             key=key.name,
@@ -46,9 +57,15 @@ def queue_stats(core: Scheduler, now_s: float, tenant: str | None) -> Response:
             running_count=key.running,
             waiting_count=key.waiting,
         )
-    for pause in book.queue.pauses:
-        if tenant is None or pause.scope.tenant in ("", tenant):
-            response.pauses.add(
-                tenant=pause.scope.tenant, type=pause.scope.task_type, reason=pause.reason
-            )
-    return response
+    for rate in catalog.rate_keys(book, ROWS_LEN_MAX, tenant):
+        row = response.rate_keys.add(
+            key=rate.name,
+            tenant=rate.tenant,
+            limit=min(rate.limits),
+            limit_max=max(rate.limits),
+            started_count=rate.started(),
+            waiting_count=rate.waiting,
+        )
+        row.period.FromMilliseconds(rate.period_ms)
+        if rate.next_ms():
+            row.next_time.FromMilliseconds(rate.next_ms())

@@ -281,9 +281,20 @@ def _print_keys(counted: task_scheduler_pb2.GetQueueStatsResponse) -> None:
     ]
     if rows:
         console.print(shown.table(["key", "tenant", "running", "waiting"], rows, cut="key"))
+    rates = [
+        (
+            plain(each.key),
+            plain(each.tenant) or "all",
+            f"{each.started_count:,} of {_limits(each)} in {shown.span(each.period)}",
+            f"{each.waiting_count:,}",
+        )
+        for each in counted.rate_keys[:ROWS_LEN_MAX]
+    ]
+    if rates:
+        console.print(shown.table(["key", "tenant", "started", "waiting"], rows=rates, cut="key"))
 
 
-def _limits(key: task_scheduler_pb2.ConcurrencyDepth) -> str:
+def _limits(key: task_scheduler_pb2.ConcurrencyDepth | task_scheduler_pb2.RateDepth) -> str:
     most = max(key.limit, key.limit_max)
     return f"{key.limit:,}" if most == key.limit else f"{key.limit:,} to {most:,}"
 

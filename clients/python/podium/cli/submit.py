@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -36,6 +37,8 @@ from podium.v1 import task_pb2
 app = typer.Typer()
 
 CHUNK_LEN = 2_000
+_RATE = re.compile(r"(.+)=([0-9]{1,7})/([0-9]+(?:\.[0-9]+)?)?(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @app.command()
@@ -80,6 +83,10 @@ def submit(
     key_limit: Annotated[
         int, typer.Option(min=0, help="So many for each --key; default 1, or as set.")
     ] = 0,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option("--rate", "-r", help="key=number/time, as api=60/1m: so many may start."),
+    ] = None,
     sticky: Annotated[str, typer.Option(help="Prefer the agent that had this key last.")] = "",
     prefer: Annotated[
         list[str] | None, typer.Option(help="Capability that is good to have.")
@@ -103,6 +110,7 @@ def submit(
         "on_failed_dependency": "skip" if skip_on_failure else "fail",
         "concurrency_keys": key or [],
         "concurrency_limit": key_limit,
+        "rate_limits": [rate_of(each) for each in rate or []],
         "sticky_key": sticky,
         "preferred": prefer or [],
         "parent_task_id": parent,
@@ -220,6 +228,15 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
             wrong_usage(f"a label is key=value, not {plain(pair)!r}")
         labels[key] = value
     return labels
+
+
+def rate_of(text: str) -> tuple[str, int, timedelta]:
+    """Returns a rate from key=number/time."""
+    found = _RATE.fullmatch(text)
+    if found is None:
+        wrong_usage(f"a rate is key=number/time such as api=60/1m, not {plain(text)!r}")
+    key, number, amount, unit = found.groups()
+    return key, int(number), timedelta(seconds=float(amount or 1) * _SECONDS[unit])
 
 
 def payload_bytes(argument: str) -> bytes:

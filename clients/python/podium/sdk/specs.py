@@ -59,6 +59,8 @@ class SubmitOptions(TypedDict, total=False):
     concurrency_keys: Sequence[str]
     # How many may run under each of them, where the scheduler's settings do not say. Default 1.
     concurrency_limit: int
+    # Keys under which only so many tasks may start in a time: (key, how many, in which time).
+    rate_limits: Sequence[tuple[str, int, timedelta]]
     # What becomes of it when one of depends_on does not complete. Default "fail".
     on_failed_dependency: Literal["fail", "skip"]
 
@@ -121,6 +123,8 @@ def _apply(spec: task_pb2.TaskSpec, options: dict[str, Any]) -> None:
         _set_when(options.pop("deadline"), spec.deadline, spec.deadline_after)
     if "not_before" in options:
         _set_when(options.pop("not_before"), spec.not_before, spec.delay)
+    for key, limit, period in options.pop("rate_limits", ()):
+        spec.rate_limits.append(_rate(key, limit, period))
     if "max_cost" in options:
         spec.budget.max_cost = options.pop("max_cost")
     if "max_tokens" in options:
@@ -135,6 +139,15 @@ def _set_when(when: datetime | timedelta, time: Timestamp, span: Duration) -> No
         span.FromTimedelta(when)
     else:
         time.CopyFrom(timestamp(when))
+
+
+def _rate(key: str, limit: int, period: timedelta) -> task_pb2.RateLimit:
+    try:
+        rate = task_pb2.RateLimit(key=key, limit=limit)
+        rate.period.FromTimedelta(period)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _wrong("rate_limits", f"must be (key, number, timedelta): {error}") from None
+    return rate
 
 
 def _policy(name: str) -> task_pb2.DependencyPolicy:
