@@ -12,7 +12,7 @@ from services.kernel.errors import ResourceExhausted
 from services.kernel.spans import parse_traceparent
 from services.routing.adapters import desk as desk_module
 from services.routing.adapters import line as line_module
-from services.routing.adapters.dispatch import Dispatch
+from services.routing.adapters.dispatch import Dispatch, channels_max
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
 from services.routing.core.effects import Closed, Opened, Outcome, SendProbe, ToScheduler
@@ -212,3 +212,25 @@ async def test_what_an_agent_says_before_it_is_let_in_is_no_fault_and_its_goodby
         ("a2", "ready"),
     ]
     assert not room.router.admission
+
+
+async def test_ways_to_owners_that_were_replaced_long_since_are_closed() -> None:
+    closed: list[str] = []
+
+    class Way:
+        def __init__(self, address: str) -> None:
+            self.address = address
+
+        async def close(self, grace: float | None = None) -> None:
+            closed.append(self.address)
+
+    dispatch = Dispatch("any", Way, desk()[0], Reports("router-1"))  # type: ignore[arg-type]  # stands for a channel
+
+    for number in range(channels_max + 2):
+        dispatch.channel(f"owner-{number}")
+    dispatch.channel("owner-2")
+    await asyncio.sleep(0)
+
+    assert closed == ["owner-0", "owner-1"]
+    await dispatch.close()
+    assert len(closed) == channels_max + 3
