@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from podium.sdk import payloads
 from podium.sdk.agent import Agent
 from podium.sdk.context import CHECKPOINT_BYTES_MAX, Context
 from podium.sdk.errors import TaskFailed
-from podium.sdk.testing import run_handler
+from podium.sdk.testing import Suite, run_handler
 
 
 @dataclass
@@ -29,6 +30,9 @@ def agent() -> Agent:
         (Place(3), Place, Place(3)),
         (b"\x00\x01", bytes, b"\x00\x01"),
         ("page 3", str, "page 3"),
+        ("page 3", None, "page 3"),
+        (b"\xff\x01", None, b"\xff\x01"),
+        ("3", str, "3"),
     ],
 )
 async def test_an_attempt_continues_from_what_the_last_one_saved(
@@ -71,6 +75,65 @@ async def test_a_checkpoint_that_is_too_large_is_refused() -> None:
 
     assert record.error is not None
     assert record.error.message == "a checkpoint has at most 65536 bytes"
+
+
+@pytest.mark.parametrize("nothing", [None, "", b""])
+@pytest.mark.parametrize("kind", [None, str, bytes, Place])
+async def test_a_checkpoint_can_be_cleared(nothing: Any, kind: Any) -> None:
+    host = agent()
+    seen = []
+
+    @host.handles("read")
+    async def read(payload: str, task: Context) -> None:
+        seen.append((task.resume_from(kind), task.last_checkpoint))
+        if task.attempt == 1:
+            task.checkpoint({"page": 3})
+            task.checkpoint(nothing)
+            raise RuntimeError("something broke")
+
+    async with Suite(host) as suite:
+        await (await suite.submit("read")).result()
+
+    assert seen == [(None, b"")] * 2
+    assert (await run_handler(host, "read")).checkpoints == [b'{"page":3}', b""]
+
+
+async def test_text_and_bytes_of_any_size_are_reported_in_pieces_that_the_router_takes() -> None:
+    host = agent()
+    text = "x" + "\u00e4\U0001f600" * 100_000
+    data = bytes(600_000)
+
+    @host.handles("read")
+    async def read(payload: str, task: Context) -> None:
+        task.partial(text)
+        task.progress(0.5, "half way", partial=data)
+
+    record = await run_handler(host, "read")
+
+    pieces = [piece for piece in record.partials if isinstance(piece, str)]
+    assert "".join(pieces) == text
+    assert b"".join(piece for piece in record.partials if isinstance(piece, bytes)) == data
+    assert all(len(payloads.encode(piece).data) <= 262_144 for piece in record.partials)
+    assert record.progress == [(0.5, "half way")]
+
+
+@pytest.mark.parametrize("way", ["partial", "progress"])
+async def test_a_piece_that_cannot_be_split_is_refused(way: str) -> None:
+    host = agent()
+
+    @host.handles("read")
+    async def read(payload: str, task: Context) -> None:
+        piece = {"text": "x" * 262_144}
+        if way == "partial":
+            task.partial(piece)
+        else:
+            task.progress(0.5, partial=piece)
+
+    record = await run_handler(host, "read")
+
+    assert record.error is not None
+    assert record.error.message == "a piece of a result has at most 262144 bytes, not 262155"
+    assert (record.partials, record.progress) == ([], [])
 
 
 async def test_an_answer_is_given_once_so_a_second_call_asks_again() -> None:

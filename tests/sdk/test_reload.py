@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -154,6 +155,110 @@ async def test_what_it_can_do_now_is_said_without_losing_a_lease(
     assert second.instance_id == first.instance_id
     assert list(second.in_flight) == [LeaseRef(task_id="t1", lease_epoch=1)]
     assert second.resume_token == "token-1"
+
+
+def test_packages_below_the_module_are_its_own_and_installed_ones_are_not(
+    program: Program, tmp_path: Path
+) -> None:
+    deep = program.folder / "reloaded_below" / "deep.py"
+    installed = program.folder / ".venv" / "site-packages" / "reloaded_installed.py"
+    for file, text in ((deep, "WORD = 'deep'\n"), (installed, "WORD = 'installed'\n")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    text = program.main.read_text()
+    below = f"from {program.package}reloaded_below.deep import WORD"
+    program.main.write_text(
+        text.replace(f"from {program.package}reloaded_words import WORD", below)
+        + f"\nimport sys\nsys.path.append({str(installed.parent)!r})\nimport reloaded_installed\n"
+    )
+    source = Source(program.target)
+    assert answer(source, again=False) == "deep 1"
+
+    installed.write_text("WORD = 'upgraded'\n")
+    assert not source.changed()
+    deep.write_text("WORD = 'deeper'\n")
+    assert source.changed()
+    assert answer(source, again=True) == "deeper 1"
+
+
+OPENING = """
+from podium.sdk.agent import Agent
+
+agent = Agent("worker", agent_id="a1", capacity={capacity})
+log = __import__("reloaded_log").LOG
+
+@agent.lifespan
+async def opened():
+    log.append("opens {version}")
+    yield
+    log.append("closes {version}")
+
+@agent.handles("work")
+async def work(payload: str) -> str:
+    if payload == "wait":
+        await __import__("reloaded_log").GO.wait()
+    return "{version}"
+
+@agent.handles("apart", pool="process")
+def apart(payload: str) -> str:
+    return "{version}"
+"""
+
+
+async def test_what_was_open_is_closed_when_the_last_task_that_began_with_it_has_ended(
+    router: FakeRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shared = ModuleType("reloaded_log")
+    events, shared.GO = list[str](), asyncio.Event()  # type: ignore[attr-defined]  # made here
+    shared.LOG = events  # type: ignore[attr-defined]  # made here
+    monkeypatch.setitem(sys.modules, "reloaded_log", shared)
+    main = tmp_path / "reloaded_open.py"
+    main.write_text(OPENING.format(version=1, capacity=2))
+    source = Source("reloaded_open:agent")
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+
+    async with host:
+        router.assign("a1", "t1", spec=spec(data=b"wait"))
+        await eventually(lambda: router.frames("ack"))
+        for version in (2, 3):
+            main.write_text(OPENING.format(version=version, capacity=2))
+            await host.replace(source.load_again())
+        await eventually(lambda: "closes 2" in events)
+        assert "closes 1" not in events, "a task still uses it"
+        shared.GO.set()  # type: ignore[attr-defined]  # made here
+        await eventually(lambda: "closes 1" in events)
+        assert "closes 3" not in events
+    monkeypatch.delitem(sys.modules, "reloaded_open")
+
+    opened = [event for event in events if event.startswith("opens")]
+    assert opened == ["opens 1", "opens 2", "opens 3"]
+    assert events[-1] == "closes 3"
+
+
+async def test_new_code_reaches_the_processes_of_the_pool(
+    router: FakeRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "reloaded_log.py").write_text("LOG = []\n")
+    main = tmp_path / "reloaded_pooled.py"
+    main.write_text(OPENING.format(version=1, capacity=2))
+    source = Source("reloaded_pooled:agent")
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+
+    async with host:
+        for version in (1, 2):
+            main.write_text(OPENING.format(version=version, capacity=2))
+            await host.replace(source.load_again())
+            router.assign("a1", f"t{version}", spec=spec("apart", data=b"x"))
+            await eventually(lambda: len(router.frames("result")) == version)  # noqa: B023 - awaited
+    for name in ("reloaded_pooled", "reloaded_log"):
+        monkeypatch.delitem(sys.modules, name)
+
+    said = {f.result.lease.task_id: f.result.success.data for f in router.frames("result")}
+    assert said == {"t1": b"1", "t2": b"2"}
 
 
 async def test_broken_code_changes_nothing_and_another_agent_cannot_take_over(

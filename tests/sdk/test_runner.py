@@ -177,7 +177,7 @@ async def test_handlers_are_replaced_while_tasks_run() -> None:
     bench = Bench(made("old"))
     bench.runner.take([assign("t1")])
     await bench.until(1)
-    bench.runner.replace(made("new"))
+    await bench.runner.replace(made("new"))
     bench.runner.take([assign("t2")])
     await bench.until(2)
     proceed.set()

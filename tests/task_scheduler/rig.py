@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from services.kernel.instant import Instant
+from services.task_scheduler.core import catalog
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import (
     FROM_CLIENT,
@@ -239,6 +240,7 @@ def facts(core: Scheduler) -> dict[str, object]:
         "seq": book.seq,
         "lease_epoch": book.lease_epoch,
         "counts": book.counts,
+        "shown": catalog.counts(book),
         "open_bytes": book.open_bytes,
         "leases": sorted(book.leases),
         "dead": list(book.dead),

@@ -3,9 +3,14 @@ from __future__ import annotations
 import pytest
 
 from services.kernel.errors import NotFound
+from services.task_scheduler.core import catalog
+from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.pauses import Pause, Pauses, Scope
+from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import State
+from services.task_scheduler.core.task import SHOWN_DELAYED, Task
 from tests.task_scheduler.rig import Rig, created, facts
+from tests.task_scheduler.test_snapshot import packed, restored
 
 
 @pytest.mark.parametrize(
@@ -92,3 +97,51 @@ def test_a_pause_that_is_not_there_cannot_end() -> None:
     with pytest.raises(NotFound) as refused:
         rig.core.control.resume_queue("", "work", rig.now)
     assert refused.value.reason == "PAUSE_NOT_FOUND"
+
+
+SLOWLY = RetryPolicy(initial_backoff_ms=60_000, max_backoff_ms=60_000, jitter=0.0)
+
+
+def shown(rig: Rig, task: Task) -> tuple[int, str]:
+    """Return the state of the only task as it is shown and counted, and what it waits for."""
+    assert catalog.counts(rig.book) == [(task.shown_state, 1)]
+    return task.shown_state, catalog.waiting_for(rig.book, task)
+
+
+def test_a_paused_task_says_why() -> None:
+    rig = Rig()
+    task = rig.submit_one()
+    rig.core.control.pause(task, "wait for the price list", rig.now)
+    rig.take()
+
+    for one in (rig, rig.restarted(), restored(rig, packed(rig))):
+        told = shown(one, one.task(task.task_id))
+        assert told == (State.PAUSED, "It is paused. wait for the price list")
+
+
+def test_what_was_paused_while_it_waited_for_its_retry_waits_for_that_again() -> None:
+    rig = Rig()
+    task = rig.running(terms=Terms(policy=SLOWLY))
+    rig.fail(rig.lease(task))
+    for _ in range(2):
+        rig.core.control.pause(task, "", rig.now)
+        assert shown(rig, task)[0] == State.PAUSED
+        rig.core.control.resume(task, rig.now)
+        rig.take()
+
+        for one in (rig, rig.restarted(), restored(rig, packed(rig))):
+            told = shown(one, one.task(task.task_id))
+            assert told == (State.RETRY_WAIT, "Its last attempt failed; it waits for the next.")
+    rig.advance(120.0, step_s=10.0)
+    assert shown(rig, task)[0] in (State.QUEUED, State.ASSIGNED)
+
+
+def test_what_was_paused_while_it_waited_for_its_time_waits_for_that_again() -> None:
+    rig = Rig()
+    task = rig.submit_one(terms=Terms(not_before_ms=rig.now.wall_ms + 60_000))
+    rig.core.control.pause(task, "", rig.now)
+    rig.core.control.resume(task, rig.now)
+
+    assert shown(rig, task) == (SHOWN_DELAYED, "It waits for its not_before time.")
+    rig.core.control.cancel(task, "", rig.now)
+    assert shown(rig, task)[0] == State.CANCELED

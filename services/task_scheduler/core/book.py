@@ -8,7 +8,7 @@ leases are no facts of the log and live in `dispatch`.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from services.kernel.instant import Instant
 from services.task_scheduler.core.changes import CHANGES
@@ -73,6 +73,8 @@ class Book:
         """Live leases by epoch, the one renewed longest ago first."""
         self.waits = Waits()
         self.counts = [0] * (max(State) + 1)
+        self.resumed = 0
+        """Tasks in state CREATED that wait for a retry: they were paused while they did so."""
         self.open_bytes = 0
         self.ended: deque[Task] = deque()
         self.ended_bytes = 0
@@ -234,6 +236,8 @@ class Book:
             self.dead.remove(task)
         elif task.open_dependencies:
             self.waits.blocked += (state is State.CREATED) - (before is State.CREATED)
+        elif task.awaits_retry:
+            self.resumed += (state is State.CREATED) - (before is State.CREATED)
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
         task = Task(event.task_id, created, seq=event.seq, wall_ms=event.wall_ms, mono_s=mono_s)
@@ -252,6 +256,12 @@ class Book:
                 self.lineages.add(task, new=new)
             if task.origin.schedule_id:
                 self.schedules.made(task)
+
+    def count(self, tasks: Iterable[Task]) -> None:
+        """Count tasks of a snapshot by their states."""
+        for task in tasks:
+            self.counts[task.state] += 1
+            self.resumed += task.state is State.CREATED and task.awaits_retry
 
     def wait_for_others(self, task: Task, *, ended: bool = True) -> None:
         """Count the tasks that a task has to wait for, and let them know of it.

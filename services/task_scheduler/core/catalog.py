@@ -166,8 +166,10 @@ def waiting_for(book: Book, task: Task) -> str:
         made_by = f"schedule {task.origin.schedule_id}"
         return f"It waits until the tasks that {made_by} made before it have ended."
     lane = task.lane
+    if task.state is State.PAUSED:
+        return f"It is paused. {task.pause_reason}".rstrip()
     if task.state is not State.QUEUED or lane is None:
-        return _WAITING.get(task.state, "")
+        return _WAITING.get(task.shown_state, "")
     pause = book.queue.pauses.find(task.tenant, task.task_type)
     if pause is not None:
         named = [f"type {pause.scope.task_type}", f"tenant {pause.scope.tenant}"]
@@ -183,13 +185,12 @@ def waiting_for(book: Book, task: Task) -> str:
     return "It waits for a free agent."
 
 
-_WAITING = {
+_WAITING: dict[int, str] = {
     State.CREATED: "It waits for its not_before time.",
     State.ASSIGNED: "It was granted to a router, which picks an agent.",
     State.RUNNING: "An agent works on it.",
     State.INPUT_REQUIRED: "It waits for an answer to its question.",
     State.RETRY_WAIT: "Its last attempt failed; it waits for the next.",
-    State.PAUSED: "It is paused.",
 }
 
 
@@ -207,7 +208,8 @@ def counts(book: Book) -> list[tuple[int, int]]:
     shown = {int(state): book.counts[state] for state in State if book.counts[state]}
     if State.CREATED in shown:
         blocked = shown[SHOWN_BLOCKED] = book.waits.blocked
-        shown[State.CREATED] -= blocked
+        shown[State.CREATED] -= blocked + book.resumed
+        shown[State.RETRY_WAIT] = shown.get(State.RETRY_WAIT, 0) + book.resumed
     return sorted((state, count) for state, count in shown.items() if count)
 
 

@@ -182,7 +182,9 @@ def ended_without_result(book: Book, task: Task, event: Event, mono_s: float) ->
 
 
 def paused(book: Book, task: Task, event: Event, mono_s: float) -> None:
-    """End the attempt, if one runs, without a failure."""
+    """End the attempt, if one runs, without a failure, and keep why."""
+    assert isinstance(event.detail, Failed)
+    task.pause_reason = event.detail.failure.message
     _end_attempt(task, event)
 
 

@@ -192,8 +192,7 @@ class Restoring:
         assert len(tasks) == self._expected, "the snapshot is not whole"
         book.tasks = {task.task_id: task for task in tasks}
         book.catalog = list(book.tasks)
-        for task in tasks:
-            book.counts[task.state] += 1
+        book.count(tasks)
         self._ended([task for task in tasks if task.ended])
         live = [task for task in tasks if not task.ended]
         book.open_bytes = sum(task.size_bytes for task in live)

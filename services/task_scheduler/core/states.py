@@ -122,6 +122,7 @@ RESIZING_KINDS = TERMINAL_KINDS | {
     Kind.ATTEMPT_FAILED,
     Kind.INPUT_REQUIRED,
     Kind.INPUT_PROVIDED,
+    Kind.PAUSED,
 }
 """Events that change what an open task holds in memory."""
 

@@ -94,6 +94,7 @@ class Task:
         "next_ms",
         "open_dependencies",
         "origin",
+        "pause_reason",
         "payload",
         "place",
         "principal",
@@ -163,6 +164,8 @@ class Task:
         self.input_request = b""
         self.answers: tuple[tuple[int, bytes], ...] = ()
         """Which questions were answered, by their leases, and the hashes of the answers."""
+        self.pause_reason = ""
+        """Why it was paused last, for people."""
         self.end_ms = 0
         self.attempts: list[Attempt] | tuple[()] = ()
 
@@ -221,8 +224,15 @@ class Task:
     def shown_state(self) -> int:
         """The state by the number of the wire contract, which tells why it waits."""
         if self.state is State.CREATED:
-            return SHOWN_BLOCKED if self.open_dependencies else SHOWN_DELAYED
+            if self.open_dependencies:
+                return SHOWN_BLOCKED
+            return State.RETRY_WAIT if self.awaits_retry else SHOWN_DELAYED
         return self.state
+
+    @property
+    def awaits_retry(self) -> bool:
+        """Whether the time that it waits for is that of a retry."""
+        return self.next_ms != 0 and self.next_ms != self.terms.not_before_ms
 
     def holds(self, epoch: int) -> bool:
         """Whether `epoch` is its live lease."""
@@ -271,6 +281,7 @@ class Task:
             + len(self.input)
             + len(self.input_request)
             + len(self.message)
+            + len(self.pause_reason)
         )
         if self.failure is not None:
             size_bytes += _said(self.failure)

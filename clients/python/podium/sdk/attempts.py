@@ -64,6 +64,9 @@ def ended(handler: Handler, context: Context, value: Any) -> session_pb2.Result:
 def _encoded(value: Any) -> task_pb2.Payload:
     try:
         return payloads.encode(value)
+    except payloads.NotFinite as error:
+        message = f"the result does not fit: {error}"
+        raise TaskError(message, reason="INVALID_RESULT", retryable=False) from None
     except TypeError:
         log.exception("a result is nothing that JSON can hold")
         why = "nothing that JSON can hold"

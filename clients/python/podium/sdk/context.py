@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from numbers import Integral, Real
 from typing import Any, TypeVar, Unpack
 
+import orjson
+
 from podium.sdk import payloads
 from podium.sdk.children import NO_CHILDREN, ChildHandle, Children
 from podium.sdk.conversation import Outgoing
@@ -23,6 +25,8 @@ from podium.v1 import session_pb2, task_pb2
 T = TypeVar("T")
 
 CHECKPOINT_BYTES_MAX = 65_536
+CLEARED = b"null\n"
+"""The checkpoint that says that there is none: an empty one would leave the last where it is."""
 MESSAGE_LEN_MAX = 1_024
 # Above this a router refuses what an attempt says that it used.
 TOKENS_MAX = 1_000_000_000_000
@@ -117,7 +121,8 @@ class Context:
     @property
     def last_checkpoint(self) -> bytes:
         """What an earlier attempt saved, as bytes; empty when none did."""
-        return self._assign.checkpoint
+        saved = self._assign.checkpoint
+        return b"" if saved == CLEARED else saved
 
     def progress(self, fraction: float, message: str = "", *, partial: Any = None) -> None:
         """Reports how far the work is.
@@ -127,21 +132,37 @@ class Context:
         Args:
             fraction: share done, 0 to 1.
             message: for people; what is beyond 1,024 characters is cut off.
-            partial: a piece of the result, for example streamed text.
+            partial: a piece of the result, for example streamed text; as `Context.partial`.
+
+        Raises:
+            ValueError: the piece is larger than 256 KiB.
         """
+        pieces = _pieces(partial) if partial is not None else []
         now_s = time.monotonic()
         if partial is None and fraction < 1.0 and now_s - self._reported_s < PROGRESS_INTERVAL_S:
             return
         self._reported_s = now_s
         self._fraction = min(1.0, max(0.0, fraction))
         report = session_pb2.Progress(message=payloads.plain(message, MESSAGE_LEN_MAX))
-        if partial is not None:
-            report.partial.CopyFrom(payloads.encode(partial))
+        for piece in pieces[:1]:
+            report.partial.CopyFrom(piece)
         self._report("progress", report)
+        for piece in pieces[1:]:
+            self._report("progress", session_pb2.Progress(partial=piece))
 
     def partial(self, piece: Any) -> None:
-        """Reports a piece of the result at once; a handler that yields its pieces need not."""
-        self._report("progress", session_pb2.Progress(partial=payloads.encode(piece)))
+        """Reports a piece of the result at once; a handler that yields its pieces need not.
+
+        Args:
+            piece: text and bytes of any size, which are split where they must be, or anything that
+                JSON can hold, at most 256 KiB encoded.
+
+        Raises:
+            ValueError: it is larger than 256 KiB.
+            TypeError: JSON cannot hold it.
+        """
+        for part in _pieces(piece):
+            self._report("progress", session_pb2.Progress(partial=part))
 
     def checkpoint(self, state: Any) -> None:
         """Saves what the next attempt may continue from, by `resume_from`.
@@ -150,13 +171,14 @@ class Context:
         a later attempt may see an earlier one.
 
         Args:
-            state: bytes, str, or anything that JSON can hold; at most 64 KiB encoded.
+            state: bytes, str, or anything that JSON can hold; at most 64 KiB encoded. None, and
+                text or bytes that are empty, clear what was saved.
 
         Raises:
             ValueError: it is larger than 64 KiB.
             TypeError: JSON cannot hold it.
         """
-        data = payloads.encode(state).data
+        data = payloads.encode(state).data or CLEARED
         if len(data) > CHECKPOINT_BYTES_MAX:
             raise ValueError(f"a checkpoint has at most {CHECKPOINT_BYTES_MAX} bytes")
         # Not a mere report: it is never left out when the router does not keep up.
@@ -167,15 +189,18 @@ class Context:
 
         Args:
             kind: what it is: bytes, str, a dataclass, a pydantic model or another type as a
-                handler's payload may have. Default: plain JSON data.
+                handler's payload may have. Default: JSON data, and what is no JSON as text or
+                bytes; a text that could be read as JSON needs `str` to come back as it was.
 
         Raises:
             TaskError: CHECKPOINT_INVALID, retryable: it is not of this kind.
         """
-        if not self._assign.checkpoint:
+        if not self.last_checkpoint:
             return None
-        saved = task_pb2.Payload(content_type=payloads.JSON, data=self._assign.checkpoint)
+        saved = task_pb2.Payload(content_type=payloads.JSON, data=self.last_checkpoint)
         try:
+            if kind is None:
+                return _unpacked(saved.data)
             return payloads.decoder(kind)(saved)
         except TaskError as error:
             message = error.message.replace("the payload", "the checkpoint", 1)
@@ -288,6 +313,36 @@ class Context:
 
     def _ref(self) -> session_pb2.LeaseRef:
         return session_pb2.LeaseRef(task_id=self.key[0], lease_epoch=self.key[1])
+
+
+def _pieces(value: Any) -> list[task_pb2.Payload]:
+    """Returns a piece of a result as payloads that the router takes."""
+    whole = payloads.encode(value)
+    if len(whole.data) <= payloads.PAYLOAD_BYTES_MAX:
+        return [whole]
+    if not isinstance(value, str | bytes):
+        limit = payloads.PAYLOAD_BYTES_MAX
+        raise ValueError(f"a piece of a result has at most {limit} bytes, not {len(whole.data)}")
+    parts, at = [], 0
+    while at < len(whole.data):
+        end = at + payloads.PAYLOAD_BYTES_MAX
+        if isinstance(value, str):
+            # Not within a character, all bytes of which but the first have the form 10xxxxxx.
+            while end < len(whole.data) and whole.data[end] & 0xC0 == 0x80:
+                end -= 1
+        parts.append(task_pb2.Payload(content_type=whole.content_type, data=whole.data[at:end]))
+        at = end
+    return parts
+
+
+def _unpacked(saved: bytes) -> Any:
+    try:
+        return orjson.loads(saved)
+    except orjson.JSONDecodeError:
+        try:
+            return saved.decode()
+        except UnicodeDecodeError:
+            return saved
 
 
 def _tokens(name: str, used: int, more: int) -> int:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import wait
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +15,7 @@ from podium.sdk.agent import Agent
 from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
 from podium.sdk.identity import Identity
+from podium.sdk.lifespans import Lifespans
 from podium.sdk.runner import STOP_S_MAX, Runner
 from podium.sdk.session import GOODBYE_S_MAX, Session, first_of
 from podium.sdk.settings import Settings
@@ -63,7 +63,7 @@ class AgentHost:
         self._session: Session | None = None
         self._runner: Runner | None = None
         self._children: Submitting | None = None
-        self._opened = AsyncExitStack()
+        self._lifespans = Lifespans()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AgentHost:
@@ -86,7 +86,7 @@ class AgentHost:
 
     async def _open(self, identities: list[Identity]) -> None:
         for agent in self._agents:
-            await self._opened.enter_async_context(agent.opened())
+            await self._lifespans.open(agent)
         loop = asyncio.get_running_loop()
         outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
         incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
@@ -179,8 +179,10 @@ class AgentHost:
         identities = [agent.identity for agent in agents]
         before = [hosted[agent.agent_id].identity for agent in agents]
         for agent in agents:
-            await self._opened.enter_async_context(agent.opened())
-            self._runner.replace(agent)
+            opened_before = await self._lifespans.open(agent)
+            running = await self._runner.replace(agent)
+            if opened_before is not None:
+                self._lifespans.leave(opened_before, running)
             hosted[agent.agent_id] = agent
         self._agents = list(hosted.values())
         if identities != before:
@@ -233,7 +235,7 @@ class AgentHost:
             await self._runner.stop(STOP_S_MAX)
         if self._children is not None:
             await self._children.close()
-        await self._opened.aclose()
+        await self._lifespans.close()
         await wire.release(self._wire)
         await aside(self._tracer.stop)
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 
-from podium.sdk import schema
+from podium.sdk import finite, schema
 from podium.sdk.errors import TaskError
 from podium.v1 import task_pb2
+
+NotFinite = finite.NotFinite
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -29,7 +31,7 @@ def encode(value: Any) -> task_pb2.Payload:
     is empty.
 
     Raises:
-        TypeError: JSON cannot hold it.
+        TypeError: JSON cannot hold it; NotFinite for NaN and infinity.
         UnicodeEncodeError: it is text with half a character in it.
     """
     if isinstance(value, bytes):
@@ -41,9 +43,13 @@ def encode(value: Any) -> task_pb2.Payload:
     if isinstance(value, task_pb2.Payload):
         return value
     if hasattr(value, "model_dump_json"):
-        return task_pb2.Payload(content_type=JSON, data=value.model_dump_json().encode())
+        return task_pb2.Payload(content_type=JSON, data=_dumped(value))
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    return task_pb2.Payload(content_type=JSON, data=orjson.dumps(value, _json, option=options))
+    data = orjson.dumps(value, _json, option=options)
+    # To look at each value costs more than all else, and only a null can have been such a number.
+    if b"null" in data:
+        finite.check(value)
+    return task_pb2.Payload(content_type=JSON, data=data)
 
 
 def _json(value: Any) -> Any:
@@ -56,6 +62,16 @@ def _json(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     raise TypeError(f"JSON cannot hold {type(value).__name__}")
+
+
+def _dumped(model: Any) -> bytes:
+    data: bytes = model.model_dump_json().encode()
+    chosen = getattr(model, "model_config", {}).get("ser_json_inf_nan")
+    # A model may have chosen null for them, or text; the constants are no JSON.
+    lost = chosen is None and b"null" in data
+    if lost or (chosen == "constants" and (b"NaN" in data or b"Infinity" in data)):
+        finite.check(model.model_dump())
+    return data
 
 
 def plain(text: str, len_max: int) -> str:

@@ -104,6 +104,8 @@ class Processes:
         self._lock = threading.Condition()
         self._idle: list[Process] = []
         self._busy: dict[Context, Process] = {}
+        # Processes of an earlier generation have imported code that has changed.
+        self._generation = 0
         self._stopping = False
 
     async def run(
@@ -133,6 +135,15 @@ class Processes:
         if done.result is None:
             raise Parked
         return session_pb2.Result.FromString(done.result)
+
+    def renew(self, size: int) -> None:
+        """Runs what begins from now on in new processes, `size` at most; blocks for a moment."""
+        with self._lock:
+            self._generation += 1
+            idle, self._idle = self._idle, []
+        self._threads.size = size
+        for process in idle:
+            process.close()
 
     def stop(self) -> None:
         """Ends all processes; blocks for a moment."""
@@ -165,7 +176,7 @@ class Processes:
     def _work(self, job: Job, context: Context) -> tuple[Done | None, int | None]:
         """Waits for a process, in a thread."""
         with self._lock:
-            process = self._idle.pop() if self._idle else None
+            process, generation = self._idle.pop() if self._idle else None, self._generation
         if process is None:
             process = Process()
         with self._lock:
@@ -180,9 +191,12 @@ class Processes:
         done = process.work(job, said)
         with self._lock:
             del self._busy[context]
-            if done is not None:
+            fresh = generation == self._generation
+            if done is not None and fresh:
                 self._idle.append(process)
             self._lock.notify_all()
+        if done is not None and not fresh:
+            process.close()
         if done is None:
             log.error("a process of the pool ended at work: %s", _crash(process.exit_code))
         return done, process.exit_code

@@ -110,8 +110,7 @@ class Source:
             if file is None or name == "__main__" or name.partition(".")[0] == "podium":
                 continue
             path = Path(file)
-            beside = folder is not None and "." not in name and path.parent == folder
-            if name in named or beside:
+            if name in named or (folder is not None and _is_own(path, folder)):
                 modules[name] = path
         return modules
 
@@ -123,6 +122,15 @@ class Source:
             except OSError:
                 state[path] = 0  # gone, or between two saves of an editor
         return state
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    """Tells whether a file below a folder is the program's, and not of what it has installed."""
+    if not path.is_relative_to(folder):
+        return False
+    installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    below = any(path.is_relative_to(each) for each in installed if each.is_relative_to(folder))
+    return not below and not {"site-packages", "dist-packages"} & set(path.parts)
 
 
 class Reloader:

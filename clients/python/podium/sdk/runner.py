@@ -85,14 +85,24 @@ class Runner:
                 ref = frame.cancel.lease
                 self._cancel((ref.task_id, ref.lease_epoch), frame.cancel.reason)
 
-    def replace(self, agent: Agent) -> None:
+    async def replace(self, agent: Agent) -> list[asyncio.Task[None]]:
         """Lets tasks from now on go to other handlers of the same agent; running ones go on.
+
+        Returns:
+            what still runs with the handlers before.
 
         Raises:
             TypeError: as the constructor.
         """
         check(agent)
         self._agents[agent.agent_id] = agent
+        running = [
+            task for task, context in self._running.values() if context.agent_id == agent.agent_id
+        ]
+        if agent.agent_id in self._processes:
+            # Those that are there have imported what was there.
+            await aside(functools.partial(self._processes[agent.agent_id].renew, agent.processes))
+        return running
 
     async def stop(self, within_s: float | None = STOP_S_MAX) -> None:
         """Cancels all that still runs, without results, and waits for it.

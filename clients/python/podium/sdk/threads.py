@@ -73,18 +73,23 @@ class Threads:
         while (item := self._calls.get()) is not None:
             self._run(*item)
             del item  # else what it holds stays until the next one comes
-            with self._lock:
-                self._open -= 1
 
-    @staticmethod
-    def _run(future: Future[Any], call: Callable[[], Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
+    def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
+        begun = future.set_running_or_notify_cancel()
+        error: BaseException | None = None
+        result = None
         try:
-            result = call()
-        except BaseException as error:
+            if begun:
+                result = call()
+        except BaseException as raised:
+            error = raised
+        # Before anyone learns of the end: whoever does may have the next call for this thread.
+        with self._lock:
+            self._open -= 1
+        if error is not None:
             future.set_exception(error)
-        else:
+            error = None  # else it and this frame would hold each other
+        elif begun:
             future.set_result(result)
 
 

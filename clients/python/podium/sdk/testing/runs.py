@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Unpack
 
 from podium.sdk import payloads, specs
 from podium.sdk.agent import Agent
+from podium.sdk.context import CLEARED
 from podium.sdk.conversation import Outgoing
 from podium.sdk.errors import TaskError
 from podium.sdk.runner import Runner
@@ -52,6 +53,7 @@ class RunRecord:
     progress: list[Report] = field(default_factory=list)
     # Pieces of the result, as they were sent.
     partials: list[Any] = field(default_factory=list)
+    # As they were saved; empty where one cleared what was saved before.
     checkpoints: list[bytes] = field(default_factory=list)
     usage: task_pb2.Usage = field(default_factory=task_pb2.Usage)
     confidence: float | None = None
@@ -174,7 +176,8 @@ class Run:
         if progress.HasField("partial"):
             self.record.partials.append(payloads.decode(progress.partial))
         if progress.checkpoint:
-            self.record.checkpoints.append(progress.checkpoint)
+            saved = progress.checkpoint
+            self.record.checkpoints.append(b"" if saved == CLEARED else saved)
         elif progress.message or not progress.HasField("partial"):
             self.record.progress.append(Report(progress.fraction, progress.message))
 
