@@ -145,7 +145,8 @@ class Common:
     auth_token_file: str = setting(
         "PODIUM_AUTH_TOKEN_FILE",
         "",
-        "file with the token this service shows to its peers, read again when it changes",
+        "file with the token this service shows to its peers (roles service and reader), read "
+        "again when it changes",
     )
 
     @property

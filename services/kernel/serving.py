@@ -153,7 +153,8 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
             # What lives now lives to the end: no collection needs to look at it again.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(*gc_thresholds)
+            # A service that knows itself to be longer without garbage has said so already.
+            gc.set_threshold(*map(max, gc_thresholds, gc.get_threshold()))
             failed = await _until(stopping, services)
             _end_within(exit_s_max)
             await _drain(services, loaded[0].drain_s)

@@ -220,7 +220,9 @@ class Life:
             self.draw.choice(some)(schedule, "somebody", now)
         elif len(known) < 3:
             overlap, catch_up = self.draw.choice(list(Overlap)), self.draw.choice(list(CatchUp))
-            schedule_id = f"s{self.draw.randint(0, 10_000)}"
+            # Few names: one that was deleted comes again, while tasks of the first are open.
+            taken = {schedule.plan.schedule_id for schedule in known}
+            schedule_id = self.draw.choice([name for name in "stuv" if name not in taken])
             made = plan(schedule_id, "7", catch_up=catch_up)
             made = self.overlapping(made, overlap)
             recurrence.create(made.task.tenant, made, "somebody", now)

@@ -151,6 +151,7 @@ async def test_a_scrape_has_its_ages_from_the_loop(tmp_path: Path) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ReadyQueue, "ages", noted)
+            patch.setattr("services.task_scheduler.adapters.observe.LOOK_S", 30.0)
             text = await asyncio.to_thread(generate_latest, registry)
 
     assert threads == [threading.get_ident()]

@@ -43,11 +43,14 @@ class Dispatch:
         self._news.put_nowait(0)
         self._any = dial(address)
         self._owners: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Give the channels back."""
         for channel in (self._any, *self._owners.values()):
             await channel.close()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     async def links(self) -> AsyncIterator[DispatchLink]:
         """Yield a link for each partition as it becomes known; there is always the first."""
@@ -83,7 +86,9 @@ class Dispatch:
         # The one used last stands last; the first has ended long since.
         self._owners[address] = channel
         if len(self._owners) > channels_max:
-            del self._owners[next(iter(self._owners))]
+            closing = asyncio.create_task(self._owners.pop(next(iter(self._owners))).close(None))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
         return channel
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from podium.sdk.errors import NotFound
 from podium.sdk.testing import budgets
+from podium.sdk.testing.poison import poison
 from podium.sdk.testing.repeats import same
 from podium.sdk.testing.times import START, backoff_s, times
 from podium.sdk.versions import meets
@@ -346,6 +347,9 @@ class Ledger:
         policy = entry.spec.retry_policy
         given = policy.HasField("max_retries")
         last = entry.failures > (policy.max_retries if given else self._max_retries)
+        failed = [(e.agent_id, e.reason) for e in entry.events if e.type == "attempt_failed"]
+        if retryable and last and (told := poison(failed)):
+            entry.failure.CopyFrom(task_pb2.Failure(reason="POISON", message=told))
         if retryable and not last and budgets.spent(entry.spec.budget, entry.usage):
             entry.failure.reason, last = "BUDGET_EXCEEDED", True
             entry.failure.message = f"The budget is spent; last: {message}"
