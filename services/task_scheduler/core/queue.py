@@ -81,7 +81,8 @@ class ReadyQueue:
         """Return the lane for one more open task."""
         lane = self._lanes.get(alike)
         if lane is None:
-            lane = self._lanes[alike] = self._new_lane(LaneKey(*alike))
+            lane = self._new_lane(LaneKey(*alike))
+            self._lanes[lane.key] = lane
         lane.tasks += 1
         lane.share.tenant.open_tasks += 1
         return lane

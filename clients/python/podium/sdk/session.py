@@ -305,10 +305,14 @@ class Session:
                 # The others need not wait for it; alone, it has to say so.
                 link.unready.discard(agent_id)
                 link.refused = error
+        if not received.turned_away:
+            # Nor for one that was sent away for a while: it says Hello again on this stream.
+            link.unready.difference_update(received.closed)
         if link.unready:
             return
         if not link.accepted:
-            link.end()
+            if not (received.closed or link.returning):
+                link.end()
             return
         link.limit_frames(self.talk.frame_bytes_max)
         link.ready.set()
