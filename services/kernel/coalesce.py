@@ -188,12 +188,12 @@ class Outbox(Generic[T]):
             if not queue and not self._urgent:
                 if self._closed:
                     return
-                await self._wait(1, None)
+                await self._wait(loop, 1, None)
                 continue
             wait_s = rhythm.wait_s(loop.time())
             gathers = wait_s > 0 and len(queue) < self._batch_len_max and not self._urgent
             if gathers and not self._closed:
-                await self._wait(self._batch_len_max, wait_s)
+                await self._wait(loop, self._batch_len_max, wait_s)
             batch = self._take()
             rhythm.sent(loop.time(), len(batch))
             yield batch
@@ -210,9 +210,11 @@ class Outbox(Generic[T]):
             batch += [lane.popleft() for _ in range(min(room_len, len(lane)))]
         return batch
 
-    async def _wait(self, queue_len: int, timeout_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+    async def _wait(
+        self, loop: asyncio.AbstractEventLoop, queue_len: int, timeout_s: float | None
+    ) -> None:
+        # The loop is handed in: to ask for the running one is a system call in Python 3.11.
+        waiter: asyncio.Future[None] = loop.create_future()
         self._waiter, self._wake_len = waiter, queue_len
         timer = None if timeout_s is None else loop.call_later(timeout_s, self._wake)
         try:

@@ -130,10 +130,10 @@ def measure(metrics: Metrics, desk: RouterDesk) -> None:
         ),
     )
     metrics.read_gauge(
-        "podium_hellos_waiting", "Agents that wait to be let in.", lambda: len(router.admission)
+        names.metric_hellos_waiting, "Agents that wait to be let in.", lambda: len(router.admission)
     )
     metrics.read_counter(
-        "podium_hellos_pushed_back_total",
+        names.metric_hellos_pushed_back,
         "Agents that were asked to come back later, since too many came at once.",
         lambda: router.admission.pushed_back,
     )

@@ -1,7 +1,8 @@
-"""What concurrency rules add to the latency of a grant: from a free place to the next task.
+"""What rules add to the latency of a grant: from a free place to the next task.
 
 One place is free at a time. Without rules it is a router's credit, with rules two full keys. The
-rest is the same: the wire, the journal, the commit that the grant waits for.
+rest is the same: the wire, the journal, the commit that the grant waits for. Under a rate the place
+becomes free by the clock: how much later than that does the next grant come?
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.bench.rows import Row
 from tests.task_scheduler.serving import Report, lease, spec, wire
 
 ROUNDS = 400
+PERIOD_MS = 20
 OTHERS = 2_000
 """Tasks that wait under other full keys."""
 
@@ -29,12 +31,35 @@ def measure(scale: float) -> Sequence[Row]:
     plain_ms = uvloop.run(_turns(rounds, ()))
     ruled_ms = uvloop.run(_turns(rounds, ("customer", "model")))
     plain, ruled = (statistics.median(found) for found in (plain_ms, ruled_ms))
+    late_ms = uvloop.run(_late(rounds // 2))
     return [
         Row("a result to the next grant, no rules, p50", plain, "ms"),
         Row("the same under two rules, p50", ruled, "ms", note=f"{OTHERS:,} tasks held up beside"),
         Row("added by two rules, p50", ruled - plain, "ms", most=5.0),
         Row("added by two rules, p99", _p99(ruled_ms) - _p99(plain_ms), "ms", most=5.0),
+        Row("a start that is due by a rate to its grant, p50", statistics.median(late_ms), "ms"),
+        Row("the same, p99", _p99(late_ms), "ms"),
     ]
+
+
+async def _late(rounds: int) -> list[float]:
+    """Return how much later than a period grants follow each other under a rate of one."""
+    rate = task_pb2.RateLimit(key="api", limit=1)
+    rate.period.FromMilliseconds(PERIOD_MS)
+    late_ms = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with wire(Path(folder)) as served, served.router() as router:
+            for _ in range(0, rounds + 1, 100):
+                await served.submit(*[spec(rate_limits=[rate]) for _ in range(100)])
+            await router.say(Report(credit=credit(1_000_000)))
+            await router.grant()
+            before = time.perf_counter()
+            for _ in range(rounds):
+                await router.grant()
+                now = time.perf_counter()
+                late_ms.append((now - before) * 1e3 - PERIOD_MS)
+                before = now
+    return late_ms
 
 
 async def _turns(rounds: int, keys: Sequence[str]) -> list[float]:

@@ -15,7 +15,7 @@ from services.routing.adapters import line as line_module
 from services.routing.adapters.dispatch import Dispatch, channels_max
 from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
-from services.routing.core.effects import Closed, Opened, Outcome, SendProbe, ToScheduler
+from services.routing.core.effects import Closed, Opened, Outcome, ToScheduler
 from services.routing.servicer.listener import Listener
 from tests.routing.desks import desk
 from tests.routing.floor import Floor
@@ -100,12 +100,13 @@ async def test_a_line_whose_reader_is_far_behind_is_closed(
 async def test_a_reader_that_is_behind_is_noticed_and_forgiven_within_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(desk_module, "stalled_len", 2)
+    monkeypatch.setattr(line_module, "stalled_len", 2)
     room, clock, _ = desk()
     line = room.open_line()
     stream = room.router.board.streams[line.number]
     room.tick()
-    line.outbox.extend([SendProbe(None, 1)] * 2)  # type: ignore[arg-type]  # nobody builds it
+    Listener(room, line.number, ANONYMOUS).take([hello("a1"), hello("a2")])
+    await asyncio.sleep(0)
 
     await clock.advance(desk_module.stall_look_s)
     room.tick()
@@ -168,6 +169,8 @@ async def test_a_reader_that_leaves_bytes_unread_for_long_is_given_up() -> None:
     room, clock, _ = desk()
     line = room.open_line()
     line.stream.queued_bytes, line.stream.full = 2 << 20, True
+    Listener(room, line.number, ANONYMOUS).take([hello("a1")])
+    await asyncio.sleep(0)
 
     for _ in range(30):
         await clock.advance(desk_module.stall_look_s)

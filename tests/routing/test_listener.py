@@ -108,6 +108,23 @@ async def test_the_flood_of_one_agent_ends_its_session_and_not_the_stream_of_all
     assert last.retry_after.ToMilliseconds() == 5_000
 
 
+async def test_credit_that_follows_assignments_is_about_work_and_no_other_is() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    listener.take([hello("a1")])
+    session = room.router.board.sessions["a1"]
+
+    def credit(total: int) -> Frame:
+        return Frame(agent_id="a1", credit=session_pb2.Credit(total=total))
+
+    for _ in range(1_000):  # as fast as tasks of no length come and go
+        session.assigned_total += 1
+        assert listener.take([credit(session.assigned_total + 1)]) == 0.0
+    with pytest.raises(ResourceExhausted, match="50 frames a second"):
+        for total in [7, 10**9] * 150:
+            listener.take([credit(total)])
+
+
 async def test_hellos_and_goodbyes_in_turn_are_a_flood_like_any_other() -> None:
     room, clock, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)

@@ -189,3 +189,31 @@ async def test_a_stream_that_ends_for_a_limit_is_opened_again_after_the_time_it_
         await eventually(lambda: len([each for each in slept if 0.01 < each <= 5.0]) > 2)
         router.refusal = None
         await agent.session.ready.wait()
+
+
+async def test_an_agent_that_is_sent_away_for_a_while_does_not_hold_up_the_others() -> None:
+    router = FakeRouter()
+    router.welcoming = False
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await eventually(lambda: len(router.frames("hello")) == 2)
+        refusal = session_pb2.Refusal(reason="HELLO_RATE", message="too many", closing=True)
+        refusal.retry_after.FromSeconds(30)
+        router.say(RouterFrame(agent_id="a2", refusal=refusal))
+        router.welcome("a1")
+        await asyncio.wait_for(agent.session.ready.wait(), 5)
+        router.assign("a1")
+        await eventually(lambda: agent.delivered)
+
+    assert len(router.streams) == 1
+
+
+async def test_a_stream_stays_while_all_of_its_agents_are_sent_away() -> None:
+    router = FakeRouter()
+    router.closing, router.retry_ms = "HELLO_RATE", 50
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await eventually(lambda: len(router.frames("hello")) >= 6)
+        router.closing = ""
+        await asyncio.wait_for(agent.session.ready.wait(), 5)
+        await eventually(lambda: sorted(router.streams[0].agents) == ["a1", "a2"])
+
+    assert len(router.streams) == 1

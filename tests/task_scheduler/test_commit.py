@@ -13,7 +13,7 @@ from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.memory import MemoryJournal
 from services.task_scheduler.core import dependents
 from services.task_scheduler.core.admission import Draft
-from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.event import RateLimit, Terms
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant
 from services.task_scheduler.core.scheduler import Scheduler
@@ -131,6 +131,22 @@ async def test_a_grant_shares_the_commit_of_its_submit() -> None:
         desk.submit()
         await desk.committer.settled()
 
+        assert desk.committer.commits == before + 1
+
+
+async def test_a_timer_that_comes_too_early_lets_nobody_wait_for_ever() -> None:
+    rate = Terms(rate_limits=(RateLimit("api", 1, 40),))
+    async with started() as desk:
+        desk.route()
+        desk.submit(2, terms=rate)
+        await eventually(lambda: desk.released.count(Kind.ASSIGNED) == 1)
+        before = desk.committer.commits
+        # The loop's time passes, the scheduler's does not.
+        await asyncio.sleep(0.06)
+        assert desk.released.count(Kind.ASSIGNED) == 1
+
+        await desk.clock.advance(0.04)
+        await eventually(lambda: desk.released.count(Kind.ASSIGNED) == 2)
         assert desk.committer.commits == before + 1
 
 

@@ -18,11 +18,8 @@ from services.routing.core import effects
 from services.routing.core.effects import LeaseKey, ToAgent, ToScheduler, bytes_of
 from services.routing.core.router import Router
 
-stalled_len = 2_048
-"""Frames that wait for a reader before its agents get nothing more."""
 stall_look_s = 1.0
-"""How often lines are looked through for readers that are behind by many frames; by many bytes is
-seen at once. Of 5,000 idle ones a look costs a millisecond."""
+"""How often those lines are looked at again whose readers were behind."""
 settlement_s = 10.0
 admit_s = 0.01
 """How often Hellos that wait are looked at."""
@@ -55,6 +52,8 @@ class RouterDesk:
         self._admitting = False
         self._wall_ms = 0
         self._stalls_due_s = 0.0
+        self._behind: set[StreamLine] = set()
+        """Lines whose reader was behind since the last look."""
         self._waiters: dict[LeaseKey, list[asyncio.Future[int]]] = {}
         to_agent: dict[type, Callable[[Any], None]] = dict.fromkeys(
             (
@@ -118,6 +117,7 @@ class RouterDesk:
         line = self._lines.pop(number, None)
         if line is not None:
             line.close()
+            self._behind.discard(line)
             self.router.admission.close_stream(number)
             self.router.attendance.close_stream(number, self.now())
             self.touch()
@@ -161,8 +161,10 @@ class RouterDesk:
             self.touch()
 
     def _look_for_stalls(self, now: Instant) -> None:
-        for line in self._lines.values():
-            stalled = line.stream.full or len(line.outbox) >= stalled_len
+        for line in tuple(self._behind):
+            stalled = line.is_behind
+            if not stalled:
+                self._behind.discard(line)
             if stalled or line.stalled:
                 line.stalled = stalled
                 self.router.liveness.stall_stream(line.number, now, stalled=stalled)
@@ -237,6 +239,8 @@ class RouterDesk:
             return
         if not line.put(effect, patient=patient) and not line.outbox.closed:
             line.fail(_stalled("The stream is not read; open another and resume."))
+        if line.is_behind:
+            self._behind.add(line)
 
     def _started(self, effect: effects.Started) -> None:
         self.traces.assigned(effect.lease)

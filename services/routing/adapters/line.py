@@ -21,6 +21,8 @@ from services.routing.core.effects import LeaseKey, ToAgent
 from services.routing.core.session import Stream
 
 line_len_max = 16_384
+stalled_len = 2_048
+"""Frames that wait for a reader before its agents get nothing more."""
 settle_patience_s = 0.2
 """How long the news that a result is kept may wait for other frames to its agent: to an agent on a
 stream of its own it would be one message in three. Its slot is free already, and a router that
@@ -77,6 +79,11 @@ class StreamLine:
         if kind in FENCES:
             self._fenced = True
         return self.outbox.offer(effect, patient=patient)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the reader that its agents get nothing more."""
+        return self.stream.full or len(self.outbox) >= stalled_len
 
     async def responses(self) -> AsyncIterator[Response]:
         """Yield what is to be sent; raise why the core has closed the line, if it has."""

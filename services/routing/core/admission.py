@@ -38,6 +38,7 @@ class Admission:
         self._board = board
         self._attendance = attendance
         self._step_s = 1.0 / board.limits.hellos_per_s
+        self._burst_s = board.limits.hellos_burst * self._step_s
         self._room = max(1, int(board.limits.hellos_per_s * board.limits.hello_wait_s))
         self._next_s = 0.0
         """When the next Hello would be due if all came evenly."""
@@ -110,8 +111,7 @@ class Admission:
         return known is not None and bool(known.leases)
 
     def _is_due(self, now: Instant) -> bool:
-        burst_s = self._board.limits.hellos_burst * self._step_s
-        return self._next_s - burst_s < now.mono_s
+        return self._next_s - self._burst_s < now.mono_s
 
     def _take_turn(self, now: Instant) -> None:
         self._next_s = max(self._next_s, now.mono_s) + self._step_s
@@ -134,7 +134,7 @@ class Admission:
         stream.greeted.add(greeting.agent_id)
         first = bool(greeting.in_flight)
         ahead = len(self._with_leases) if first else len(self)
-        from_s = max(now.mono_s, self._next_s) + ahead * self._step_s
+        from_s = max(now.mono_s, self._next_s - self._burst_s) + ahead * self._step_s
         at_s = self._return_s[first] = max(from_s, self._return_s[first]) + self._step_s
         most_s = self._board.lease_s / renewals if first else absent_s_max
         error = ResourceExhausted("HELLO_RATE", pushed_back_message)

@@ -246,7 +246,10 @@ class Listener:
         self._work.result(session, key, result, blame(result, refused), now, refused=refused)
 
     def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:
-        self._count(session.agent_id)
+        # One that follows assignments is about work: there is one for each task that ended.
+        most = session.assigned_total + session.max_concurrency
+        if not (session.credit_total or 0) < credit.total <= most:
+            self._count(session.agent_id)
         if credit.total < 0:
             message = "credit.total must be at least 0."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now)

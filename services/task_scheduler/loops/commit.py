@@ -320,7 +320,12 @@ class Committer:
         due_s = self.core.book.queue.keys.rates.next_s
         if due_s is not None and due_s != self._alarm_s and due_s - now_s < TICK_S:
             self._alarm_s = due_s
-            asyncio.get_running_loop().call_later(max(0.0, due_s - now_s), self.wake)
+            asyncio.get_running_loop().call_later(max(0.0, due_s - now_s), self._ring)
+
+    def _ring(self) -> None:
+        # A timer of the loop may come a little early: then another one is set behind the commit.
+        self._alarm_s = 0.0
+        self.wake()
 
     def _release(self, commit: Commit, waiters: Sequence[asyncio.Future[None]]) -> None:
         """Let everything leave that waited for the commit."""
