@@ -1,7 +1,16 @@
 from __future__ import annotations
 
+import tracemalloc
+
 from services.task_scheduler.core.event import Terms
-from services.task_scheduler.core.lane import NEVER, ConcurrencyKey, Lane, LaneKey, Requirement
+from services.task_scheduler.core.lane import (
+    NEVER,
+    SHORT_LEN,
+    ConcurrencyKey,
+    Lane,
+    LaneKey,
+    Requirement,
+)
 from services.task_scheduler.core.shares import Shares
 from services.task_scheduler.core.task import Task
 from tests.task_scheduler.rig import START, created
@@ -126,3 +135,31 @@ def test_lanes_rank_by_priority_share_deadline_and_place() -> None:
     before = waiting.lane.rank(head)
     waiting.lane.share.passed_s = 10.0
     assert waiting.lane.rank(head) > before
+
+
+def test_a_lane_of_one_task_is_so_many_bytes_and_no_more() -> None:
+    first = Waiting().lane
+    tasks = [Waiting().push() for _ in range(200)]
+    tracemalloc.start()
+    lanes = [Lane(n, first.key, first.requirement, first.share, ()) for n in range(200)]
+    for lane, task in zip(lanes, tasks, strict=True):
+        lane.push(task)
+    used_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    # 230 when this was written; a deque for each would take 700 more.
+    assert used_bytes / len(lanes) < 300
+
+
+def test_a_lane_that_has_grown_long_keeps_the_order() -> None:
+    waiting = Waiting()
+    tasks = [waiting.push() for _ in range(3 * SHORT_LEN)]
+    back = tasks[:SHORT_LEN]
+    for task in back:
+        waiting.lane.take(task)
+        assert waiting.lane.head()[2] is tasks[tasks.index(task) + 1]
+    for task in reversed(back):
+        waiting.lane.push(task)
+
+    assert waiting.drain() == tasks
+    assert waiting.lane.head() is None

@@ -62,10 +62,10 @@ def test_a_lane_is_listed_again_only_when_its_first_task_comes_earlier() -> None
 
 def test_lanes_that_have_emptied_behind_an_old_one_are_forgotten() -> None:
     elders = Elders()
-    elders.offer(1, lane(1, 3, 1))
+    elders.offer((1, 1, lane(1, 3, 1)))
     for number in range(2, 10 * STALE_LEN_MIN):
         passing = lane(number, 3, number)
-        elders.offer(number, passing)
+        elders.offer((number, number, passing))
         passing.take(passing.head()[2])
 
     assert len(elders.heap) <= STALE_LEN_MIN + 2

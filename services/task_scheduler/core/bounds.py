@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 
-from services.task_scheduler.core.lane import Key, Lane, Rank
+from services.task_scheduler.core.lane import STALE_LEN_MIN, Key, Lane, Rank
 
 
 def held_up(lane: Lane) -> bool:
@@ -22,12 +22,31 @@ def held_up(lane: Lane) -> bool:
 
 def _block(lane: Lane, key: Key) -> None:
     head = lane.head()
-    if head is not None:
-        lane.blocked_on = key
-        limit = next(limit for bound, limit in lane.bounds if bound is key)
-        heap = key.blocked.setdefault((limit, lane.requirement.number), [])
-        heappush(heap, (lane.rank(head), lane))
+    if head is None:
+        return
+    rank = lane.rank(head)
+    if lane.blocked_on is key and lane.blocked_rank is not None and lane.blocked_rank <= rank:
+        # It is noted there; a rank that has grown meanwhile is corrected when it surfaces.
         key.wait()
+        return
+    lane.blocked_on, lane.blocked_rank = key, rank
+    limit = next(limit for bound, limit in lane.bounds if bound is key)
+    group = limit, lane.requirement.number
+    heap = key.blocked.setdefault(group, [])
+    if len(heap) > 2 * key.limits[limit] + STALE_LEN_MIN:
+        heap = key.blocked[group] = [entry for entry in heap if _counts(key, *entry)]
+        heapify(heap)
+    heappush(heap, (rank, lane))
+    key.wait()
+
+
+def _counts(key: Key, rank: Rank, lane: Lane) -> bool:
+    """Whether an entry is the one by which its lane is noted, and something waits there."""
+    if lane.blocked_on is not key or lane.blocked_rank != rank:
+        return False
+    if not lane.waiting:
+        lane.blocked_on = lane.blocked_rank = None
+    return lane.waiting > 0
 
 
 def pass_on(lane: Lane) -> None:
@@ -43,7 +62,7 @@ def release(key: Key) -> None:
         if not key.full(limit):
             lane = _best(key, heap)
             if lane is not None:
-                lane.blocked_on = None
+                lane.blocked_on = lane.blocked_rank = None
                 offer(lane)
         if not heap:
             del key.blocked[limit, number]
@@ -52,18 +71,21 @@ def release(key: Key) -> None:
 def _best(key: Key, heap: list[tuple[Rank, Lane]]) -> Lane | None:
     while heap:
         rank, lane = heap[0]
-        head = lane.head()
-        if lane.blocked_on is not key or head is None or lane.paused:
+        if lane.blocked_on is not key or lane.blocked_rank != rank:
             heappop(heap)
-            if lane.blocked_on is key:
-                lane.blocked_on = None
             continue
-        other = lane.full()
+        head = lane.head()
+        if head is None or lane.paused:
+            heappop(heap)
+            lane.blocked_on = lane.blocked_rank = None
+            continue
+        other, now = lane.full(), lane.rank(head)
         if other is not None:
             heappop(heap)
             _block(lane, other)
-        elif rank < lane.rank(head):
-            heapreplace(heap, (lane.rank(head), lane))
+        elif rank < now:
+            lane.blocked_rank = now
+            heapreplace(heap, (now, lane))
         else:
             heappop(heap)
             return lane

@@ -192,7 +192,7 @@ class Control:
         if task.next_ms > now.wall_ms:
             # Set again, since its timer may have gone off while it was paused.
             due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
-            book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
+            book.timers.renew(due_s, task, Purpose.QUEUE, task.next_ms)
         elif not task.open_dependencies:
             book.record(Kind.QUEUED, task, now)
         return True

@@ -69,6 +69,6 @@ class Dependents:
         elif task.next_ms > now.wall_ms:
             # Set again, since its timer may have gone off while it was blocked.
             due_s = now.mono_s + (task.next_ms - now.wall_ms) / 1000
-            book.timers.set(due_s, task, Purpose.QUEUE, task.next_ms)
+            book.timers.renew(due_s, task, Purpose.QUEUE, task.next_ms)
         else:
             book.record(Kind.QUEUED, task, now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from services.task_scheduler.core.event import RateLimit
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 NEVER = 1 << 62
 """The deadline of tasks without one."""
 STALE_LEN_MIN = 64
+SHORT_LEN = 16
+"""Tasks from which on taking the first of them out of a list would cost."""
+NONE_DUE: list[Any] = []
+"""Stands for the heaps of all lanes without deadlines; never written to."""
 
 Head = tuple[int, int, "Task"]
 """Deadline, place and task of the first of a lane."""
@@ -126,6 +130,7 @@ class Lane:
         "_due",
         "_fifo",
         "blocked_on",
+        "blocked_rank",
         "bounds",
         "held",
         "key",
@@ -157,14 +162,17 @@ class Lane:
             [key for key, _ in bounds if not isinstance(key, ConcurrencyKey)]  # type: ignore[misc]  # the other kind
         )
         self.blocked_on: Key | None = None
+        self.blocked_rank: Rank | None = None
+        """By which it is noted there."""
         self.paused = False
         self.tasks = 0
         """Open tasks, waiting or not."""
         self.waiting = 0
-        self._fifo: deque[tuple[int, Task]] = deque()
+        # Most lanes with a key of their own have one task: an empty deque takes 0.7 KB.
+        self._fifo: deque[tuple[int, Task]] | list[tuple[int, Task]] = []
         # Of tasks with a deadline: by that, and by place.
-        self._due: list[Head] = []
-        self._aged: list[tuple[int, Task]] = []
+        self._due: list[Head] = NONE_DUE
+        self._aged: list[tuple[int, Task]] = NONE_DUE
 
     def push(self, task: Task) -> bool:
         """Let a task wait at its place; return whether it is the first or the oldest now."""
@@ -172,6 +180,8 @@ class Lane:
         task.place = place
         self.waiting += 1
         if deadline_ms:
+            if self._due is NONE_DUE:
+                self._due, self._aged = [], []
             heappush(self._due, (deadline_ms, place, task))
             heappush(self._aged, (place, task))
             self._compact()
@@ -179,9 +189,12 @@ class Lane:
         fifo = self._fifo
         if not fifo or place > fifo[-1][0]:
             fifo.append((place, task))
-            return len(fifo) == 1
+            length = len(fifo)
+            if length == SHORT_LEN:
+                self._fifo = deque(fifo)
+            return length == 1
         if place < fifo[0][0]:
-            fifo.appendleft((place, task))
+            fifo.insert(0, (place, task))
             return True
         # A hand-back: its place is near the front, behind others that came back before it.
         index = next(i for i, entry in enumerate(fifo) if entry[0] >= place)
@@ -198,8 +211,7 @@ class Lane:
         if not self.waiting:
             # Whatever is left is of tasks that are gone. The next one is the first again.
             self._fifo.clear()
-            self._due.clear()
-            self._aged.clear()
+            self._due = self._aged = NONE_DUE
 
     def remove(self, task: Task) -> None:
         """Let a task leave that was not taken: it may be anywhere."""
@@ -218,7 +230,7 @@ class Lane:
             place, task = fifo[0]
             if task.place == place:
                 return NEVER, place, task
-            fifo.popleft()
+            del fifo[0]
         return None
 
     def oldest(self) -> tuple[int, Task] | None:
@@ -227,7 +239,7 @@ class Lane:
         while aged and aged[0][1].place != aged[0][0]:
             heappop(aged)
         while fifo and fifo[0][1].place != fifo[0][0]:
-            fifo.popleft()
+            del fifo[0]
         if not aged or (fifo and fifo[0][0] < aged[0][0]):
             return fifo[0] if fifo else None
         return aged[0]

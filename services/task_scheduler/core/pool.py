@@ -42,14 +42,14 @@ class Elders:
         """Entries of `heap` that count, by lane."""
         self._kept_max = STALE_LEN_MIN
 
-    def offer(self, place: int, lane: Lane) -> None:
+    def offer(self, entry: Oldest) -> None:
         """List a lane, or note that its oldest task comes earlier than listed."""
-        number = lane.number
+        number = entry[1]
         known = self.listed.get(number)
-        if known is None or place < known[0]:
+        if known is None or entry[0] < known[0]:
             if len(self.heap) >= self._kept_max:
                 self._compact()
-            self.listed[number] = entry = (place, number, lane)
+            self.listed[number] = entry
             heappush(self.heap, entry)
 
     def _compact(self) -> None:
@@ -175,8 +175,9 @@ class Pool:
         if line is None:
             line = self.lines[share] = Line(share, self._rise(share.priority))
         line.offer(head, lane)
-        line.elders.offer(oldest[0], lane)
-        self.elders[share.priority].offer(oldest[0], lane)
+        entry = (oldest[0], lane.number, lane)
+        line.elders.offer(entry)
+        self.elders[share.priority].offer(entry)
         if not line.listed:
             self._list(line, anew=anew)
 

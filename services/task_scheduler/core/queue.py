@@ -81,7 +81,8 @@ class ReadyQueue:
         """Return the lane for one more open task."""
         lane = self._lanes.get(alike)
         if lane is None:
-            lane = self._lanes[alike] = self._new_lane(LaneKey(*alike))
+            lane = self._new_lane(LaneKey(*alike))
+            self._lanes[lane.key] = lane
         lane.tasks += 1
         lane.share.tenant.open_tasks += 1
         return lane
@@ -230,7 +231,7 @@ class ReadyQueue:
                 heappop(heads)
                 continue
             head = lane.head()
-            if head is None or held_up(lane):
+            if head is None or ((lane.paused or lane.bounds) and held_up(lane)):
                 heappop(heads)
                 del listed[number]
                 pass_on(lane)
@@ -250,7 +251,7 @@ class ReadyQueue:
                 heappop(heap)
                 continue
             oldest = lane.oldest()
-            if oldest is None or held_up(lane):
+            if oldest is None or ((lane.paused or lane.bounds) and held_up(lane)):
                 heappop(heap)
                 del listed[number]
                 pass_on(lane)

@@ -31,6 +31,10 @@ Check = Callable[[Task, Purpose, int], bool]
 STALE_LEN_MIN = 1_024
 
 
+def _when(entry: Entry) -> tuple[float, int]:
+    return entry[:2]
+
+
 class Timers:
     """A heap of timers on the monotonic clock."""
 
@@ -50,11 +54,22 @@ class Timers:
         self._serial += 1
         heapq.heappush(self._heap, (due_s, self._serial, task, purpose, token))
 
+    def renew(self, due_s: float, task: Task, purpose: Purpose, token: int) -> None:
+        """Set a timer that may be set already, or have gone off when nothing could come of it."""
+        self.set(due_s, task, purpose, token)
+        self.dropped()
+
     def dropped(self) -> None:
         """Note that an entry went out of date before it was due."""
         self._stale += 1
         if self._stale > STALE_LEN_MIN and self._stale * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if self._check(*entry[2:])]
+            kept: dict[tuple[str, Purpose, int], Entry] = {}
+            for entry in sorted(self._heap, reverse=True, key=_when):
+                _, _, task, purpose, token = entry
+                if self._check(task, purpose, token):
+                    # Of one that was renewed the earliest: what is due is not late.
+                    kept[task.task_id, purpose, token] = entry
+            self._heap = list(kept.values())
             heapq.heapify(self._heap)
             self._stale = 0
 
