@@ -34,7 +34,8 @@ WATCHED_S = 60.0
 RETURNING = 1_000
 CROWDS = 3
 LEASE_S = 10.0
-RENEW_S = 10.0
+AWAY_S = 10.0
+"""Long enough for the longest wait between two tries of an agent, short enough for its lease."""
 HERD = 5_000
 CALM = 20
 """Agents that are there already."""
@@ -71,6 +72,15 @@ async def crowd(
     """Start `count` agents in a process and return when all are accepted."""
     address = stage.suite.addresses["routing"]
     arguments = ("-m", "tests.bench.crowd", address, prefix, str(count), task_type, str(beat_s))
+    process = stage.processes.python(*arguments)
+    await asyncio.to_thread(process.wait_for, "^all$", 120.0)
+    return process
+
+
+async def sessions(stage: Stage, prefix: str, count: int, task_type: str) -> Process:
+    """Start `count` sessions of the SDK in a process and return when all are accepted."""
+    address = stage.suite.addresses["routing"]
+    arguments = ("-m", "tests.bench.sessions", address, prefix, str(count), task_type)
     process = stage.processes.python(*arguments)
     await asyncio.to_thread(process.wait_for, "^all$", 120.0)
     return process
@@ -120,32 +130,47 @@ async def _returning(scale: float) -> list[Row]:
     share = max(10, round(RETURNING * scale / CROWDS))
     count = CROWDS * share
     async with fleet() as stage:
-        crowds = [await crowd(stage, f"held-{n}", share, "held", RENEW_S) for n in range(CROWDS)]
+        crowds = [await sessions(stage, f"held-{n}", share, "held") for n in range(CROWDS)]
         task_ids = await stage.submit("held", count=count)
         for task_id in task_ids:
             await stage.until(task_id, "STARTED", within_s=60.0)
-        await stage.kill("routing")
-        listening = asyncio.create_task(_listening(stage))
-        await stage.suite.start("routing")
-        from_s = await listening
-
-        def back() -> list[tuple[str, str]]:
-            said = (re.findall(r"^back ([\d.]+) (\d+)", c.output(), re.M) for c in crowds)
-            return [each for found in said for each in found]
-
-        await eventually(lambda: len(back()) >= count, within_s=60.0, told=lambda: f"{len(back())}")
+        after_s, kept = await _return(stage, crowds, count)
         await asyncio.sleep(TIMES["PODIUM_DETACH_GRACE_S"] + 1.0)  # whoever was late is given up
-        after_s = [float(at) - from_s for at, _ in back()]
         again = ("ATTEMPT_FAILED", "HANDED_BACK")
         requeued = sum(any(kind in again for kind in stage.of(each)) for each in task_ids)
-        kept = sum(int(number) for _, number in back())
-    note = f"{count:,} agents with a task each, Routing killed"
+        later_s, _ = await _return(stage, crowds, count, AWAY_S)
+    note = f"{count:,} agents of the SDK with a task each, Routing killed"
+    away = f"Routing away for {AWAY_S:g} s"
     return [
         Row("back after it listens, p50", percentile(after_s, 0.5), "s", note=note),
         Row("back after it listens, p99", percentile(after_s, 0.99), "s", most=2.0),
         Row("leases kept at once", kept / count * 100, "%", note="the others are asked for later"),
         Row("tasks requeued", requeued / count * 100, "%", most=0.1),
+        Row(
+            "back after it listens again, p99", percentile(later_s, 0.99), "s", most=2.0, note=away
+        ),
     ]
+
+
+async def _return(
+    stage: Stage, crowds: Sequence[Process], count: int, away_s: float = 0.0
+) -> tuple[list[float], int]:
+    """Kill the router and start it; return when each is back after it listens, and their leases."""
+
+    def back() -> list[tuple[str, str]]:
+        said = (re.findall(r"^back ([\d.]+) (\d+)", c.output(), re.M) for c in crowds)
+        return [each for found in said for each in found]
+
+    known = set(back())
+    await stage.kill("routing")
+    await asyncio.sleep(away_s)
+    listening = asyncio.create_task(_listening(stage))
+    await stage.suite.start("routing")
+    from_s = await listening
+    whole = len(known) + count
+    await eventually(lambda: len(back()) >= whole, within_s=60.0, told=lambda: f"{len(back())}")
+    new = [each for each in back() if each not in known]
+    return [float(at) - from_s for at, _ in new], sum(int(number) for _, number in new)
 
 
 async def _deaths(scale: float) -> list[Row]:

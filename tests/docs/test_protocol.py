@@ -88,6 +88,7 @@ def test_the_timings_are_those_of_the_code() -> None:
         "is not read": limited.stall_s,
         "for its turn": limited.hello_wait_s,
         "doubles from 0.1 s to": Backoff()._cap_s,
+        "while nobody answers": sdk_session.NOBODY_S_MAX,
     }
 
     assert {name: seconds(name) for name in told} == told

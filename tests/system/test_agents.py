@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -332,14 +333,13 @@ async def test_reconnect_herd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> 
     """After a router is killed all agents are back, and each has waited a time of its own."""
     count = 1_000
     first_waits_s: list[float] = []
+    later_waits_s: list[float] = []
 
     class Noted(Backoff):
-        def next_s(self) -> float:
-            first = self.failures == 0
-            wait_s = super().next_s()
-            if first:
-                first_waits_s.append(wait_s)
-            return wait_s
+        def next_s(self, cap_s: float = math.inf) -> float:
+            waits_s = later_waits_s if self.failures else first_waits_s
+            waits_s.append(super().next_s(cap_s))
+            return waits_s[-1]
 
     monkeypatch.setattr(session_module, "Backoff", Noted)
     agents = []
@@ -366,6 +366,7 @@ async def test_reconnect_herd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> 
 
     # The moments they really came at are the machine's; that they chose different ones is ours.
     tenths = Counter(int(wait_s / 0.01) for wait_s in first_waits_s[:count])
+    assert max(later_waits_s, default=0.0) <= 1.0, "they would be late when it is back"
     assert len(tenths) == 10 and max(tenths.values()) < count / 4, "they would come as a herd"
 
 

@@ -236,7 +236,7 @@ class Book:
             self.dead.remove(task)
         elif task.open_dependencies:
             self.waits.blocked += (state is State.CREATED) - (before is State.CREATED)
-        elif task.awaits_retry:
+        elif task.next_ms and task.awaits_retry:
             self.resumed += (state is State.CREATED) - (before is State.CREATED)
 
     def _add(self, event: Event, created: Created, mono_s: float) -> Task:
@@ -244,7 +244,7 @@ class Book:
         self.tasks[task.task_id] = task
         self.catalog.append(task.task_id)
         self.counts[State.NEW] += 1
-        self.open_bytes += task.size_bytes
+        self.open_bytes += len(task.head) + len(task.payload)
         self.open(task, new=True)
         return task
 

@@ -231,7 +231,7 @@ class ReadyQueue:
                 heappop(heads)
                 continue
             head = lane.head()
-            if head is None or held_up(lane):
+            if head is None or ((lane.paused or lane.bounds) and held_up(lane)):
                 heappop(heads)
                 del listed[number]
                 pass_on(lane)
@@ -251,7 +251,7 @@ class ReadyQueue:
                 heappop(heap)
                 continue
             oldest = lane.oldest()
-            if oldest is None or held_up(lane):
+            if oldest is None or ((lane.paused or lane.bounds) and held_up(lane)):
                 heappop(heap)
                 del listed[number]
                 pass_on(lane)

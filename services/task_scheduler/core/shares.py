@@ -125,13 +125,15 @@ class Share:
         expected_s = tenant.run_s.get(task_type, UNKNOWN_S)
         cost_s = expected_s / tenant.weight
         if self.refund_s:
-            paid_s = min(self.refund_s, cost_s)
+            paid_s = self.refund_s if self.refund_s < cost_s else cost_s
             self.refund_s -= paid_s
             cost_s -= paid_s
         if self.passed_s < band.top_s - WINDOW_S:
             self._lift(band.top_s - WINDOW_S)
         band.clock_s = self.passed_s
-        self._pass(cost_s)
+        self.passed_s += cost_s
+        if self.passed_s > band.top_s:
+            band.top_s = self.passed_s
         return expected_s
 
     def settle(self, charged_s: float, used_s: float) -> None:
@@ -140,18 +142,15 @@ class Share:
         tenant.used_s += used_s
         refund_s = self.refund_s + (charged_s - used_s) / tenant.weight
         if refund_s < 0.0:
-            self._pass(-refund_s)
+            self.passed_s -= refund_s
+            if self.passed_s > self.band.top_s:
+                self.band.top_s = self.passed_s
             refund_s = 0.0
         elif refund_s > WINDOW_S:
             # More would be a burst, but what a few long tasks were charged too much is theirs.
             most_s = max(WINDOW_S, LONGEST_LEN * charged_s / tenant.weight, self.refund_s)
             refund_s = min(refund_s, most_s)
         self.refund_s = refund_s
-
-    def _pass(self, cost_s: float) -> None:
-        self.passed_s += cost_s
-        if self.passed_s > self.band.top_s:
-            self.band.top_s = self.passed_s
 
     def _lift(self, least_s: float) -> None:
         self.lifted_s += least_s - self.passed_s

@@ -273,20 +273,23 @@ class Task:
     @property
     def size_bytes(self) -> int:
         """Bytes it carries for others: what they gave, asked, answered and were told."""
-        size_bytes = (
-            len(self.head)
-            + len(self.payload)
-            + len(self.result)
-            + len(self.checkpoint)
-            + len(self.input)
-            + len(self.input_request)
-            + len(self.message)
-            + len(self.pause_reason)
-        )
+        # Most of it is empty most of the time, and this is asked several times for each task.
+        size_bytes = len(self.head) + len(self.payload)
+        for said in (
+            self.result,
+            self.checkpoint,
+            self.input,
+            self.input_request,
+            self.message,
+            self.pause_reason,
+        ):
+            if said:
+                size_bytes += len(said)
         if self.failure is not None:
             size_bytes += _said(self.failure)
         for one in self.attempts:
-            size_bytes += len(one.decision)
+            if one.decision:
+                size_bytes += len(one.decision)
             if one.failure is not None:
                 size_bytes += _said(one.failure)
         return size_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -34,15 +35,15 @@ class Backoff:
         self._sleep = sleep
         self.failures = 0
 
-    def next_s(self) -> float:
-        """Returns how long to wait after one more failure."""
-        bound_s = min(self._cap_s, self._first_s * 2.0 ** min(self.failures, 16))
+    def next_s(self, cap_s: float = math.inf) -> float:
+        """Returns how long to wait after one more failure, with a lower cap if there is one."""
+        bound_s = min(self._cap_s, cap_s, self._first_s * 2.0 ** min(self.failures, 16))
         self.failures += 1
         return self._draw.uniform(0, bound_s)
 
-    async def wait(self, least_s: float = 0.0) -> None:
-        """Waits after one more failure, at least so long."""
-        await self._sleep(max(self.next_s(), least_s))
+    async def wait(self, least_s: float = 0.0, cap_s: float = math.inf) -> None:
+        """Waits after one more failure, at least so long, with a lower cap if there is one."""
+        await self._sleep(max(self.next_s(cap_s), least_s))
 
     def reset(self) -> None:
         """Begins again: it worked."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,9 @@ BULK_BYTES_MIN = 4_096
 GOODBYE_S_MAX = 1.0
 ACK_HOLD_S = 0.002
 CALM_S = 60.0
+NOBODY_S_MAX = 1.0
+"""Between tries where nobody answers at all: they cost no router anything, and their spacing is how
+long a fleet stays away from one that is back."""
 
 Deliver = Callable[[list[session_pb2.RouterFrame]], None]
 """Takes the frames that concern work, in order; a lost lease comes as a Cancel too."""
@@ -71,6 +75,8 @@ class Session:
         self._link: Link | None = None
         # How long a router has asked to stay away, when it ended the last stream.
         self._away_s = 0.0
+        # Whether the last try found nobody there.
+        self._nobody = False
         # Which of several routers is tried: the first by lot, so that a fleet spreads over them.
         self._turn = random.randrange(1 << 16)
         # Work for agents that were accepted before the others on their stream: what they said of
@@ -230,7 +236,7 @@ class Session:
                 for key in await report_unary(peer.address, self._metadata, results):
                     self.talk.leases.forget(key)
                 self._note_settled()
-            await self._backoff.wait(self._away_s)
+            await self._backoff.wait(self._away_s, NOBODY_S_MAX if self._nobody else math.inf)
 
     async def _try_connect(self, peer: Peer) -> Link | None:
         fresh = self._own_connection or self._backoff.failures >= FRESH_CONNECTION_AFTER
@@ -272,6 +278,7 @@ class Session:
             raise reason
         full = isinstance(reason, ResourceExhausted)
         self._away_s = after(reason.retry_after_s or 0.0) if full else 0.0
+        self._nobody = reason.reason == "UNREACHABLE"
         return reason
 
     def _receive(self, link: Link, frames: Frames) -> None:
