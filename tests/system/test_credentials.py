@@ -38,12 +38,17 @@ class Checked(NamedTuple):
         """Returns what somebody is told who says that it is the agent."""
         metadata = (("authorization", f"Bearer {shown}"),) if shown else ()
         async with dial(self.stage.suite.addresses["routing"]) as channel:
-            wire = Wire(channel, metadata)
-            try:
-                await wire.say_hello("f8", "f8", instance_id="imposter")
-            except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                pass  # it was shown the door before it said so
-            return await wire.ended()
+            for _ in range(5):
+                wire = Wire(channel, metadata)
+                try:
+                    await wire.say_hello("f8", "f8", instance_id="imposter")
+                except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    pass  # it was shown the door before it said so
+                error = await wire.ended()
+                # Where the refusal comes while gRPC still sends, it may lose the status here.
+                if error.message != "Internal error from Core":
+                    break
+        return error
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -71,7 +76,8 @@ async def test_f8_a_second_process_takes_an_agents_place_only_with_the_agents_cr
     task_id = await stage.submit_one("f8", "sleep 2")
     await stage.until(task_id, "STARTED")
     for shown in ("", checked.token("f8", key=make_key()), checked.token("f8", since_s=-4_000)):
-        assert (await checked.refused(shown)).code == "UNAUTHENTICATED"
+        error = await checked.refused(shown)
+        assert error.code == "UNAUTHENTICATED", error
     for shown in (checked.token("other"), checked.token("f8", capabilities=["else"])):
         imposter = stage.worker("f8", "f8", token=shown)
         assert await asyncio.to_thread(imposter.wait) != 0
