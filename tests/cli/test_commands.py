@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -162,6 +163,7 @@ async def test_fleet_and_queue_are_told(podium: Shell) -> None:
 
     assert agents.out.splitlines()[1].split()[:5] == ["a1", "busy", "3/4", "open", "75%"]
     assert "7 wait for an agent that can do: fly" in stats.out
+    assert re.search(r"api .*acme .*60 of 60 in .*4", stats.out)
     assert requeued.out == "2 requeued\n"
 
 

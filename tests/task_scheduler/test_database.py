@@ -6,10 +6,11 @@ import asyncpg
 import pytest
 
 from services.kernel.errors import FailedPrecondition
-from services.task_scheduler.__main__ import limits_of
+from services.task_scheduler.__main__ import check_shared_keys, limits_of
 from services.task_scheduler.adapters.database import SQL, Database
 from services.task_scheduler.adapters.statements import migrations
-from services.task_scheduler.config import Numbers
+from services.task_scheduler.config import Numbers, Rates
+from services.task_scheduler.core.limits import Rate
 from services.task_scheduler.ports import LogLost
 from tests.contracts.test_journal import group, in_postgres, replayed
 from tests.task_scheduler.serving import settings, spec, wire
@@ -109,3 +110,13 @@ def test_limits_of_a_process_hold_when_it_owns_all_partitions(tmp_path: Path) ->
 
     assert part.open_tasks_max * 4 == whole.open_tasks_max
     assert part.ended_bytes_max * 4 == whole.ended_bytes_max
+
+
+def test_a_rate_that_all_tenants_share_needs_one_partition_too(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, shared_rate_limits=Rates([("api", Rate(1, 1_000))]))
+    check_shared_keys(chosen, 1)
+
+    with pytest.raises(FailedPrecondition, match="PODIUM_SHARED_RATE_LIMITS") as refused:
+        check_shared_keys(chosen, 2)
+
+    assert "PODIUM_RATE_LIMITS" in refused.value.message

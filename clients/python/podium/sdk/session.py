@@ -20,7 +20,7 @@ from podium.sdk.conversation import Conversation, Outgoing, Received
 from podium.sdk.errors import InvalidArgument, Peer, PodiumError, ResourceExhausted
 from podium.sdk.fallback import report_unary
 from podium.sdk.identity import Identity
-from podium.sdk.link import Frames, Link
+from podium.sdk.link import Frames, Link, knock
 from podium.v1 import session_pb2
 
 log = logging.getLogger("podium.sdk.session")
@@ -34,9 +34,8 @@ BULK_BYTES_MIN = 4_096
 GOODBYE_S_MAX = 1.0
 ACK_HOLD_S = 0.002
 CALM_S = 60.0
+# Between tries where nobody answers: as long may a fleet stay away from a router that is back.
 NOBODY_S_MAX = 1.0
-"""Between tries where nobody answers at all: they cost no router anything, and their spacing is how
-long a fleet stays away from one that is back."""
 
 Deliver = Callable[[list[session_pb2.RouterFrame]], None]
 """Takes the frames that concern work, in order; a lost lease comes as a Cancel too."""
@@ -225,7 +224,7 @@ class Session:
         addresses = peer.address.split(",")
         while True:
             peer = peer._replace(address=addresses[self._turn % len(addresses)])
-            link = await self._try_connect(peer)
+            link = await self._try_connect(peer) if await self._is_there(peer) else None
             if link is not None:
                 self._backoff.reset()
                 self.connect_count += 1
@@ -237,6 +236,19 @@ class Session:
                     self.talk.leases.forget(key)
                 self._note_settled()
             await self._backoff.wait(self._away_s, NOBODY_S_MAX if self._nobody else math.inf)
+
+    async def _is_there(self, peer: Peer) -> bool:
+        """Asks in the cheap way where the last try found nobody."""
+        # One try in eight is whole: what stands between may let nothing but streams through.
+        if not self._nobody or self._backoff.failures % 8 == 0 or await knock(peer.address):
+            return True
+        self._note_failed(peer, peer.unreachable())
+        return False
+
+    def _note_failed(self, peer: Peer, reason: PodiumError) -> None:
+        # Once as loud as it takes to be seen by whoever forgot to start the suite.
+        level = logging.INFO if self._backoff.failures else logging.WARNING
+        log.log(level, "no session with %s yet, trying again: %s", peer.address, reason)
 
     async def _try_connect(self, peer: Peer) -> Link | None:
         fresh = self._own_connection or self._backoff.failures >= FRESH_CONNECTION_AFTER
@@ -258,10 +270,7 @@ class Session:
             ready.cancel()
         if link.ready.is_set() and link.open:
             return link
-        reason = await self._ended(link)
-        # Once as loud as it takes to be seen by whoever forgot to start the suite.
-        level = logging.INFO if self._backoff.failures else logging.WARNING
-        log.log(level, "no session with %s yet, trying again: %s", peer.address, reason)
+        self._note_failed(peer, await self._ended(link))
         return None
 
     async def _ended(self, link: Link) -> PodiumError:
