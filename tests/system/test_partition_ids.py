@@ -9,7 +9,7 @@ from podium.v1.task_pb2 import Task
 from tests.system.test_partition_pages import killed_off
 from tests.system.test_partitions import TENANTS, Start, even, start, submitted
 from tests.system.test_takeover import Replica
-from tests.task_scheduler.serving import refusal, spec
+from tests.task_scheduler.serving import refusal
 
 __all__ = ["start"]  # a fixture
 
