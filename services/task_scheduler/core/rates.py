@@ -5,8 +5,9 @@ so no period, wherever it begins, sees more. Starts are remembered one by one; o
 those that fall in the same small part of a period become one entry with the time of the last, which
 lets the next start come a little later and never too early.
 
-A start is the event that grants a task; one that no agent took is given back. The starts of a key
-outlive its tasks, for a period.
+A start is the event that grants a task. It is given back only when the router says that no agent
+has the task: where that is not known one may have begun. The starts of a key outlive its tasks, for
+a period.
 """
 
 from __future__ import annotations
