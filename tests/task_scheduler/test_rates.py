@@ -204,7 +204,7 @@ def test_a_key_that_nobody_needs_is_forgotten_when_its_starts_are_over() -> None
 
 
 def test_rate_keys_are_bounded() -> None:
-    rig = rig_of(rate_keys_len_max=2)
+    rig = rig_of(rate_keys_len_max=4)
     rig.submit_one(terms=rated(key="a"))
     rig.submit_one(terms=rated(key="b"))
     with pytest.raises(ResourceExhausted) as refused:
