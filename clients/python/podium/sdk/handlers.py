@@ -124,17 +124,18 @@ def _taken(function: Callable[..., Any], name: str, hints: Mapping[str, Any]) ->
         if second.default is second.empty or _is_context(hints.get(second.name)):
             taken.append(second)
     for each in parameters:
-        if each in taken:
-            if each is not taken[0] and not _may_be_context(hints.get(each.name)):
-                raise TypeError(f"{name} gets the context as {each.name}, which is no Context")
-        elif each.kind in _POSITIONAL or each.kind is each.KEYWORD_ONLY:
-            if each.default is each.empty or _is_context(hints.get(each.name)):
-                taken = []
+        named = each.kind in _POSITIONAL or each.kind is each.KEYWORD_ONLY
+        wants = each.default is each.empty or _is_context(hints.get(each.name))
+        if named and wants and each not in taken:
+            taken = []
     if not taken:
         raise TypeError(
             f"{name} must take the payload and, if it likes, the context as its second parameter;"
             " others need a default"
         )
+    for each in taken[1:]:
+        if not _may_be_context(hints.get(each.name)):
+            raise TypeError(f"{name} gets the context as {each.name}, which is no Context")
     return [each.name for each in taken]
 
 
