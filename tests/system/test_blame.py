@@ -26,12 +26,14 @@ HALF_OPEN = agent_pb2.Agent.BREAKER_HALF_OPEN
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def suite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    # Whoever is gone is given up well before the ack that it owes is due.
+    # Whoever is gone is given up well before the ack that it owes is due, and nobody is silent.
     times = {
         "PODIUM_DETACH_GRACE_S": 0.3,
         "PODIUM_ACK_TIMEOUT_S": 20,
         "PODIUM_LEASE_TTL_S": 20,
         "PODIUM_PROBE_S": 20,
+        "PODIUM_HEARTBEAT_S": 15,
+        "PODIUM_AGENT_GRACE_S": 60,
         "PODIUM_BREAKER_OPEN_S": OPEN_S,
     }
     async with staged(tmp_path_factory.mktemp("blame"), environ=times) as made:
