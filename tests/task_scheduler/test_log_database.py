@@ -163,8 +163,9 @@ async def test_between_two_damages_a_repair_keeps_what_a_snapshot_can_be_followe
 async def test_a_partition_that_cannot_be_mended_is_told_and_the_others_are_mended(
     postgres_url: str, capsys: Said
 ) -> None:
-    await filled(postgres_url, partition=1)
-    await execute(postgres_url, "UPDATE podium_partitions SET compacted_seq = 1 WHERE partition = 0")
+    await filled(postgres_url)
+    dropped = "UPDATE podium_partitions SET compacted_seq = 1 WHERE partition = 0"
+    await execute(postgres_url, dropped)
     await break_at(postgres_url, 7)
 
     assert await run("repair", postgres_url, "--yes") == 1

@@ -100,13 +100,11 @@ class LogFile:
         for _ in range(BACKUP_TRIES):
             self._copy(to)
             found = LogFile(to).check()
-            # Two snapshots later, what the first ones needed may be gone from the log.
-            if not found.damage and (not found.base.seq or found.snapshots):
+            # Two snapshots later, what the first ones needed may be gone from the log: once more.
+            if not found.damage:
                 os.sync()
                 return found
-        raise FailedPrecondition(
-            "JOURNAL_DAMAGED", found.damage or "the snapshots went faster than they were copied"
-        )
+        raise FailedPrecondition("JOURNAL_DAMAGED", found.damage)
 
     def cost(self) -> str:
         """Return in a sentence or two what a repair would cost.

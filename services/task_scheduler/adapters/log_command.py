@@ -26,7 +26,7 @@ from services.task_scheduler.adapters.log_database import LogDatabase
 from services.task_scheduler.adapters.snapshots import Facts
 
 PASSWORD_FILE = "PODIUM_POSTGRES_PASSWORD_FILE"
-UNCHANGED = "Nothing was changed: say --yes to do so."
+UNCHANGED = "Nothing was changed: say --yes to do that."
 
 
 def main(arguments: Sequence[str]) -> int:
