@@ -199,8 +199,9 @@ class Settings(Common):
     )
     rate_keys_max: int = setting(
         "PODIUM_RATE_KEYS_MAX",
-        10_000,
-        "rate keys of open tasks and of those that started within their period",
+        20_000,
+        "rate keys of open tasks and of those that started within their period; one tenant may "
+        "have half of what the others leave",
         parse=as_count,
     )
     lineage_tasks_max: int = setting(

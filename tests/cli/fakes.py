@@ -45,6 +45,7 @@ class TellingScheduler(FakeScheduler):
         response.states.add(state=task_pb2.Task.STATE_QUEUED, count=7)
         response.priorities.add(priority=5, count=7).oldest_age.FromSeconds(3)
         response.requirements.add(required_capabilities=["fly"], count=7, schedulable=False)
+        response.requirements.add(required_capabilities=["fly@2"], granted_count=3)
         rate = response.rate_keys.add(key="api", tenant="acme", limit=60, limit_max=60)
         rate.started_count, rate.waiting_count = 60, 4
         rate.period.FromSeconds(60)

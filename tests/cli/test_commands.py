@@ -183,7 +183,7 @@ async def test_who_tells_who_can_do_something_and_what_a_task_would_wait(podium:
 
     row = flying.out.splitlines()[1].split()
     assert row[:7] == ["a1", "4/4", "2.0", "s", "unknown", "75%", "fly"]
-    assert "0 of 1 have a free slot, 7 tasks wait; the next one waits 14.0 s." in flying.out
+    assert "0 of 1 have a free slot, 10 tasks wait; the next one waits 20.0 s." in flying.out
     assert nobody.out == (
         "No agent can do this:\n"
         "  text.sumarize: nobody has it; the nearest that is known: text.summarize\n"

@@ -8,6 +8,7 @@ from services.task_scheduler.core.catalog import Filter
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.states import State
+from services.task_scheduler.core.task import Lease
 from tests.task_scheduler.rig import START, Rig, created
 
 
@@ -206,7 +207,20 @@ def test_depths_tell_how_much_waits_and_for_how_long() -> None:
     ]
     rig.core.dispatch.credit("r1", 1, ["other"], 0, 1)
     assert catalog.requirements(rig.book, 10) == [
-        (("work",), 3, False),
-        (("other",), 1, True),
+        (("work",), 3, False, 0),
+        (("other",), 1, True, 0),
     ]
     assert len(catalog.requirements(rig.book, 1)) == 1
+
+
+def test_what_a_router_has_and_no_agent_has_begun_is_told_beside_what_waits() -> None:
+    rig = Rig()
+    rig.credit("work", total=3)
+    rig.submit(*[created() for _ in range(5)])
+    grants = rig.grants()
+    held = Lease(grants[0].task.task_id, grants[0].lease_epoch)
+
+    assert [(need.depth, need.granted) for need in catalog.requirements(rig.book, 10)] == [(2, 3)]
+
+    rig.core.outcomes.started("r1", held, "a1", b"", rig.now)
+    assert [(need.depth, need.granted) for need in catalog.requirements(rig.book, 10)] == [(2, 2)]

@@ -67,7 +67,9 @@ def test_statistics_are_added_up_and_told_as_those_of_one() -> None:
     for part, age_s in ((first, 5), (second, 9)):
         row = part.priorities.add(priority=5, count=4)
         row.oldest_age.FromSeconds(age_s)
-        part.requirements.add(required_capabilities=["work"], count=4, schedulable=part is second)
+        part.requirements.add(
+            required_capabilities=["work"], count=4, granted_count=1, schedulable=part is second
+        )
         part.pauses.add(type="work", reason="why")
         part.rate_keys.add(key="api", tenant=f"t{age_s}", waiting_count=age_s)
     first.tenants.add(tenant="small", open_count=1)
@@ -81,7 +83,7 @@ def test_statistics_are_added_up_and_told_as_those_of_one() -> None:
         (Task.STATE_FAILED, 1),
     ]
     assert [(r.count, r.oldest_age.seconds) for r in whole.priorities] == [(8, 9)]
-    assert [(r.count, r.schedulable) for r in whole.requirements] == [(8, True)]
+    assert [(r.count, r.granted_count, r.schedulable) for r in whole.requirements] == [(8, 2, True)]
     assert [row.tenant for row in whole.tenants] == ["large", "small"]
     assert [(row.tenant, row.waiting_count) for row in whole.rate_keys] == [("t9", 9), ("t5", 5)]
     assert (len(whole.pauses), whole.log_damage) == (1, "bad")

@@ -113,15 +113,46 @@ def test_each_attempt_counts() -> None:
     assert started(rig)[:3] == [0.0, 1.0, 2.0]
 
 
-def test_what_no_agent_took_is_given_back_at_once() -> None:
+@pytest.mark.parametrize(
+    ("reason", "given_back"),
+    [
+        ("NACK_BUSY", True),
+        ("NACK_INCAPABLE", True),
+        ("NACK_DRAINING", True),
+        ("NACK_TOO_LARGE", True),
+        ("NO_AGENT", True),
+        ("ROUTER_DRAINING", True),
+        ("FREE_ELSEWHERE", True),
+        ("AGENT_GONE", False),
+        ("ACK_TIMEOUT", False),
+        ("SOMETHING_NEW", False),
+    ],
+)
+def test_a_start_is_given_back_where_no_agent_has_the_task(reason: str, given_back: bool) -> None:
     rig = rig_of(2, rated(limit=1, period_ms=86_400_000))
     (first,) = [task for task in rig.book.tasks.values() if task.state is State.ASSIGNED]
     rig.advance(1.0)
-    rig.core.outcomes.handed_back("r1", rig.lease(first), "a1", "BUSY", rig.now)
+    rig.core.outcomes.handed_back("r1", rig.lease(first), reason, "a1", rig.now)
     rig.take()
 
-    assert started(rig) == [0.0, 1.0]
+    assert started(rig) == ([0.0, 1.0] if given_back else [0.0])
     assert facts(rig.restarted().core) == facts(rig.core)
+
+
+def test_routers_that_die_let_no_period_have_too_many_starts() -> None:
+    rig = rig_of(3, rated(limit=1, period_ms=3_600_000))
+    for _ in range(3):
+        # Its agent may work already: what it reports dies with the router.
+        rig.core.dispatch.open("r1", (), rig.now)
+        rig.credit("work", total=10)
+        rig.core.dispatch.close("r1", rig.now)
+        spend(rig, 2 * rig.limits.router_grace_s)
+        rig.core.dispatch.open("r1", (), rig.now)
+        rig.credit("work", total=10)
+        spend(rig, 2 * rig.limits.lease_ttl_s)
+
+    assert started(rig) == [0.0]
+    assert any(event.kind is Kind.HANDED_BACK for event in rig.events)
 
 
 def test_a_full_rate_holds_up_nobody_else() -> None:
@@ -173,7 +204,7 @@ def test_a_key_that_nobody_needs_is_forgotten_when_its_starts_are_over() -> None
 
 
 def test_rate_keys_are_bounded() -> None:
-    rig = rig_of(rate_keys_len_max=2)
+    rig = rig_of(rate_keys_len_max=4)
     rig.submit_one(terms=rated(key="a"))
     rig.submit_one(terms=rated(key="b"))
     with pytest.raises(ResourceExhausted) as refused:
@@ -317,7 +348,7 @@ def test_whatever_happens_the_log_shows_no_period_with_too_many_starts(seed: int
 
 
 def starts_by_rate(rig: Rig) -> dict[tuple[str, int, int, str], list[int]]:
-    """Return the times of starts that agents took, by rate and tenant."""
+    """Return the times of starts that agents took or may have taken, by rate and tenant."""
     rates, granted = {}, {}
     found: dict[tuple[str, int, int, str], list[int]] = defaultdict(list)
     for event in rig.events:
@@ -328,7 +359,7 @@ def starts_by_rate(rig: Rig) -> dict[tuple[str, int, int, str], list[int]]:
             granted[event.task_id] = event.wall_ms
             for name in rates[event.task_id]:
                 found[name].append(event.wall_ms)
-        elif event.kind is Kind.HANDED_BACK:
+        elif event.kind is Kind.HANDED_BACK and event.detail.failure.reason == "NACK_BUSY":
             for name in rates[event.task_id]:
                 found[name].remove(granted[event.task_id])
     return found

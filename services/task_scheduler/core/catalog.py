@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nsmallest
 from operator import attrgetter
@@ -76,6 +77,8 @@ class RequirementDepth(NamedTuple):
     capabilities: tuple[str, ...]
     depth: int
     schedulable: bool
+    granted: int
+    """Those that a router has and no agent has begun."""
 
 
 def page(book: Book, wanted: Filter, before: str, size: int) -> Page:
@@ -221,10 +224,13 @@ def priorities(book: Book, now_s: float) -> list[PriorityDepth]:
 
 def requirements(book: Book, limit: int) -> list[RequirementDepth]:
     """Return what waits, by required capabilities, most first."""
+    granted = Counter(task.needs for task in book.leases.values() if task.state is State.ASSIGNED)
     depths = [
-        RequirementDepth(need.key, waiting, any(pool.members for pool in need.pools))
+        RequirementDepth(
+            need.key, need.waiting, any(pool.members for pool in need.pools), granted[need.key]
+        )
         for need in book.queue.requirements()
-        if (waiting := need.waiting)
+        if need.waiting or granted[need.key]
     ]
     depths.sort(key=lambda need: (-need.depth, need.capabilities))
     return depths[:limit]

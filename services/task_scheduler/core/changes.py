@@ -32,6 +32,11 @@ FAILURE_HASH = b"failure"
 QUESTION_HASH = b"question"
 """Likewise for a question."""
 
+UNTAKEN = frozenset({"FREE_ELSEWHERE", "NO_AGENT", "ROUTER_DRAINING"})
+"""Reasons of a router that had not offered the task to any agent."""
+DECLINED = "NACK_"
+"""Begins the reasons of agents that would not take it."""
+
 Change = Callable[["Book", Task, Event, float], None]
 
 
@@ -136,10 +141,14 @@ def answer_hash(answer: bytes) -> bytes:
 
 def handed_back(book: Book, task: Task, event: Event, mono_s: float) -> None:
     """Keep the place in the queue: nobody has worked on it."""
-    lane = task.lane
+    lane, detail = task.lane, event.detail
     assert lane is not None
-    if lane.rates:
-        book.queue.give_back(lane, task.granted_ms)
+    if lane.rates and isinstance(detail, Failed):
+        reason = detail.failure.reason
+        # For any other (the router is gone, the agent does not answer) one may have begun, and the
+        # word of it been lost on the way: that is a start.
+        if reason in UNTAKEN or reason.startswith(DECLINED):
+            book.queue.give_back(lane, task.granted_ms)
     if event.agent_id:
         task.excluded = task.exclude(event.agent_id)
         task.handbacks += 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from services.kernel.errors import ResourceExhausted
+from services.kernel.errors import InvalidArgument, ResourceExhausted
 from services.task_scheduler.core.event import Created, RateLimit
 from services.task_scheduler.core.lane import (
     SCHEDULE_KEY,
@@ -51,22 +52,63 @@ class Keys:
     def check(self, tasks: Sequence[Created]) -> None:
         """Raise when new tasks would bring too many rate keys.
 
+        A tenant may have half of what the others leave, so that no tenant shuts out the next. The
+        shared keys count as those of one tenant.
+
         Raises:
+            InvalidArgument: BATCH_TOO_LARGE.
             ResourceExhausted: RATE_KEYS_FULL.
         """
-        new: set[RateName] = set()
+        asked: set[RateName] = set()
         for task in tasks:
             if task.terms.rate_limits:
-                new |= self.named(task.tenant, task.terms.rate_limits).keys() - self.rates.keys
-        most = self._limits.rate_keys_len_max
-        if new and len(self.rates) + len(new) > most:
-            raise ResourceExhausted(
-                "RATE_KEYS_FULL",
-                f"There are {len(self.rates)} rate keys of at most {most}, of open tasks and of "
-                "those that started within their period: submit again later.",
-                metadata={"rate_keys": str(len(self.rates)), "rate_keys_max": str(most)},
-                retry_after_s=RETRY_AFTER_S,
-            )
+                asked |= self.named(task.tenant, task.terms.rate_limits).keys()
+        new = Counter(tenant for tenant, *_ in asked - self.rates.keys.keys())
+        for tenant, count in new.items():
+            most = self._most(0)
+            together = sum(1 for name in asked if name[0] == tenant)
+            if together > most:
+                # No waiting helps, so nothing here says that it does.
+                raise InvalidArgument(
+                    "BATCH_TOO_LARGE",
+                    f"{together} different rate keys of {_whose(tenant)} in one request, of which "
+                    f"there may be {most} at once: split it.",
+                    metadata={"tenant": tenant, "rate_keys_max": str(most)},
+                )
+            own = self.rates.owned(tenant)
+            others = len(self.rates) - own + new.total() - count
+            if own + count > self._most(others):
+                raise ResourceExhausted(
+                    "RATE_KEYS_FULL",
+                    f"There are {own} rate keys of {_whose(tenant)} of at most "
+                    f"{self._most(others)}, of open tasks and of those that started within "
+                    "their period: submit again later.",
+                    metadata={
+                        "tenant": tenant,
+                        "rate_keys": str(own),
+                        "rate_keys_max": str(self._most(others)),
+                    },
+                    retry_after_s=self._room_after_s(tenant, own + count, others),
+                )
+
+    def _most(self, others: int) -> int:
+        """Return how many keys one tenant may have beside those of others: half, rounded up."""
+        return max(0, self._limits.rate_keys_len_max - others + 1) // 2
+
+    def _room_after_s(self, tenant: str, own: int, others: int) -> float:
+        """Return how long it takes until a tenant may have so many keys, unless tasks end."""
+        rates = self.rates
+        for lapse_s, owner in rates.lapses():
+            if lapse_s <= rates.now_s:
+                continue  # it is gone
+            if owner == tenant:
+                own -= 1
+            else:
+                others -= 1
+            if own <= self._most(others):
+                return max(RETRY_AFTER_S, lapse_s - rates.now_s)
+        # The others have open tasks, which may end at any time.
+        return RETRY_AFTER_S
 
     def named(self, tenant: str, limits: tuple[RateLimit, ...]) -> dict[RateName, int]:
         """Return what a tenant's tasks with these limits have to keep to.
@@ -96,3 +138,7 @@ class Keys:
             return 1
         limits = self._limits
         return limits.shared_limit(name) or limits.concurrency_limit(name) or asked or 1
+
+
+def _whose(tenant: str) -> str:
+    return f"tenant {tenant}" if tenant else "all tenants together"

@@ -52,8 +52,9 @@ class Limits:
     """Starts of one tenant in a period, by key."""
     shared_rate_limits: Mapping[str, Rate] = field(default_factory=_none)
     """Starts of all tenants in a period, by key."""
-    rate_keys_len_max: int = 10_000
-    """Rate keys of open tasks and of those that started within their period."""
+    rate_keys_len_max: int = 20_000
+    """Rate keys of open tasks and of those that started within their period; of one tenant half of
+    what the others leave."""
     lineage_depth_max: int = 64
     lineage_tasks_max: int = 4_096
     """Tasks that may descend from one, over all generations, while any of them is open."""

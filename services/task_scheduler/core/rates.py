@@ -5,15 +5,16 @@ so no period, wherever it begins, sees more. Starts are remembered one by one; o
 those that fall in the same small part of a period become one entry with the time of the last, which
 lets the next start come a little later and never too early.
 
-A start is the event that grants a task; one that no agent took is given back. The starts of a key
-outlive its tasks, for a period.
+A start is the event that grants a task. It is given back only when the router says that no agent
+has the task: where that is not known one may have begun. The starts of a key outlive its tasks, for
+a period.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from itertools import count
 from typing import Any
 
@@ -24,7 +25,9 @@ EXACT_LEN = 64
 """Starts that are remembered each for itself."""
 PARTS = 64
 """Of a period: starts beyond these that fall in the same part become one entry."""
-
+LAPSES_LEN_MAX = 4_096
+"""Keys that are looked through for when there is room: as many as a batch can name."""
+LAPSES_S = 1.0
 
 RateName = tuple[str, str, int]
 """Tenant, empty when all share it; key; period: another period counts for itself."""
@@ -126,7 +129,7 @@ class RateKey(Key):
 class Rates:
     """The rate keys of open tasks, and of tasks that started a short while ago."""
 
-    __slots__ = ("_due", "_serial", "keys", "now_s")
+    __slots__ = ("_due", "_lapses", "_lapses_s", "_owned", "_serial", "keys", "now_s")
 
     def __init__(self) -> None:
         self.keys: dict[RateName, RateKey] = {}
@@ -134,6 +137,9 @@ class Rates:
         """The time to which `advance` has come; starts that are over by then do not count."""
         self._due: list[tuple[float, int, RateKey]] = []
         self._serial = count()
+        self._owned: Counter[str] = Counter()
+        self._lapses: list[tuple[float, str]] = []
+        self._lapses_s = float("-inf")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -147,7 +153,27 @@ class Rates:
         if found is None:
             tenant, key, period_ms = name
             found = self.keys[name] = RateKey(key, tenant, period_ms, self)
+            self._owned[tenant] += 1
         return found
+
+    def owned(self, tenant: str) -> int:
+        """Return how many keys a tenant has; of "", how many are shared."""
+        return self._owned[tenant]
+
+    def lapses(self) -> list[tuple[float, str]]:
+        """Return when keys without open tasks go, and whose they are, the first ones in order.
+
+        What it returns may be a second old: whoever is refused may ask often, and there are many.
+        """
+        if self.now_s - self._lapses_s > LAPSES_S:
+            self._lapses_s = self.now_s
+            idle = (
+                (last_s, key.tenant)
+                for key in self
+                if not key.limits and (last_s := key.last_s()) is not None
+            )
+            self._lapses = nsmallest(LAPSES_LEN_MAX, idle)
+        return self._lapses
 
     @property
     def next_s(self) -> float | None:
@@ -176,6 +202,9 @@ class Rates:
             name = key.tenant, key.name, key.period_ms
             if self.keys.get(name) is key:  # it may have been forgotten and made anew
                 del self.keys[name]
+                self._owned[key.tenant] -= 1
+                if not self._owned[key.tenant]:
+                    del self._owned[key.tenant]
         elif at_s is not None and (not key.due_s or at_s < key.due_s):
             key.due_s = at_s
             heappush(self._due, (at_s, next(self._serial), key))

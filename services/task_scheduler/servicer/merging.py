@@ -207,6 +207,7 @@ def _add_requirements(whole: Stats, parts: Sequence[Stats]) -> None:
             known = rows.setdefault(tuple(row.required_capabilities), row)
             if known is not row:
                 known.count += row.count
+                known.granted_count += row.granted_count
                 known.schedulable = known.schedulable or row.schedulable
     ordered = sorted(rows.items(), key=lambda pair: (-pair[1].count, pair[0]))
     whole.requirements.extend(row for _, row in ordered[:ROWS_LEN_MAX])

@@ -28,7 +28,10 @@ def queue_stats(core: Scheduler, now_s: float, tenant: str | None) -> Response:
         row.oldest_age.FromMilliseconds(round(depth.oldest_age_s * 1000))
     for need in catalog.requirements(book, ROWS_LEN_MAX):
         response.requirements.add(
-            required_capabilities=need.capabilities, count=need.depth, schedulable=need.schedulable
+            required_capabilities=need.capabilities,
+            count=need.depth,
+            schedulable=need.schedulable,
+            granted_count=need.granted,
         )
     for one in catalog.tenants(book, ROWS_LEN_MAX, tenant):
         response.tenants.add(

@@ -140,10 +140,12 @@ def who(
 
     async def ask(client: Client) -> tuple[int, agent_registry_pb2.FindAgentsResponse, list[str]]:
         counted = await client.queue_stats()
+        asked = set(map(without_version, capabilities))
+        # Those that a router has already come first, too; a version names no other agents.
         ahead = sum(
-            each.count
+            each.count + each.granted_count
             for each in counted.requirements
-            if set(each.required_capabilities) == set(capabilities)
+            if set(map(without_version, each.required_capabilities)) == asked
         )
         found = await client.find_agents(*capabilities, task_type=task_type, ahead_count=ahead)
         if found.capable_count or json:
@@ -246,7 +248,7 @@ def stats(json: Json = False) -> None:
         console.print(f"[yellow]{dropped} for want of room (PODIUM_DEAD_TASKS_MAX)[/]")
     if counted.log_damage:
         console.print(f"[red]the log is damaged: {plain(counted.log_damage)}[/]")
-    stuck = [each for each in counted.requirements if not each.schedulable]
+    stuck = [each for each in counted.requirements if each.count and not each.schedulable]
     for each in stuck:
         needs = plain(", ".join(each.required_capabilities))
         console.print(f"[yellow]{each.count} wait for an agent that can do: {needs}[/]")
