@@ -44,5 +44,5 @@ def by_matter(acts: Iterable[Act]) -> dict[str, Act]:
 
 
 def next_ms(acts: Mapping[str, Act], wall_ms: int) -> int:
-    """Return a time for a new decision: now, or after those known, were it a clock ahead of this."""
+    """Return a time for a new decision: now, or after those known, however far ahead."""
     return max(wall_ms, *(act.at_ms + 1 for act in acts.values())) if acts else wall_ms
