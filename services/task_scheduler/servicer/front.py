@@ -22,6 +22,7 @@ from services.task_scheduler.core.ownership import partition_in, partition_of
 from services.task_scheduler.servicer import merging
 from services.task_scheduler.servicer.choice import list_arguments, only_tenant
 from services.task_scheduler.servicer.following import NOW, Merged, positions_of
+from services.task_scheduler.servicer.parts import by_ids, in_order_of, like
 from services.task_scheduler.servicer.relay import Relay, chained
 
 pb = task_scheduler_pb2
@@ -44,9 +45,12 @@ def _of_tasks(name: str, merge: Callable[[Sequence[Any]], Any]) -> Any:
         parts, tokens = self.of_tasks(request, context)
         # One after the other: where one refuses, the next ones have done nothing.
         answers = [await self.ask(name, number, part, context) for number, part in parts]
-        if tokens is None:
-            return answers[0] if len(answers) == 1 else merge(answers)
+        if tokens is None and len(answers) == 1:
+            return answers[0]
         merged = merge(answers)
+        if tokens is None:
+            merged.task_ids[:] = in_order_of(request, merged.task_ids)
+            return merged
         numbers = [number for number, _ in parts]
         merged.next_page_token = tokens.after(numbers, [one.next_page_token for one in answers])
         return merged
@@ -62,14 +66,6 @@ def _of_schedule(name: str) -> Any:
         return await self.ask(name, partition_of(tenant, self.count), request, context)
 
     return rpc
-
-
-def _like(request: Any, **changed: str) -> Any:
-    part = type(request)()
-    part.CopyFrom(request)
-    for name, value in changed.items():
-        setattr(part, name, value)
-    return part
 
 
 class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
@@ -293,18 +289,8 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                 return [(partitions[0], request)], None
             tokens = merging.Tokens(list_arguments(request.filter), self._key)
             left = tokens.of(request.page_token, partitions)
-            return [(n, _like(request, page_token=token)) for n, token in left.items()], tokens
-        by_partition: dict[int, list[str]] = {}
-        for task_id in request.task_ids:
-            by_partition.setdefault(partition_in(task_id, self.count), []).append(task_id)
-        if len(by_partition) == 1:
-            return [(next(iter(by_partition)), request)], None
-        parts = []
-        for number, task_ids in sorted(by_partition.items()):
-            part = _like(request)
-            part.task_ids[:] = task_ids
-            parts.append((number, part))
-        return parts, None
+            return [(n, like(request, page_token=token)) for n, token in left.items()], tokens
+        return by_ids(request, self.count), None
 
     async def _watch(
         self, name: str, response: Any, request: Any, context: Context, chosen: list[int] | None
@@ -318,7 +304,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         def open_one(partition: int, cursor: str) -> AsyncGenerator[bytes, None]:
             part = request
             if cursor != request.cursor:
-                part = _like(request, cursor=cursor)
+                part = like(request, cursor=cursor)
             return self._relay.stream(name, partition, part, context)
 
         if len(partitions) == 1:
@@ -366,7 +352,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 
         async def part_of(partition: int, position: str) -> merging.Part:
             token = encode_token(position, arguments, self._key) if position else ""
-            part = _like(request, page_token=token)
+            part = like(request, page_token=token)
             answer = await self.ask(name, partition, part, context)
             after = decode_token(answer.next_page_token, arguments, self._key) or merging.END
             return merging.Part(getattr(answer, field), position, after)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +17,7 @@ from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
 from podium.sdk.identity import Identity
 from podium.sdk.lifespans import Lifespans
-from podium.sdk.runner import STOP_S_MAX, Runner
+from podium.sdk.runner import STOP_S_MAX, Runner, check
 from podium.sdk.session import GOODBYE_S_MAX, Session, first_of
 from podium.sdk.settings import Settings
 from podium.sdk.threads import aside
@@ -27,6 +28,7 @@ log = logging.getLogger("podium.sdk.agent")
 
 GRACE_S = 20.0
 CLOSE_S_MAX = 3.0
+LIFESPAN_S_MAX = 10.0
 
 
 class AgentHost:
@@ -64,6 +66,7 @@ class AgentHost:
         self._runner: Runner | None = None
         self._children: Submitting | None = None
         self._lifespans = Lifespans()
+        self._swapping = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AgentHost:
@@ -85,8 +88,8 @@ class AgentHost:
         return self
 
     async def _open(self, identities: list[Identity]) -> None:
-        for agent in self._agents:
-            await self._lifespans.open(agent)
+        for agent_id, opened in (await self._lifespans.open(self._agents)).items():
+            self._lifespans.take(agent_id, opened)
         loop = asyncio.get_running_loop()
         outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
         incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
@@ -161,32 +164,51 @@ class AgentHost:
         """Lets other handlers work for agents of this host; tasks that run go on as they began.
 
         Where an agent can do something else than before, the stream is opened anew to say so; no
-        lease is lost by it.
+        lease is lost by it. All of them are replaced or none: one whose lifespan raises leaves the
+        others as they were.
 
         Args:
             agents: by their agent_id each takes the place of the one before.
 
         Raises:
-            ValueError: the host has no such agent.
+            ValueError: the host has no such agent, two are the same, or one handles nothing.
+            TypeError: another process could not find a handler that is to run in one.
+            Exception: what a lifespan raises as it opens.
         """
         assert self._session is not None and self._runner is not None, "the host runs"
         hosted = {agent.agent_id: agent for agent in self._agents}
+        if len({agent.agent_id for agent in agents}) < len(agents):
+            raise ValueError("each agent needs an agent_id of its own")
         for agent in agents:
             if agent.agent_id not in hosted:
                 raise ValueError(f"this host has no agent {agent.agent_id}: start it anew")
             # To the router it is the same instance, which is what keeps its leases.
             agent.instance_id = hosted[agent.agent_id].instance_id
+            check(agent)
         identities = [agent.identity for agent in agents]
-        before = [hosted[agent.agent_id].identity for agent in agents]
-        for agent in agents:
-            opened_before = await self._lifespans.open(agent)
-            running = await self._runner.replace(agent)
-            if opened_before is not None:
-                self._lifespans.leave(opened_before, running)
-            hosted[agent.agent_id] = agent
-        self._agents = list(hosted.values())
-        if identities != before:
-            await self._wire.run(self._session.reintroduce(identities))
+        opened = await self._lifespans.open(agents)
+        # Whoever gives up waiting does not leave some replaced and others not.
+        await asyncio.shield(asyncio.create_task(self._swap(agents, identities, opened)))
+
+    async def _swap(
+        self,
+        agents: Sequence[Agent],
+        identities: list[Identity],
+        opened: Mapping[str, AsyncExitStack],
+    ) -> None:
+        assert self._session is not None and self._runner is not None, "the host runs"
+        async with self._swapping:
+            hosted = {agent.agent_id: agent for agent in self._agents}
+            before = [hosted[agent.agent_id].identity for agent in agents]
+            for agent in agents:
+                running = await self._runner.replace(agent)
+                opened_before = self._lifespans.take(agent.agent_id, opened[agent.agent_id])
+                if opened_before is not None:
+                    self._lifespans.leave(opened_before, running)
+                hosted[agent.agent_id] = agent
+            self._agents = list(hosted.values())
+            if identities != before:
+                await self._wire.run(self._session.reintroduce(identities))
 
     def leave(self) -> bool:
         """Finishes what is in work, within the grace, and says goodbye; blocks meanwhile.
@@ -235,7 +257,7 @@ class AgentHost:
             await self._runner.stop(STOP_S_MAX)
         if self._children is not None:
             await self._children.close()
-        await self._lifespans.close()
+        await self._lifespans.close(LIFESPAN_S_MAX)
         await wire.release(self._wire)
         await aside(self._tracer.stop)
 
