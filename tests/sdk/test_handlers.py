@@ -216,11 +216,52 @@ def test_how_a_function_runs_is_read_from_what_it_is() -> None:
     ]
 
 
-def test_a_handler_takes_one_or_two_arguments() -> None:
-    async def three(a: str, b: str, c: str) -> None: ...
+async def test_the_context_goes_to_the_second_parameter_and_defaults_are_left_alone() -> None:
+    host = agent()
 
+    @host.handles("default")
+    async def default(text: str, times: int = 2) -> str:
+        return text * times
+
+    @host.handles("keyword")
+    async def keyword(text: str, *, times: int = 3) -> str:
+        return text * times
+
+    @host.handles("both")
+    async def both(text: str, task: Context | None = None, times: int = 4) -> str:
+        assert task is not None
+        return text * times
+
+    @host.handles("bare")
+    async def bare(text: str, task, *rest: str, **more: str) -> str:  # type: ignore[no-untyped-def]  # that is the point
+        return f"{task.type}{rest}{more}"
+
+    said = [(await run_handler(host, kind, "a")).value() for kind in host.handlers]
+
+    assert said == ["aa", "aaa", "aaaa", "bare(){}"]
+
+
+async def three(a: str, b: Any, c: str) -> None: ...
+async def none() -> None: ...
+async def by_name(a: str, *, task: Context) -> None: ...
+async def by_name_with_default(a: str, *, task: Context | None = None) -> None: ...
+async def late(a: str, times: int = 2, task: Context | None = None) -> None: ...
+async def loose(*payload: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function", [three, none, by_name, by_name_with_default, late, loose], ids=lambda f: f.__name__
+)
+def test_what_a_handler_would_never_be_given_is_an_error_at_once(function: Any) -> None:
     with pytest.raises(TypeError, match="must take the payload and, if it likes, the context"):
-        Handler.of(three)
+        Handler.of(function)
+
+
+def test_a_second_parameter_that_is_no_context_is_an_error_at_once() -> None:
+    async def work(a: str, times: int) -> None: ...
+
+    with pytest.raises(TypeError, match="work gets the context as times, which is no Context"):
+        Handler.of(work)
 
 
 def test_only_what_another_process_can_find_may_run_in_one() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from podium.sdk import payloads
+from podium.sdk.context import Context
 from podium.sdk.pace import Pace
 from podium.v1 import task_pb2
 
@@ -55,25 +56,24 @@ class Handler:
 
         Raises:
             TypeError: it takes neither (payload) nor (payload, context), an annotation cannot be
-                resolved, or another process could not find it.
+                resolved, or another process could not find it. Parameters with defaults beside
+                these are its own affair.
         """
         name = getattr(function, "__name__", repr(function))
-        parameters = list(inspect.signature(function).parameters.values())
-        if not 1 <= len(parameters) <= 2:
-            raise TypeError(f"{name} must take the payload and, if it likes, the context")
         inner = _innermost(function)
         try:
             hints = typing.get_type_hints(inner, None, dict(scope or {}))
         except NameError as error:
             raise TypeError(f"{name} has an annotation that is not known: {error.name}") from None
+        taken = _taken(function, name, hints)
         is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
         if pool == "process":
             _check_importable(function, name, is_async)
         return cls(
             function=function,
-            decode=payloads.decoder(hints.get(parameters[0].name)),
+            decode=payloads.decoder(hints.get(taken[0])),
             check=payloads.checker(hints.get("return")),
-            wants_context=len(parameters) == 2,
+            wants_context=len(taken) == 2,
             is_async=is_async,
             streams=inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner),
             pool=pool,
@@ -108,6 +108,55 @@ def find(module: str, name: str) -> Callable[..., Any]:
         found = getattr(found, part)
     function: Callable[..., Any] = found
     return function
+
+
+def _taken(function: Callable[..., Any], name: str, hints: Mapping[str, Any]) -> list[str]:
+    """Returns the parameters that it is called with: of the payload and, if any, of the context.
+
+    The second is the context where it has no default or is annotated so; `times=2` is no request
+    for one.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [each for each in parameters if each.kind in _POSITIONAL]
+    taken = positional[:1]
+    if len(positional) > 1:
+        second = positional[1]
+        if second.default is second.empty or _is_context(hints.get(second.name)):
+            taken.append(second)
+    for each in parameters:
+        named = each.kind in _POSITIONAL or each.kind is each.KEYWORD_ONLY
+        wants = each.default is each.empty or _is_context(hints.get(each.name))
+        if named and wants and each not in taken:
+            taken = []
+    if not taken:
+        raise TypeError(
+            f"{name} must take the payload and, if it likes, the context as its second parameter;"
+            " others need a default"
+        )
+    for each in taken[1:]:
+        if not _may_be_context(hints.get(each.name)):
+            raise TypeError(f"{name} gets the context as {each.name}, which is no Context")
+    return [each.name for each in taken]
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _is_context(hint: Any) -> bool:
+    """Tells whether an annotation names the context, perhaps among others."""
+    arms = typing.get_args(hint) or (hint,)
+    return any(isinstance(arm, type) and issubclass(arm, Context) for arm in arms)
+
+
+def _may_be_context(hint: Any) -> bool:
+    """Tells whether a context may be given for an annotation; protocols are taken at their word."""
+
+    def fits(arm: Any) -> bool:
+        if arm is Any or not isinstance(arm, type) or getattr(arm, "_is_protocol", False):
+            return True
+        return issubclass(Context, arm) or issubclass(arm, Context)
+
+    return any(map(fits, typing.get_args(hint) or (hint,)))
 
 
 def _innermost(function: Callable[..., Any]) -> Any:
