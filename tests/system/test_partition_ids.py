@@ -6,6 +6,7 @@ import pytest
 
 from podium.v1 import task_pb2, task_scheduler_pb2
 from podium.v1.task_pb2 import Task
+from services.task_scheduler.servicer.relay import PARTITION_KEY
 from tests.system.test_partition_pages import killed_off
 from tests.system.test_partitions import TENANTS, Start, even, start, submitted
 from tests.system.test_takeover import Replica
@@ -91,3 +92,17 @@ async def test_what_is_wrong_with_the_whole_call_is_refused_and_nothing_is_done(
     assert [await state(replica, one) for one in queued] == ["QUEUED", "QUEUED"]
     missing = pb.CancelTasksRequest(task_ids=[*queued, ELSEWHERE])
     assert (await refusal(stub.CancelTasks(missing))).reason == "TASK_NOT_FOUND"
+
+
+async def test_a_header_that_names_no_partition_is_bad_input(replica: Replica) -> None:
+    stub = replica.stub
+    for value in ("7", "-1", "9" * 5_000):
+        metadata = ((PARTITION_KEY, value),)
+        for call in (
+            stub.ListPartitions(pb.ListPartitionsRequest(), metadata=metadata),
+            stub.ListTasks(pb.ListTasksRequest(), metadata=metadata),
+            stub.GetQueueStats(pb.GetQueueStatsRequest(), metadata=metadata),
+            anext(aiter(stub.WatchEvents(pb.WatchEventsRequest(), metadata=metadata))),
+        ):
+            refused = await refusal(call)
+            assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "PARTITION_UNKNOWN")

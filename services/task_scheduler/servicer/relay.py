@@ -8,6 +8,7 @@ partition says so.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -17,7 +18,7 @@ import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
 from podium.v1 import task_scheduler_pb2
-from services.kernel.errors import PodiumError, Unavailable
+from services.kernel.errors import InvalidArgument, PodiumError, Unavailable
 from services.kernel.options import Dial
 from services.kernel.rpc import Context, from_rpc_error
 from services.task_scheduler.ports import Places
@@ -26,6 +27,7 @@ _SERVICE = task_scheduler_pb2.DESCRIPTOR.services_by_name["TaskSchedulerService"
 _PASSED_ON = ("authorization", "traceparent")
 PARTITION_KEY = "podium-partition"
 RETRY_AFTER_S = 0.5
+_NUMBER = re.compile(r"[0-9]|[1-9][0-9]").fullmatch
 CHANNELS_MAX = 64
 """Replicas that come and go have ever new addresses."""
 CLOSE_S = 60.0
@@ -55,11 +57,23 @@ class Relay:
             await channel.close()
 
     def named(self, context: Context) -> int | None:
-        """Return the partition that whoever passed a call on has named."""
+        """Return the partition that whoever passed a call on has named.
+
+        Raises:
+            InvalidArgument: PARTITION_UNKNOWN, there is none of this number.
+        """
         for key, value in context.invocation_metadata() or ():
             if key == PARTITION_KEY:
-                text = value.decode() if isinstance(value, bytes) else value
-                return min(int(text), self.places.count) if text.isdecimal() else None
+                text = value.decode(errors="replace") if isinstance(value, bytes) else value
+                number = int(text) if _NUMBER(text) else self.places.count
+                if number >= self.places.count:
+                    raise InvalidArgument(
+                        "PARTITION_UNKNOWN",
+                        f"The header {PARTITION_KEY} must name one of {self.places.count} "
+                        "partitions, counted from 0: leave it out, any replica answers for all.",
+                        metadata={"partition": text[:64]},
+                    )
+                return number
         return None
 
     async def unary(self, name: str, partition: int, request: Any, context: Context) -> Any:
