@@ -32,6 +32,29 @@ def change(directory: Path, statement: str) -> None:
     database.close()
 
 
+def break_at(directory: Path, first_seq: int) -> None:
+    change(directory, f"UPDATE groups SET frames = x'00' WHERE first_seq = {first_seq}")
+
+
+def compact(directory: Path) -> None:
+    """Drop the first two events, as a log does that has its snapshots."""
+    change(
+        directory,
+        "UPDATE base SET last_seq = 2, hash = (SELECT hash FROM groups WHERE last_seq = 2)",
+    )
+    change(directory, "DELETE FROM groups WHERE last_seq = 2")
+
+
+def held(directory: Path) -> dict[str, object]:
+    """Return all that a repair could change."""
+    with sqlite3.connect(directory / "task_scheduler.db") as database:
+        groups = database.execute("SELECT * FROM groups").fetchall()
+        base = database.execute("SELECT * FROM base").fetchall()
+    database.close()
+    small = {one.name: one.read_bytes() for one in directory.glob("*.s[ny]*")}
+    return {"groups": groups, "base": base, **small}
+
+
 async def recovered(directory: Path) -> list[int]:
     """Return the events that a scheduler would find behind its snapshot."""
     journal = SqliteJournal(directory, reserve_bytes=4_096)
@@ -79,15 +102,112 @@ async def test_a_log_that_ends_before_what_was_synced_is_damaged(
 async def test_a_repair_cuts_off_what_cannot_be_trusted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await filled(tmp_path, 2, 6)
-    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 7")
-    change(tmp_path, "UPDATE groups SET frames = x'00' WHERE first_seq = 3")
+    await filled(tmp_path, 2)
+    break_at(tmp_path, 7)
+    break_at(tmp_path, 3)
 
     assert log.main(["repair", str(tmp_path), "--yes"]) == 0
 
-    assert "behind event 2 is lost" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("\nWhat happened behind event 2 is lost.\n")
     assert log.main(["verify", str(tmp_path)]) == 0
     assert await recovered(tmp_path) == []
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize(
+    "at_the_end",
+    [
+        "UPDATE groups SET frames = x'00' WHERE first_seq = 7",
+        "DELETE FROM groups WHERE first_seq = 7",
+    ],
+    ids=["damaged", "gone"],
+)
+async def test_between_two_damages_a_repair_keeps_what_a_snapshot_can_be_followed_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], compacted: bool, at_the_end: str
+) -> None:
+    await filled(tmp_path, 2, 4)
+    if compacted:
+        compact(tmp_path)
+    break_at(tmp_path, 3)
+    change(tmp_path, at_the_end)
+    before = held(tmp_path)
+
+    assert log.main(["repair", str(tmp_path)]) == 1
+    assert held(tmp_path) == before
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    assert told == (
+        f"The events from {3 if compacted else 1} to 4 are dropped; a snapshot holds what they "
+        "did, so no task is lost by that. What happened behind event 6 is lost."
+    )
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert await recovered(tmp_path) == [5]
+
+
+async def test_of_several_snapshots_a_repair_takes_the_one_whose_chain_reaches_furthest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path, 2, 6)
+    for first_seq in (1, 5, 7):
+        break_at(tmp_path, first_seq)
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 0
+
+    assert "behind event 6 is lost" in capsys.readouterr().out
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert await recovered(tmp_path) == []
+
+
+async def test_a_group_that_says_it_ends_within_the_next_one_is_cut_off_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path, 2)
+    change(tmp_path, "UPDATE groups SET last_seq = 99 WHERE first_seq = 5")
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 0
+
+    assert "behind event 4 is lost" in capsys.readouterr().out
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert await recovered(tmp_path) == [3]
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+async def test_where_nothing_is_left_to_begin_with_a_repair_changes_nothing_and_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bool
+) -> None:
+    await filled(tmp_path, 4)
+    compact(tmp_path)
+    (tmp_path / "task_scheduler.snapshot-0000000000000000004").write_bytes(b"no snapshot")
+    if damaged:
+        break_at(tmp_path, 5)
+    before = held(tmp_path)
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 1
+
+    assert "Nothing was changed: restore a backup" in capsys.readouterr().err
+    assert held(tmp_path) == before
+
+
+async def test_a_snapshot_that_does_not_lie_on_what_is_kept_goes_with_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path / "other")
+    await filled(tmp_path / "log", 2)
+    # The same events, told in other words.
+    change(tmp_path / "other", "UPDATE groups SET hash = x'11' WHERE last_seq = 4")
+    journal = SqliteJournal(tmp_path / "other", reserve_bytes=4_096)
+    await journal.open()
+    await journal.keep(4, parts(b"state"))
+    await journal.close()
+    stray = "task_scheduler.snapshot-0000000000000000004"
+    (tmp_path / "log" / stray).write_bytes((tmp_path / "other" / stray).read_bytes())
+    break_at(tmp_path / "log", 7)
+
+    assert log.main(["repair", str(tmp_path / "log"), "--yes"]) == 0
+
+    assert await recovered(tmp_path / "log") == [3, 5]
 
 
 async def test_a_repair_loses_no_task_when_a_snapshot_holds_what_was_damaged(

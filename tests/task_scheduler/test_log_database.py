@@ -18,6 +18,11 @@ from tests.support.processes import Processes
 from tests.task_scheduler.serving import spec, wire
 
 Said = pytest.CaptureFixture[str]
+COMPACT = (
+    "UPDATE podium_partitions SET compacted_seq = 2, compacted_hash = (SELECT hash FROM "
+    "podium_groups WHERE partition = 1 AND last_seq = 2) WHERE partition = 1; "
+    "DELETE FROM podium_groups WHERE partition = 1 AND last_seq = 2; "
+)
 
 
 @pytest.fixture
@@ -102,10 +107,7 @@ async def test_damage_is_told_with_its_partition_and_nothing_is_changed(
     [
         ("DELETE FROM podium_groups WHERE first_seq = 7", "events that the snapshot at 8 holds"),
         (
-            "UPDATE podium_partitions SET compacted_seq = 2, compacted_hash = (SELECT hash FROM "
-            "podium_groups WHERE partition = 1 AND last_seq = 2) WHERE partition = 1; "
-            "DELETE FROM podium_groups WHERE partition = 1 AND last_seq = 2; "
-            "UPDATE podium_snapshot_parts SET packed = '\\x00'",
+            COMPACT + "UPDATE podium_snapshot_parts SET packed = '\\x00'",
             "no whole snapshot holds its first events",
         ),
     ],
@@ -123,7 +125,7 @@ async def test_a_log_and_snapshots_that_do_not_meet_are_damaged(
 async def test_a_repair_cuts_off_what_cannot_be_trusted_and_spares_the_others(
     postgres_url: str, capsys: Said
 ) -> None:
-    await filled(postgres_url, 2, 6)
+    await filled(postgres_url, 2)
     await break_at(postgres_url, 7)
     await break_at(postgres_url, 3)
 
@@ -132,6 +134,63 @@ async def test_a_repair_cuts_off_what_cannot_be_trusted_and_spares_the_others(
     assert "behind event 2 of partition 1 is lost" in capsys.readouterr().out
     assert await run("verify", postgres_url) == 0
     assert (await recovered(postgres_url), await recovered(postgres_url, 0)) == ([], [1])
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_between_two_damages_a_repair_keeps_what_a_snapshot_can_be_followed_by(
+    postgres_url: str, capsys: Said, compacted: bool
+) -> None:
+    await filled(postgres_url, 2, 4)
+    if compacted:
+        await execute(postgres_url, COMPACT)
+    await break_at(postgres_url, 3)
+    await break_at(postgres_url, 7)
+
+    assert await run("repair", postgres_url) == 1
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert await run("repair", postgres_url, "--yes") == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    assert told == (
+        f"The events from {3 if compacted else 1} to 4 of partition 1 are dropped; a snapshot "
+        "holds what they did, so no task is lost by that. What happened behind event 6 of "
+        "partition 1 is lost."
+    )
+    assert await run("verify", postgres_url) == 0
+    assert await recovered(postgres_url) == [5]
+
+
+async def test_a_group_that_says_it_ends_within_the_next_one_is_cut_off_too(
+    postgres_url: str, capsys: Said
+) -> None:
+    await filled(postgres_url, 2)
+    await execute(postgres_url, "UPDATE podium_groups SET last_seq = 99 WHERE first_seq = 5")
+
+    assert await run("repair", postgres_url, "--yes") == 0
+
+    assert "behind event 4 of partition 1 is lost" in capsys.readouterr().out
+    assert await run("verify", postgres_url) == 0
+    assert await recovered(postgres_url) == [3]
+
+
+async def test_a_partition_that_cannot_be_mended_is_told_and_the_others_are_mended(
+    postgres_url: str, capsys: Said
+) -> None:
+    await filled(postgres_url)
+    dropped = "UPDATE podium_partitions SET compacted_seq = 1 WHERE partition = 0"
+    await execute(postgres_url, dropped)
+    await break_at(postgres_url, 7)
+
+    assert await run("repair", postgres_url, "--yes") == 1
+
+    told = capsys.readouterr()
+    assert "partition 0: the journal of partition 0 in PostgreSQL cannot be mended" in told.err
+    assert "Nothing was changed: restore a backup" in told.err
+    assert "behind event 6 of partition 1 is lost" in told.out
+    assert await recovered(postgres_url) == [1, 3, 5]
+    assert await run("verify", postgres_url) == 1
+    told = capsys.readouterr()
+    assert "of partition 0" in told.err and "of partition 1" not in told.err
 
 
 async def test_a_repair_loses_no_task_when_a_snapshot_holds_what_was_damaged(

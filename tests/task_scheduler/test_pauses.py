@@ -91,6 +91,70 @@ def test_a_pause_holds_after_a_restart() -> None:
     assert again.grants() == []
 
 
+@pytest.mark.parametrize("paused_last", [True, False])
+def test_after_a_replay_the_last_word_counts(paused_last: bool) -> None:
+    rig = Rig()
+    rig.submit_one(terms=Terms(concurrency_keys=("own",)))
+    rig.core.control.pause_queue("", "work", "", rig.now)
+    rig.submit_one()
+    rig.core.control.resume_queue("", "work", rig.now)
+    if paused_last:
+        rig.core.control.pause_queue("default", "", "", rig.now)
+    rig.take()
+
+    again = rig.restarted()
+    again.core.start(again.now)
+    again.core.dispatch.open("r1", [], again.now)
+    again.credit("work")
+    assert len(again.grants()) == (0 if paused_last else 2)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "task_type", "count"),
+    [("red", "", 3), ("", "rare", 2), ("red", "rare", 2), ("blue", "", 1), ("green", "", 0)],
+)
+def test_a_pause_looks_at_the_lanes_that_it_names_alone(
+    tenant: str, task_type: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig()
+    rig.credit("other")
+    for owner, kind, key in [
+        ("red", "common", "a"),
+        ("red", "rare", "b"),
+        ("red", "rare", ""),
+        ("blue", "common", "c"),
+    ]:
+        terms = Terms(concurrency_keys=(key,) if key else ())
+        rig.submit(created(kind, tenant=owner, needs=("work",), terms=terms))
+    looked_at = []
+    monkeypatch.setattr(Pauses, "hold", lambda _, *pair: looked_at.append(pair) or False)
+    rig.core.control.pause_queue(tenant, task_type, "", rig.now)
+
+    assert len(looked_at) == count
+
+
+def test_a_replay_looks_at_no_lane_for_each_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    for n in range(20):
+        rig.submit_one(terms=Terms(concurrency_keys=(f"order-{n}",)))
+    for _ in range(20):
+        rig.core.control.pause_queue("default", "", "", rig.now)
+        rig.core.control.resume_queue("default", "", rig.now)
+    rig.take()
+    looked_at, hold = [], Pauses.hold
+    monkeypatch.setattr(
+        Pauses, "hold", lambda self, *pair: looked_at.append(pair) or hold(self, *pair)
+    )
+    again = rig.restarted()
+    again.core.start(again.now)
+    again.core.dispatch.open("r1", [], again.now)
+    again.credit("work", total=20)
+
+    assert len(again.grants()) == 20
+    # Each when it is made, and once when there are agents.
+    assert len(looked_at) == 40
+
+
 def test_a_pause_that_is_not_there_cannot_end() -> None:
     rig = Rig()
 

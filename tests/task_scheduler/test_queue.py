@@ -359,7 +359,7 @@ def test_any_pool_gets_what_a_sorted_list_would_give_it(seed: int) -> None:
             scope = draw.choice([Scope("red", ""), Scope("", "work")])
             pauses = lane.queue.pauses
             pauses.remove(scope) if scope in pauses else pauses.add(Pause(scope, "", 0))
-            lane.queue.review_pauses()
+            lane.queue.review_pauses(scope)
         else:
             pool = draw.choice(pools)
             expected = best_for(pool, waiting)

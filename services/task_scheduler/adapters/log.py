@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.kernel.errors import FailedPrecondition
-from services.task_scheduler.adapters.chain import NO_HASH, Chain
+from services.task_scheduler.adapters.chain import NO_HASH, Chain, damaged
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.files import Mark
+from services.task_scheduler.adapters.mending import Plan, Stretch, Walk, furthest, plan
 from services.task_scheduler.adapters.snapshots import Facts, SnapshotFiles
 from services.task_scheduler.adapters.statements import statements
 
@@ -47,17 +48,30 @@ class LogFile:
 
     def check(self) -> Found:
         """Follow the chain of hashes as far as it holds."""
-        snapshots = self._snapshots.whole()
         with closing(self._connect("ro")) as connection:
+            # In this order a log in use is never ahead of what it is compared with.
             base = Facts(*_one(connection, "base"))
+            snapshots = self._snapshots.whole()
+            newest_seq = max([0, *(facts.seq for facts, _ in snapshots)])
+            synced_seq = max(self._mark.read(), newest_seq)
             chain = Chain(str(self.path), *base)
             try:
                 for _ in _groups(connection, chain):
                     pass
                 end = Facts(chain.last_seq, chain.last_hash)
-                damage = self._missing(end, snapshots)
-            except FailedPrecondition as damaged:
-                end, damage = Facts(chain.last_seq, chain.last_hash), damaged.message
+                damage = ""
+                if end.seq < synced_seq:
+                    damage = (
+                        f"the journal {self.path} is damaged at event {end.seq + 1}: events up to "
+                        f"{synced_seq} were synced and are gone"
+                    )
+                elif base.seq > newest_seq:
+                    damage = (
+                        f"the journal {self.path} is damaged: no whole snapshot holds its first "
+                        "events"
+                    )
+            except FailedPrecondition as broken:
+                end, damage = Facts(chain.last_seq, chain.last_hash), broken.message
             except sqlite3.Error as error:
                 end = Facts(chain.last_seq, chain.last_hash)
                 damage = f"the journal {self.path} is damaged at event {end.seq + 1}: {error}"
@@ -86,36 +100,45 @@ class LogFile:
         for _ in range(BACKUP_TRIES):
             self._copy(to)
             found = LogFile(to).check()
-            # Two snapshots later, what the first ones needed may be gone from the log.
-            if not found.damage and (not found.base.seq or found.snapshots):
+            # Two snapshots later, what the first ones needed may be gone from the log: once more.
+            if not found.damage:
                 os.sync()
                 return found
-        raise FailedPrecondition(
-            "JOURNAL_DAMAGED", found.damage or "the snapshots went faster than they were copied"
-        )
+        raise FailedPrecondition("JOURNAL_DAMAGED", found.damage)
 
-    def repair(self, found: Found) -> str:
-        """Make a damaged log whole again; return in a sentence what that costs."""
+    def cost(self) -> str:
+        """Return in a sentence or two what a repair would cost.
+
+        Raises:
+            FailedPrecondition: JOURNAL_DAMAGED: it cannot be made whole.
+        """
+        with closing(self._connect("ro")) as connection:
+            return self._plan(connection).costs
+
+    def repair(self) -> str:
+        """Make a damaged log whole again; return what that costs.
+
+        Raises:
+            FailedPrecondition: JOURNAL_IN_USE, or JOURNAL_DAMAGED: it cannot be made whole.
+        """
         with self._locked(), closing(self._connect("rw")) as connection:
-            behind = self._behind_damage(connection, found)
+            (begin, end, snapshots), costs = self._plan(connection)
+            # Closed before the commit, all is as it was.
             connection.execute("BEGIN IMMEDIATE")
-            if behind is not None:
-                connection.execute(_SQL["drop_through"], (behind.seq,))
-                connection.execute(_SQL["begin_at"], behind)
-                told = (
-                    f"The events from {found.end.seq + 1} to {behind.seq} are dropped; a snapshot "
-                    "holds what they did, so no task is lost."
-                )
-            else:
-                connection.execute("DELETE FROM groups WHERE first_seq > ?", (found.end.seq,))
-                self._mark.write(found.end.seq)
-                self._mark.close()
-                told = f"What happened behind event {found.end.seq} is lost."
+            connection.execute(_SQL["cut_before"], (begin.seq,))
+            connection.execute(_SQL["cut_behind"], (end.seq,))
+            connection.execute(_SQL["begin_at"], begin)
+            if self._walk(connection, Facts(*_one(connection, "base")), []).end != end:
+                raise damaged(str(self.path), end.seq, "it could not be cut")
             connection.execute("COMMIT")
-        for facts, path in found.snapshots:
-            if behind is None and facts.seq > found.end.seq:
-                path.unlink()
-        return told
+            # Killed in between, another repair finds the same stretch.
+            if self._mark.read() > end.seq:
+                self._mark.write(end.seq)
+                self._mark.close()
+            for facts, path in self._snapshots.whole():
+                if facts.seq >= begin.seq and facts not in snapshots:
+                    path.unlink()
+        return costs
 
     def _copy(self, to: Path) -> None:
         """Copy what may be older than the log before the log."""
@@ -132,28 +155,30 @@ class LogFile:
         with closing(self._connect("ro")) as source, closing(target):
             source.backup(target)
 
-    def _behind_damage(self, connection: sqlite3.Connection, found: Found) -> Facts | None:
-        """Return the snapshot from which on the log is whole, if there is one."""
-        for facts, _ in found.snapshots:
-            if facts.seq > found.end.seq:
-                chain = Chain(str(self.path), *facts)
-                try:
-                    for _ in _groups(connection, chain):
-                        pass
-                except (FailedPrecondition, sqlite3.Error):
-                    continue
-                if chain.last_seq >= self._mark.read():
-                    return facts
-        return None
+    def _plan(self, connection: sqlite3.Connection) -> Plan:
+        """Return what to keep: the stretch that reaches furthest."""
+        base = Facts(*_one(connection, "base"))
+        snapshots = [facts for facts, _ in self._snapshots.whole()]
+        stretches = [self._walk(connection, begin, snapshots) for begin in (base, *snapshots)]
+        kept = furthest(str(self.path), stretches)
+        behind = connection.execute(_SQL["groups_after"], (kept.end.seq, 1)).fetchall()
+        return plan("", base, kept, more=bool(behind) or self._mark.read() > kept.end.seq)
 
-    def _missing(self, end: Facts, snapshots: list[tuple[Facts, Path]]) -> str:
-        synced_seq = max([self._mark.read(), *(facts.seq for facts, _ in snapshots)])
-        if end.seq >= synced_seq:
-            return ""
-        return (
-            f"the journal {self.path} is damaged at event {end.seq + 1}: events up to {synced_seq} "
-            "were synced and are gone"
-        )
+    def _walk(
+        self, connection: sqlite3.Connection, begin: Facts, snapshots: list[Facts]
+    ) -> Stretch:
+        """Follow the chain from an event on, as far as it holds."""
+        walk = Walk(str(self.path), begin, snapshots)
+        with suppress(FailedPrecondition, sqlite3.Error):
+            for _ in _groups(connection, walk.chain):
+                walk.step()
+        following_seq = 0
+        with suppress(sqlite3.Error):
+            for first_seq, *_ in connection.execute(
+                _SQL["groups_after"], (walk.last_first_seq, 1)
+            ).fetchall():
+                following_seq = first_seq
+        return walk.walked(following_seq)
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{self.path}?mode={mode}", uri=True, isolation_level=None)

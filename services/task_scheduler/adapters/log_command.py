@@ -26,7 +26,7 @@ from services.task_scheduler.adapters.log_database import LogDatabase
 from services.task_scheduler.adapters.snapshots import Facts
 
 PASSWORD_FILE = "PODIUM_POSTGRES_PASSWORD_FILE"
-UNCHANGED = "Nothing was changed: say --yes to cut the log there."
+UNCHANGED = "Nothing was changed: say --yes to do that."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,8 +94,9 @@ def _in_directory(chosen: argparse.Namespace) -> int:
     if whole or chosen.command == "verify":
         return int(not whole)
     if chosen.yes:
-        print(log.repair(found))
+        print(log.repair())
         return 0
+    print(log.cost())
     print(UNCHANGED, file=sys.stderr)
     return 1
 
@@ -117,12 +118,18 @@ async def _in_database(chosen: argparse.Namespace) -> int:
     damaged = [one for one in found if not _told(*one[1:], f"partition {one.partition}: ")]
     if not damaged or chosen.command == "verify":
         return int(bool(damaged))
-    if chosen.yes:
-        for one in damaged:
-            print(await log.repair(one))
-        return 0
-    print(UNCHANGED, file=sys.stderr)
-    return 1
+    mend = log.repair if chosen.yes else log.cost
+    failed = False
+    for one in damaged:
+        try:
+            print(await mend(one.partition))
+        except FailedPrecondition as error:
+            # The others can be mended all the same.
+            failed = True
+            print(f"partition {one.partition}: {error.message}", file=sys.stderr)
+    if not chosen.yes:
+        print(UNCHANGED, file=sys.stderr)
+    return int(failed or not chosen.yes)
 
 
 def _told(base: Facts, end: Facts, damage: str, snapshots: Iterable[Facts], which: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters.chain import NO_HASH, Chain, too_new
 from services.task_scheduler.adapters.database import CONNECT_S, SCHEMA_VERSION, SQL
 from services.task_scheduler.adapters.lease import CUT_OFF
+from services.task_scheduler.adapters.mending import Plan, Stretch, Walk, furthest, plan
 from services.task_scheduler.adapters.snapshots import Facts
 from services.task_scheduler.adapters.statements import migrations
 
@@ -103,42 +104,41 @@ class LogDatabase:
                         raise FailedPrecondition("JOURNAL_DAMAGED", one.damage)
         return found
 
-    async def repair(self, found: FoundIn) -> str:
-        """Make the damaged log of a partition whole again; return in a sentence what that costs.
+    async def cost(self, partition: int) -> str:
+        """Return in a sentence or two what a repair of a partition would cost.
+
+        Raises:
+            FailedPrecondition: JOURNAL_DAMAGED: it cannot be made whole.
+        """
+        async with self._reading() as connection:
+            return (await _plan(connection, partition)).costs
+
+    async def repair(self, partition: int) -> str:
+        """Make the damaged log of a partition whole again; return what that costs.
 
         Raises:
             FailedPrecondition: JOURNAL_IN_USE, or JOURNAL_DAMAGED: it cannot be made whole.
         """
-        number = found.partition
         async with _connected(self._url, self._password_file) as connection:
             async with connection.transaction():
-                held = await connection.fetchrow(SQL["hold_lease"], number)
+                held = await connection.fetchrow(SQL["hold_lease"], partition)
                 if held is not None and held["lives"]:
                     raise FailedPrecondition(
                         "JOURNAL_IN_USE",
-                        f"a scheduler owns partition {number}: stop all of them first",
+                        f"a scheduler owns partition {partition}: stop all of them first",
                     )
                 # Whoever comes back and believes it still owns the partition writes no more.
-                epoch = await connection.fetchval(SQL["raise_epoch"], number)
-                behind = await _behind_damage(connection, found)
-                if behind is not None:
-                    await connection.execute(
-                        SQL["drop_through"], number, epoch, behind.seq, behind.hash
-                    )
-                    return (
-                        f"The events of partition {number} from {found.end.seq + 1} to "
-                        f"{behind.seq} are dropped; a snapshot holds what they did, so no task is "
-                        "lost."
-                    )
-                if found.base.seq and not any(s.seq <= found.end.seq for s in found.snapshots):
-                    raise FailedPrecondition(
-                        "JOURNAL_DAMAGED",
-                        f"no snapshot of partition {number} is left to begin with: restore a "
-                        "backup",
-                    )
-                await connection.execute(SQL["cut_behind"], number, found.end.seq)
-                await connection.execute(SQL["cut_snapshots_behind"], number, found.end.seq)
-                return f"What happened behind event {found.end.seq} of partition {number} is lost."
+                await connection.fetchval(SQL["raise_epoch"], partition)
+                (begin, end, snapshots), costs = await _plan(connection, partition)
+                seqs = [one.seq for one in snapshots]
+                await connection.execute(SQL["cut_before"], partition, begin.seq)
+                await connection.execute(SQL["cut_behind"], partition, end.seq)
+                await connection.execute(SQL["begin_at"], partition, *begin)
+                await connection.execute(SQL["cut_snapshots"], partition, begin.seq, seqs)
+                mended = await _check(connection, partition)
+                if mended.damage:
+                    raise FailedPrecondition("JOURNAL_DAMAGED", mended.damage)
+                return costs
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Any]:
@@ -234,20 +234,26 @@ async def _snapshots(connection: Any, partition: int) -> list[Facts]:
     return whole
 
 
-async def _behind_damage(connection: Any, found: FoundIn) -> Facts | None:
-    """Return the snapshot from which on the log is whole, if there is one."""
-    last = await _one(connection, "end", found.partition)
-    for facts in found.snapshots:
-        if facts.seq > found.end.seq:
-            chain = Chain(_where(found.partition), *facts)
-            try:
-                async for _ in _groups(connection, chain, found.partition):
-                    pass
-            except FailedPrecondition:
-                continue
-            if chain.last_seq >= last.seq:
-                return facts
-    return None
+async def _plan(connection: Any, partition: int) -> Plan:
+    """Return what to keep: the stretch that reaches furthest."""
+    base = await _one(connection, "base", partition)
+    snapshots = await _snapshots(connection, partition)
+    stretches = [
+        await _walk(connection, partition, begin, snapshots) for begin in (base, *snapshots)
+    ]
+    kept = furthest(_where(partition), stretches)
+    behind = await connection.fetch(SQL["groups_after"], partition, kept.end.seq, 1)
+    return plan(f" of partition {partition}", base, kept, more=bool(behind))
+
+
+async def _walk(connection: Any, partition: int, begin: Facts, snapshots: list[Facts]) -> Stretch:
+    """Follow the chain from an event on, as far as it holds."""
+    walk = Walk(_where(partition), begin, snapshots)
+    with suppress(FailedPrecondition):
+        async for _ in _groups(connection, walk.chain, partition):
+            walk.step()
+    following = await connection.fetchrow(SQL["groups_after"], partition, walk.last_first_seq, 1)
+    return walk.walked(following["first_seq"] if following is not None else 0)
 
 
 async def _copy(source: Any, target: Any, table: str, query: str) -> None:

@@ -191,7 +191,7 @@ class Book:
                 self.queue.pauses.add(Pause(scope, detail.reason, event.wall_ms))
             else:
                 self.queue.pauses.remove(scope)
-            self.queue.review_pauses()
+            self.queue.review_pauses(scope)
         elif isinstance(detail, LettersDropped):
             for letter in self.dead.drop(detail.through_seq):
                 if letter.origin.parent_task_id:

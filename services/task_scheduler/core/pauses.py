@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from services.task_scheduler.core.lane import Lane
+    from services.task_scheduler.core.shares import Tenant
 
 
 class Scope(NamedTuple):
@@ -56,3 +60,39 @@ class Pauses:
     def hold(self, tenant: str, task_type: str) -> bool:
         """Whether tasks of a type and tenant are paused."""
         return self.find(tenant, task_type) is not None
+
+
+class ByScope:
+    """Lanes by what a pause may name."""
+
+    __slots__ = ("_by_type",)
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, dict[int, Lane]] = {}
+
+    def add(self, lane: Lane) -> None:
+        """Take a new lane in."""
+        lane.share.tenant.lanes[lane.number] = lane
+        self._by_type.setdefault(lane.key.task_type, {})[lane.number] = lane
+
+    def remove(self, lane: Lane) -> None:
+        """Let a lane go."""
+        del lane.share.tenant.lanes[lane.number]
+        alike = self._by_type[lane.key.task_type]
+        del alike[lane.number]
+        if not alike:
+            del self._by_type[lane.key.task_type]
+
+    def within(self, scope: Scope, tenant: Tenant | None) -> Iterable[Lane]:
+        """Return the lanes of a tenant or of a type: the fewer ones where a scope names both.
+
+        Args:
+            scope: What is looked for.
+            tenant: The tenant that it names; None when that has not been heard of.
+        """
+        found: list[dict[int, Lane]] = []
+        if scope.tenant:
+            found.append(tenant.lanes if tenant is not None else {})
+        if scope.task_type:
+            found.append(self._by_type.get(scope.task_type, {}))
+        return min(found, key=len).values()

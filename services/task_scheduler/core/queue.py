@@ -32,7 +32,7 @@ from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
 from services.task_scheduler.core.keys import Keys
 from services.task_scheduler.core.lane import Alike, Lane, LaneKey, Requirement
 from services.task_scheduler.core.limits import Limits
-from services.task_scheduler.core.pauses import Pauses
+from services.task_scheduler.core.pauses import ByScope, Pauses, Scope
 from services.task_scheduler.core.pool import IDLE_LEN_MAX, Elders, Line, Pool
 from services.task_scheduler.core.shares import Shares
 from services.task_scheduler.core.task import Task
@@ -52,11 +52,13 @@ class ReadyQueue:
     """All tasks in state QUEUED, and what holds some of them up."""
 
     __slots__ = (
+        "_by_scope",
         "_lanes",
         "_limits",
         "_pools",
         "_requirements",
         "_serial",
+        "_unreviewed",
         "keys",
         "pauses",
         "shares",
@@ -65,12 +67,14 @@ class ReadyQueue:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lanes: dict[Alike, Lane] = {}
+        self._by_scope = ByScope()
         self._requirements: dict[tuple[str, ...], Requirement] = {}
         self._pools: dict[frozenset[str], Pool] = {}
         self._serial = 0
         self.keys = Keys(limits)
         self.shares = Shares(limits.tenant_weights)
         self.pauses = Pauses()
+        self._unreviewed = False
 
     def __len__(self) -> int:
         return sum(lane.waiting for lane in self._lanes.values())
@@ -118,8 +122,7 @@ class ReadyQueue:
         lane = Lane(self._serial, key, requirement, share, self.keys.of(key))
         lane.paused = self.pauses.hold(key.tenant, key.task_type)
         requirement.lanes[lane.number] = lane
-        if not lane.bounds:
-            tenant.lanes[lane.number] = lane
+        self._by_scope.add(lane)
         return lane
 
     def _new_requirement(self, needs: tuple[str, ...]) -> Requirement:
@@ -136,7 +139,7 @@ class ReadyQueue:
         del self._lanes[lane.key]
         requirement = lane.requirement
         del requirement.lanes[lane.number]
-        lane.share.tenant.lanes.pop(lane.number, None)
+        self._by_scope.remove(lane)
         if not requirement.lanes:
             del self._requirements[requirement.key]
         self.keys.forget(lane)
@@ -296,9 +299,17 @@ class ReadyQueue:
 
     # --- What may not run ------------------------------------------------------------------
 
-    def review_pauses(self) -> None:
-        """Hold up the lanes that are paused now, and let the others go on."""
-        for lane in self._lanes.values():
+    def review_pauses(self, scope: Scope) -> None:
+        """Hold up the lanes in a scope that are paused now, and let the others go on."""
+        if self._pools:
+            tenant = self.shares.find(scope.tenant)
+            self._review(self._by_scope.within(scope, tenant))
+        else:
+            # Nobody looks at them, as while a log is replayed: all at once when somebody does.
+            self._unreviewed = True
+
+    def _review(self, lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
             paused = self.pauses.hold(lane.key.tenant, lane.key.task_type)
             if lane.paused and not paused:
                 lane.paused = False
@@ -334,6 +345,9 @@ class ReadyQueue:
         """Return the pool with exactly these capabilities, made when it is new."""
         pool = self._pools.get(capabilities)
         if pool is None:
+            if self._unreviewed:
+                self._unreviewed = False
+                self._review(self._lanes.values())
             clocks_s = [band.clock_s for band in self.shares.bands]
             pool = self._pools[capabilities] = Pool(capabilities, clocks_s)
             for requirement in self._requirements.values():

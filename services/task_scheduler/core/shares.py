@@ -58,7 +58,7 @@ class Tenant:
         self.number = number
         """Counts those heard of before."""
         self.lanes: dict[int, Lane] = {}
-        """Its lanes that may be kept when they are empty, by their number."""
+        """Its lanes, by their number."""
         self.idle_listed = False
         self.open_tasks = 0
         self.used_s = 0.0

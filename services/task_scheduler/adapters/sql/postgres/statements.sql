@@ -221,10 +221,18 @@ SELECT partition FROM podium_partitions ORDER BY partition;
 -- Lets nobody take a partition until the transaction ends, and tells who has it.
 SELECT owner, expires_at > clock_timestamp() AS lives FROM podium_leases WHERE partition = $1 FOR UPDATE;
 
+-- name: cut_before
+-- Drops all groups that begin with an event or before it, whatever they say that they end with.
+DELETE FROM podium_groups WHERE partition = $1 AND first_seq <= $2;
+
 -- name: cut_behind
 -- Drops all groups behind an event.
 DELETE FROM podium_groups WHERE partition = $1 AND first_seq > $2;
 
--- name: cut_snapshots_behind
--- Drops the snapshots of what is behind an event; their parts go with the next snapshot.
-DELETE FROM podium_snapshots WHERE partition = $1 AND seq > $2;
+-- name: begin_at
+-- Notes where the log begins now.
+UPDATE podium_partitions SET compacted_seq = $2, compacted_hash = $3 WHERE partition = $1;
+
+-- name: cut_snapshots
+-- Drops the snapshots from an event on but for some; their parts go with the next snapshot.
+DELETE FROM podium_snapshots WHERE partition = $1 AND seq >= $2 AND seq <> ALL ($3::bigint[]);

@@ -42,6 +42,14 @@ SELECT first_seq, last_seq, wall_ms, hash FROM groups WHERE last_seq <= ? ORDER 
 -- Drops groups from the beginning.
 DELETE FROM groups WHERE last_seq <= ?;
 
+-- name: cut_before
+-- Drops all groups that begin with an event or before it, whatever they say that they end with.
+DELETE FROM groups WHERE first_seq <= ?;
+
+-- name: cut_behind
+-- Drops all groups behind an event.
+DELETE FROM groups WHERE first_seq > ?;
+
 -- name: begin_at
 -- Notes where the log begins now.
 UPDATE base SET last_seq = ?, hash = ?;
