@@ -140,3 +140,11 @@ async def test_a_watch_sees_all_its_tasks_whichever_partitions_its_cursor_names(
     assert seen == Counter((task_id, kind) for task_id in ids for kind in KINDS)
     # The cursor that it was given names both, and leads on behind what it has seen.
     assert [part[:3] for part in cursor.split(".")] == ["00-", "01-"]
+
+
+async def test_each_partition_remembers_request_ids_of_its_own(replica: Replica) -> None:
+    made = [await submitted(replica, TENANTS[n], request_id="same") for n in (0, 1)]
+    again = [await submitted(replica, TENANTS[n], request_id="same") for n in (0, 1)]
+
+    assert again == made
+    assert made[0] != made[1]

@@ -310,7 +310,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         if len(partitions) == 1:
             stream = open_one(partitions[0], request.cursor)
         else:
-            # The cursor of a submit names but one of them: the others are told from their beginning.
+            # The cursor of a submit names but one of them: the others begin at their start.
             missing = [number for number in partitions if number not in at]
             first = await self._begin(request.cursor, missing, context)
             positions = at | first
