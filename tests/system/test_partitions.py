@@ -57,10 +57,10 @@ async def even(replica: Replica, count: int, within_s: float = 20.0) -> None:
     """Waits until so many replicas own all partitions in even shares."""
 
     async def is_even() -> bool:
-        found = await shares(replica)
-        if "" in found or sorted(found.values()) != [COUNT // count] * count:
-            return False
         try:
+            found = await shares(replica)
+            if "" in found or sorted(found.values()) != [COUNT // count] * count:
+                return False
             await replica.stub.GetQueueStats(pb.GetQueueStatsRequest())
         except grpc.aio.AioRpcError as error:
             assert from_rpc_error(error).code == "UNAVAILABLE", error
