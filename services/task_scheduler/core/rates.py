@@ -66,6 +66,11 @@ class RateKey(Key):
         self._expire(self._rates.now_s)
         return self.count >= limit
 
+    def free(self, limit: int) -> int:
+        """Return how many more may start."""
+        self._expire(self._rates.now_s)
+        return limit - self.count
+
     def wait(self) -> None:
         """Note that a lane waits for it, or is gone."""
         self._rates.look_after(self)
