@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from podium.sdk import reload
 from podium.sdk.host import AgentHost
 from podium.sdk.reload import Reloader, Source
 from podium.v1.session_pb2 import LeaseRef
@@ -280,3 +281,83 @@ async def test_broken_code_changes_nothing_and_another_agent_cannot_take_over(
 
     assert "this host has no agent a2: start it anew" in caplog.text
     assert router.frames("result")[0].result.success.data == b"old 1"
+
+
+async def test_code_that_asks_to_exit_ends_no_agent(
+    router: FakeRouter, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(program.target)
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+    text = program.main.read_text()
+    caplog.set_level("INFO", logger="podium.sdk.agent")
+    exits = "raise SystemExit('set KEY')\n"
+    opens = f"\n@agent.lifespan\nasync def opened():\n    {exits}    yield\n"
+
+    async with host:
+        watching = asyncio.create_task(Reloader([source], host, poll_s=0.01).run())
+        for broken in (exits + text, text + opens):
+            caplog.clear()
+            program.main.write_text(broken)
+            await eventually(lambda: "is not reloaded; the code before goes on" in caplog.text)
+            assert "set KEY" in caplog.text
+        program.write(version=2)
+        await eventually(lambda: f"{program.target} is reloaded" in caplog.text)
+        router.assign("a1", "t1", spec=spec())
+        await eventually(lambda: router.frames("result"))
+        watching.cancel()
+
+    assert router.frames("result")[0].result.success.data == b"old 2"
+
+
+@pytest.mark.parametrize("broken", ["WORD = (\n", None], ids=["broken", "not there yet"])
+def test_a_new_module_that_cannot_be_imported_is_seen_when_it_is_mended(
+    program: Program, broken: str | None
+) -> None:
+    source = Source(program.target)
+    source.load()
+    added = program.folder / "reloaded_added.py"
+    unrelated = program.folder / "unrelated.py"
+    unrelated.write_text("")
+    if broken:
+        added.write_text(broken)
+    text = program.main.read_text()
+    program.main.write_text(text.replace("reloaded_words import", "reloaded_added import"))
+    assert source.changed()
+    with pytest.raises((SyntaxError, ImportError)):
+        source.load_again()
+    assert not source.changed()
+
+    added.write_text("WORD = 'mended'\n")
+    assert source.changed()
+    assert answer(source, again=True) == "mended 1"
+    unrelated.write_text("changed = True\n")
+    assert not source.changed(), "it is imported by nothing"
+
+
+async def test_a_lifespan_that_hangs_is_left_when_the_code_changes_again(
+    router: FakeRouter,
+    program: Program,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level("INFO", logger="podium.sdk.agent")
+    monkeypatch.setattr(reload, "OPENING_S", 0.02)
+    source = Source(program.target)
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    host = AgentHost(source.load(), settings=settings(routing=address), grace_s=5)
+    hangs = "    await __import__('asyncio').Event().wait()\n"
+
+    async with host:
+        watching = asyncio.create_task(Reloader([source], host, poll_s=0.01).run())
+        text = program.main.read_text()
+        program.main.write_text(f"{text}\n@agent.lifespan\nasync def opened():\n{hangs}    yield\n")
+        await eventually(lambda: "still opens; the code before goes on" in caplog.text)
+        program.write(version=2)
+        await eventually(lambda: "has changed while it opened" in caplog.text)
+        await eventually(lambda: f"{program.target} is reloaded" in caplog.text)
+        router.assign("a1", "t1", spec=spec())
+        await eventually(lambda: router.frames("result"))
+        watching.cancel()
+
+    assert router.frames("result")[0].result.success.data == b"old 2"

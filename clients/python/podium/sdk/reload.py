@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from podium.sdk.agent import Agent
-from podium.sdk.host import GRACE_S, AgentHost, run_until_signal
+from podium.sdk.host import CLOSE_S_MAX, GRACE_S, AgentHost, run_until_signal
 from podium.sdk.settings import Settings
 
 log = logging.getLogger("podium.sdk.agent")
 
 POLL_S = 0.5
+OPENING_S = 5.0
+"""How long agents may take to open before the log says what is waited for."""
 
 
 class WrongTarget(ValueError):
@@ -31,7 +34,8 @@ class WrongTarget(ValueError):
 class Source:
     """Agents in a module, as ``MODULE:NAME`` names them: one, or a list of them.
 
-    Its files are those of the module and of all modules beside or below it that are imported.
+    Its files are those of the module and of all modules beside or below it that are imported; while
+    it cannot be imported, all that lie there, since the one to blame may not have been.
     """
 
     def __init__(self, target: str) -> None:
@@ -40,6 +44,9 @@ class Source:
             raise WrongTarget(f"{target!r} is not MODULE:AGENT")
         self.target = target
         self._state: Mapping[Path, int] = {}
+        self._files: set[Path] = set()
+        self._folder: Path | None = None
+        self._failed = False
 
     def load(self) -> list[Agent]:
         """Imports the module and returns its agents.
@@ -51,8 +58,11 @@ class Source:
         importlib.invalidate_caches()
         # Compiled files are told apart by seconds and size, which two quick edits may share.
         writing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        self._failed = True
         try:
-            return self._agents(importlib.import_module(self._module_name))
+            agents = self._agents(importlib.import_module(self._module_name))
+            self._failed = False
+            return agents
         except ModuleNotFoundError as error:
             if not f"{self._module_name}.".startswith(f"{error.name}."):
                 raise  # the module is there, and needs another one that is not
@@ -103,7 +113,9 @@ class Source:
                 name for name in sys.modules if name == package or name.startswith(f"{package}.")
             }
         main = sys.modules.get(self._module_name)
-        folder = Path(main.__file__).parent if main is not None and main.__file__ else None
+        if main is not None and main.__file__:
+            self._folder = Path(main.__file__).parent
+        folder = self._folder
         modules = {}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
@@ -115,13 +127,29 @@ class Source:
         return modules
 
     def _now(self) -> Mapping[Path, int]:
-        state = dict.fromkeys(self._state, 0)
-        for path in {*self._state, *self._modules().values()}:
+        state = {}
+        self._files |= set(self._modules().values())
+        files = self._files
+        if self._failed and self._folder is not None:
+            files = files | set(_below(self._folder))
+        for path in files:
             try:
                 state[path] = path.stat().st_mtime_ns
             except OSError:
                 state[path] = 0  # gone, or between two saves of an editor
         return state
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yields the program's files below a folder, imported or not."""
+    for at, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith((".", "__")) and name != "node_modules"
+            if _is_own(Path(at, name), folder)
+        ]
+        yield from (Path(at, name) for name in names if name.endswith(".py"))
 
 
 def _is_own(path: Path, folder: Path) -> bool:
@@ -149,20 +177,52 @@ class Reloader:
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
+        async with asyncio.TaskGroup() as watching:
+            for source in self._sources:
+                watching.create_task(self._watch(source))
+
+    async def _watch(self, source: Source) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
-            for source in self._sources:
-                if source.changed():
-                    await self._reload(source)
+            if source.changed():
+                await self._reload(source)
 
     async def _reload(self, source: Source) -> None:
+        # SystemExit is how a module says that a setting is missing.
         try:
             agents = source.load_again()
-            await self._host.replace(agents)
-        except Exception:
+            replaced = await self._replaced(source, agents)
+        except (Exception, SystemExit):
             log.exception("%s is not reloaded; the code before goes on", source.target)
-        else:
+            return
+        if replaced:
             log.info("%s is reloaded", source.target)
+        else:
+            log.warning("%s has changed while it opened: what it was is left", source.target)
+
+    async def _replaced(self, source: Source, agents: Sequence[Agent]) -> bool:
+        """Replaces the host's agents, unless their files change before they are open."""
+        loop = asyncio.get_running_loop()
+        warn_s = loop.time() + OPENING_S
+        replacing = asyncio.create_task(self._replace(agents))
+        try:
+            while not (await asyncio.wait({replacing}, timeout=self._poll_s))[0]:
+                if source.changed():
+                    return False
+                if loop.time() > warn_s:
+                    warn_s = float("inf")
+                    log.warning("%s still opens; the code before goes on", source.target)
+            replacing.result()
+            return True
+        finally:
+            replacing.cancel()
+            await asyncio.wait({replacing}, timeout=CLOSE_S_MAX)
+
+    async def _replace(self, agents: Sequence[Agent]) -> None:
+        try:
+            await self._host.replace(agents)
+        except SystemExit as error:  # would end the loop from within a task
+            raise RuntimeError(f"a lifespan asked its program to exit: {error.code}") from error
 
 
 def run_agents(
