@@ -79,6 +79,12 @@ class RateKey(Key):
         """Count a start."""
         self._expire(mono_s)
         self.count += 1
+        self._note(mono_s, wall_ms)
+        if self.blocked:
+            # Those that were not offered the place wait for the next.
+            self.wait()
+
+    def _note(self, mono_s: float, wall_ms: int) -> None:
         starts = self._starts
         if len(starts) >= EXACT_LEN:
             last, part_ms = starts[-1], max(1, self.period_ms // PARTS)
