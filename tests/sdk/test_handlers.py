@@ -23,6 +23,11 @@ class Order:
 
 
 @dataclass
+class Blob:
+    data: bytes
+
+
+@dataclass
 class Bill:
     total: float
 
@@ -144,6 +149,18 @@ async def test_sets_decimals_and_spans_come_back_as_they_are_taken() -> None:
     record = await run_handler(host, "greet", "Ada")
 
     assert record.value() == {"set": [1], "price": "1.50", "span": 60.0}
+
+
+async def test_bytes_in_a_record_go_out_as_they_come_in() -> None:
+    host = agent()
+
+    @host.handles("copy")
+    async def copy(blob: Blob) -> Blob:
+        return Blob(blob.data * 2)
+
+    record = await run_handler(host, "copy", Blob(b"\xff"))
+
+    assert record.value() == {"data": "//8="}
 
 
 async def test_a_result_that_json_cannot_hold_is_a_failure_without_details_of_the_program() -> None:
