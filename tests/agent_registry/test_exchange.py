@@ -18,11 +18,11 @@ class Replica(Hall):
         self.exchange = Exchange(self.registry)
 
     def tell(self, *others: Replica, ago_s: float | None = 0.0) -> None:
-        """Tells others of every agent that it speaks for, and its notes."""
+        """Tells others of every agent that it has a say in, and its notes."""
         super().tell()
         for other in others:
             for agent in tuple(self.registry.agents.values()):
-                if self.exchange.is_mine(agent):
+                if self.exchange.has_say(agent):
                     other.exchange.adopt(kept_of(agent, self.time), ago_s, other.time)
         for note in self.registry.take_notes() if others else ():
             for other in others:
@@ -125,7 +125,7 @@ def test_what_an_operator_asks_of_one_is_done_by_all_and_asked_of_nobody_again(
     one.tell(other)
     other.registry.quarantine("a", "odd answers", other.time)
     other.registry.drain(["b"], "", other.time)
-    other.registry.update("b", {"name": "Ann"})
+    other.registry.update("b", {"name": "Ann"}, other.time)
     other.tell(one)
 
     assert one.status("a") is Status.QUARANTINED

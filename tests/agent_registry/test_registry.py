@@ -127,7 +127,7 @@ def test_filters_select_by_all_their_parts() -> None:
 def test_what_an_operator_changes_holds_whatever_the_agent_says_later() -> None:
     hall = Hall()
     hall.agent("a1", labels=(("zone", "a"),), name="One", build_id="1")
-    hall.registry.update("a1", {"labels": (("zone", "b"),), "cost_per_task": 2.0})
+    hall.registry.update("a1", {"labels": (("zone", "b"),), "cost_per_task": 2.0}, hall.time)
 
     again = hall.agent("a1", instance="i2", labels=(("zone", "a"),), name="Uno", build_id="2")
 

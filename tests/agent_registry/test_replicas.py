@@ -162,6 +162,42 @@ async def test_what_an_operator_asks_of_any_registry_reaches_the_agents_router(
     assert (await known(one, "a1", agent_pb2.Agent.STATUS_DRAINING)).status_reason
 
 
+async def test_what_is_asked_while_the_home_of_an_agent_is_away_is_not_undone_by_its_return(
+    floor: Floor,
+) -> None:
+    one, ends = await floor.registry()
+    other, _ = await floor.registry()
+    agents = [agent(agent_id) for agent_id in ("back", "bad", "leaving", "renamed")]
+    router = await floor.router(one, "r1", *agents)
+    await one.QuarantineAgent(pb.QuarantineAgentRequest(agent_id="back"))
+    await known(other, "renamed")
+    await eventually(lambda: reasoned(other, "back"))
+    await router.close()
+    await ends.aclose()
+
+    await other.ReleaseAgent(pb.ReleaseAgentRequest(agent_id="back"))
+    await other.QuarantineAgent(pb.QuarantineAgentRequest(agent_id="bad", reason="odd answers"))
+    await other.DrainAgents(pb.DrainAgentsRequest(agent_id="leaving"))
+    renamed = agent_pb2.Agent(agent_id="renamed", name="Ann")
+    await other.UpdateAgent(pb.UpdateAgentRequest(agent=renamed))
+    back, _ = await floor.registry()
+    again = Router(back)
+    floor.stack.push_async_callback(again.close)
+    await again.tell("r1", snapshot=True, opened=agents)
+
+    for stub in (back, other, (await floor.registry())[0]):
+        await known(stub, "back")
+        await known(stub, "bad", agent_pb2.Agent.STATUS_QUARANTINED)
+        await known(stub, "leaving", agent_pb2.Agent.STATUS_DRAINING)
+        assert (await known(stub, "renamed")).name == "Ann"
+    told = {each.agent_id: each for each in again.directives}
+    assert told["bad"].quarantined and told["leaving"].draining
+
+
+async def reasoned(stub: Any, agent_id: str) -> bool:
+    return bool((await view(stub))[agent_id].status_reason)
+
+
 async def test_a_task_that_fails_everywhere_is_held_against_no_agent_of_any_registry(
     floor: Floor,
 ) -> None:

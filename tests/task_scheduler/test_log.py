@@ -160,6 +160,19 @@ async def test_of_several_snapshots_a_repair_takes_the_one_whose_chain_reaches_f
     assert await recovered(tmp_path) == []
 
 
+async def test_a_group_that_says_it_ends_within_the_next_one_is_cut_off_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await filled(tmp_path, 2)
+    change(tmp_path, "UPDATE groups SET last_seq = 99 WHERE first_seq = 5")
+
+    assert log.main(["repair", str(tmp_path), "--yes"]) == 0
+
+    assert "behind event 4 is lost" in capsys.readouterr().out
+    assert log.main(["verify", str(tmp_path)]) == 0
+    assert await recovered(tmp_path) == [3]
+
+
 @pytest.mark.parametrize("damaged", [True, False])
 async def test_where_nothing_is_left_to_begin_with_a_repair_changes_nothing_and_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bool

@@ -160,6 +160,19 @@ async def test_between_two_damages_a_repair_keeps_what_a_snapshot_can_be_followe
     assert await recovered(postgres_url) == [5]
 
 
+async def test_a_group_that_says_it_ends_within_the_next_one_is_cut_off_too(
+    postgres_url: str, capsys: Said
+) -> None:
+    await filled(postgres_url, 2)
+    await execute(postgres_url, "UPDATE podium_groups SET last_seq = 99 WHERE first_seq = 5")
+
+    assert await run("repair", postgres_url, "--yes") == 0
+
+    assert "behind event 4 of partition 1 is lost" in capsys.readouterr().out
+    assert await run("verify", postgres_url) == 0
+    assert await recovered(postgres_url) == [3]
+
+
 async def test_a_partition_that_cannot_be_mended_is_told_and_the_others_are_mended(
     postgres_url: str, capsys: Said
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from services.agent_registry.core.acts import Act
 from services.agent_registry.core.agent import Facts, Skill
 from services.agent_registry.core.breaker import Standing
 from services.agent_registry.core.kept import Kept, Note, Tally
@@ -23,6 +24,7 @@ def written(kept: Kept) -> tuple[str, str, str, bytes, bytes, bytes]:
     """Return the fields of an agent's hash: id, term, capabilities, facts, status, health."""
     facts = kept.facts
     status = {name: getattr(kept, name) for name in (*_STATUS, *_NEWER)}
+    status["acts"] = [act._asdict() for act in kept.acts]
     health = {"breaker": kept.breaker, "tallies": kept.tallies}
     return (
         facts.agent_id,
@@ -44,6 +46,7 @@ def read(fields: Mapping[bytes, bytes]) -> Kept | None:
             facts=_facts(facts),
             breaker=_standing(health["breaker"]),
             tallies=tuple(Tally(*each) for each in health["tallies"]),
+            acts=tuple(map(_act, status.get("acts", ()))),
             **{name: status[name] for name in _STATUS},
             **{name: _tuples(status[name]) for name in _NEWER if name in status},
         )
@@ -82,6 +85,10 @@ def _facts(said: dict[str, Any]) -> Facts:
     known["skills"] = tuple(Skill(*each) for each in known["skills"])
     known["labels"] = _tuples(known["labels"])
     return Facts(**known)
+
+
+def _act(said: dict[str, Any]) -> Act:
+    return Act(**{name: _tuples(said[name]) for name in Act._fields if name in said})
 
 
 def _standing(said: Sequence[Any]) -> Standing:

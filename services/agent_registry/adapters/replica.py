@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from services.agent_registry.core.acts import by_matter
 from services.agent_registry.core.exchange import REPLICA_MARK, Exchange
 from services.agent_registry.core.kept import Kept, Note, kept_of
 from services.agent_registry.core.registry import Registry
@@ -103,8 +104,10 @@ class StoreReplica:
         try:
             while ids:
                 batch = ids[:batch_len]
-                refused = await self._store.save(*self._sorted_out(batch))
+                kept, removed = self._sorted_out(batch)
+                refused = await self._store.save(kept, removed)
                 del ids[: len(batch)]
+                self._saved(each for each in kept if each.facts.agent_id not in refused)
                 for agent_id, term in refused.items():
                     if self._exchange.outbid(agent_id, term):
                         self._unsaved[agent_id] = None
@@ -112,13 +115,19 @@ class StoreReplica:
             self._unsaved = {**dict.fromkeys(ids), **self._unsaved}
             raise
 
+    def _saved(self, kept: Iterable[Kept]) -> None:
+        for each in kept:
+            agent = self._registry.agents.get(each.facts.agent_id)
+            if agent is not None:
+                agent.acts_kept = by_matter(each.acts)
+
     def _sorted_out(self, ids: Iterable[str]) -> tuple[list[Kept], list[str]]:
         now, kept, removed = self._clock.now(), [], []
         for agent_id in ids:
             agent = self._registry.agents.get(agent_id)
             if agent is None:
                 removed.append(agent_id)
-            elif self._exchange.is_mine(agent):
+            elif self._exchange.has_say(agent):
                 kept.append(kept_of(agent, now))
         return kept, removed
 

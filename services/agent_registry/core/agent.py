@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from services.agent_registry.core.acts import Act
 from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.rivals import Rival, followed, stays
 from services.agent_registry.core.statistics import Statistics
@@ -88,6 +89,10 @@ class Agent:
     """Instances that this one has followed."""
     changes: dict[str, object] = field(default_factory=dict)
     """Facts that an operator has changed; they hold whatever the agent says of itself."""
+    acts: dict[str, Act] = field(default_factory=dict)
+    """What operators have decided of it, by matter."""
+    acts_kept: dict[str, Act] = field(default_factory=dict)
+    """Those of them that are in what is kept of it, as far as this replica knows."""
     breaker: Breaker = field(default_factory=Breaker)
     statistics: Statistics = field(default_factory=Statistics)
 
@@ -122,6 +127,11 @@ class Agent:
             and self.breaker.state is State.CLOSED
             and self.in_flight < self.facts.max_concurrency
         )
+
+    @property
+    def is_unsaid(self) -> bool:
+        """Whether something was decided that is not in what is kept of it."""
+        return any(act.outdoes(self.acts_kept.get(each)) for each, act in self.acts.items())
 
     @property
     def is_special(self) -> bool:

@@ -1,20 +1,22 @@
 """What the replicas of the registry tell each other, merged into one view.
 
 One replica speaks for an agent: the one that its router is connected to. The others take over what
-it says. Which of two is right is decided by the term, which grows whenever another one begins.
+it says. Which of two is right is decided by the term, which grows whenever another one begins. What
+operators decide is apart from that: whoever was asked keeps it, and the newest decision holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from services.agent_registry.core.acts import by_matter, next_ms
 from services.agent_registry.core.agent import Agent
 from services.agent_registry.core.breaker import Breaker
 from services.agent_registry.core.kept import Kept, Note, statistics_of
 from services.agent_registry.core.registry import Registry
 from services.agent_registry.core.rivals import followed, stays
 from services.agent_registry.core.statistics import Statistics
-from services.kernel.errors import FailedPrecondition, ResourceExhausted
+from services.kernel.errors import ResourceExhausted
 from services.kernel.instant import Instant
 
 REPLICA_MARK = "@"
@@ -31,14 +33,34 @@ class Exchange:
         """Return whether this replica speaks for an agent."""
         return agent.home == self._registry.replica_id
 
+    def has_say(self, agent: Agent) -> bool:
+        """Return whether this replica keeps an agent: its own, or one that it was asked about.
+
+        The replica that speaks for the agent may be gone, and come back with what is kept.
+        """
+        return self.is_mine(agent) or agent.is_unsaid
+
     def adopt(self, kept: Kept, heard_ago_s: float | None, now: Instant) -> None:
         """Take over what was kept of an agent, unless this replica knows better.
+
+        Of what operators have decided, here and there, the newest holds either way.
 
         Args:
             kept: What another replica, or this one before it restarted, has kept.
             heard_ago_s: Seconds since somebody heard of the agent; None when nobody has lately.
             now: The time.
         """
+        before = self._registry.agents.get(kept.facts.agent_id)
+        acts = tuple(before.acts.values()) if before is not None else ()
+        self._adopt(kept, heard_ago_s, now)
+        agent = self._registry.agents.get(kept.facts.agent_id)
+        if agent is not None:
+            agent.acts_kept = by_matter(kept.acts)
+            self._registry.carry_out(agent, (*acts, *kept.acts), now)
+            if agent.is_unsaid:
+                self._registry.changed[agent.agent_id] = None
+
+    def _adopt(self, kept: Kept, heard_ago_s: float | None, now: Instant) -> None:
         registry = self._registry
         agent, left, gone = registry.agents.get(kept.facts.agent_id), "", ""
         if agent is not None and self._contend(kept, agent):
@@ -47,8 +69,10 @@ class Exchange:
                 return
             left, gone = agent.router_id, agent.facts.instance_id
         elif agent is not None and not self._is_newer(kept, agent):
-            if self.is_mine(agent) and kept.term == agent.term and kept.home > agent.home:
-                registry.changed[agent.agent_id] = None  # said again, for the other one to see
+            if self.is_mine(agent) and kept.term == agent.term and kept.home >= agent.home:
+                # Said again: another one speaks for it as well, or was asked about it and has kept
+                # it as it knew it.
+                registry.changed[agent.agent_id] = None
             return
         if not kept.present and self.outbid(kept.facts.agent_id, kept.term):
             # Others took it for gone while they heard nothing from here: it has a session.
@@ -61,7 +85,7 @@ class Exchange:
         agent.create_ms, agent.heard_ms = kept.create_ms, kept.heard_ms
         agent.home, agent.term = kept.home, max(kept.term, agent.term if left else 0)
         agent.since_ms, agent.superseded = kept.since_ms, kept.superseded
-        agent.changes = dict(kept.changes)
+        agent.changes, agent.acts = dict(kept.changes), by_matter(kept.acts)
         agent.quarantined, agent.reason = kept.quarantined, kept.reason
         agent.router_id = agent.last_router_id = kept.router_id
         agent.silent, agent.draining = kept.silent, kept.draining
@@ -146,25 +170,11 @@ class Exchange:
         elif note.kind == "worked":
             registry.health.convict(note.task_id, now)
         elif agent is not None:
-            registry.learning = True
-            try:
-                self._act(agent, note, now)
-            finally:
-                registry.learning = False
-
-    def _act(self, agent: Agent, note: Note, now: Instant) -> None:
-        registry = self._registry
-        if note.kind == "drain" and agent.facts.instance_id == note.instance_id:
-            registry.drain([agent.agent_id], note.reason, now)
-        elif note.kind == "quarantine":
-            registry.quarantine(agent.agent_id, note.reason, now)
-        elif note.kind == "update":
-            registry.update(agent.agent_id, dict(note.changes))
-        elif note.kind == "release":
-            try:
-                registry.release(agent.agent_id, now)
-            except FailedPrecondition:
-                return  # released already
+            # A version that does not tell when it was decided means now.
+            note = note if note.at_ms else note._replace(at_ms=next_ms(agent.acts, now.wall_ms))
+            registry.carry_out(agent, note.acts, now)
+            # Whoever was asked keeps them.
+            agent.acts_kept |= {each: act for each, act in agent.acts.items() if act in note.acts}
 
     def _place(self, agent: Agent, heard_ago_s: float | None, now: Instant) -> None:
         """Take up the breaker and the lease of an agent as they were kept."""

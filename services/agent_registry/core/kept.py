@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from services.agent_registry.core.acts import Act
 from services.agent_registry.core.agent import Agent, Facts
 from services.agent_registry.core.breaker import Standing
 from services.agent_registry.core.rivals import Rival
@@ -46,6 +47,8 @@ class Kept(NamedTuple):
     superseded: tuple[str, ...] = ()
     changes: tuple[tuple[str, object], ...] = ()
     """Facts that an operator has changed."""
+    acts: tuple[Act, ...] = ()
+    """What operators have decided, the newest on each matter."""
 
     @property
     def rival(self) -> Rival:
@@ -64,6 +67,18 @@ class Note(NamedTuple):
     task_id: str = ""
     task_type: str = ""
     changes: tuple[tuple[str, object], ...] = ()
+    at_ms: int = 0
+    """When it was decided; 0 from versions that do not tell."""
+    by: str = ""
+    """The replica that was asked."""
+
+    @property
+    def acts(self) -> tuple[Act, ...]:
+        """The decisions that it tells."""
+        act = Act(self.kind, self.at_ms, self.by, self.reason, self.instance_id)
+        if self.kind == "update":
+            return tuple(act._replace(field=name, value=value) for name, value in self.changes)
+        return (act,) if self.kind in ("drain", "quarantine", "release") else ()
 
 
 def kept_of(agent: Agent, now: Instant) -> Kept:
@@ -86,6 +101,7 @@ def kept_of(agent: Agent, now: Instant) -> Kept:
         agent.since_ms,
         agent.superseded,
         tuple(agent.changes.items()),
+        tuple(agent.acts.values()),
     )
 
 

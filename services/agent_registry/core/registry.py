@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 
+from services.agent_registry.core.acts import Act, next_ms
 from services.agent_registry.core.agent import Agent, Directive, Facts, Told
 from services.agent_registry.core.breaker import Breaker, State
 from services.agent_registry.core.directives import Directives
@@ -36,8 +37,6 @@ class Registry:
         self.index = Index()
         self.alerts = 0
         """Times that most agents of a router fell silent together."""
-        self.learning = False
-        """Whether what is done was told by another replica, who has told all others too."""
         self.told_s = math.inf
         """Until when other replicas could be heard of their agents."""
         self.leases = Leases(limits.grace_s, limits.suspect_s)
@@ -182,31 +181,26 @@ class Registry:
         ids = heapq.nsmallest(size, rest)
         return [self.agents[agent_id] for agent_id in ids], len(found), len(rest) > size
 
-    def update(self, agent_id: str, changes: Mapping[str, object]) -> Agent:
+    def update(self, agent_id: str, changes: Mapping[str, object], now: Instant) -> Agent:
         """Change what an agent says of itself, for as long as it is known."""
         agent = self.get(agent_id)
-        agent.changes |= changes
-        agent.facts = agent.facts._replace(**changes)  # type: ignore[arg-type]  # named by the mask
-        self._acted(agent, Note("update", agent_id, changes=tuple(changes.items())))
+        self._decide(agent, Note("update", agent_id, changes=tuple(changes.items())), now)
         return agent
 
     def drain(self, agent_ids: Iterable[str], reason: str, now: Instant) -> list[str]:
         """Let agents finish what they have."""
-        drained = []
+        drained, reason = [], reason or "An operator drains it."
         for agent_id in agent_ids:
             agent = self.get(agent_id)
-            agent.draining, agent.reason = True, reason or "An operator drains it."
-            self._acted(agent, Note("drain", agent_id, agent.facts.instance_id, agent.reason))
-            self.directives.put(agent, now)
+            self._decide(agent, Note("drain", agent_id, agent.facts.instance_id, reason), now)
             drained.append(agent_id)
         return sorted(drained)
 
     def quarantine(self, agent_id: str, reason: str, now: Instant) -> Agent:
         """Keep an agent from work until it is released."""
         agent = self.get(agent_id)
-        agent.quarantined, agent.reason = True, reason or "An operator keeps it from work."
-        self._acted(agent, Note("quarantine", agent_id, reason=agent.reason))
-        self.directives.put(agent, now)
+        reason = reason or "An operator keeps it from work."
+        self._decide(agent, Note("quarantine", agent_id, reason=reason), now)
         return agent
 
     def release(self, agent_id: str, now: Instant) -> Agent:
@@ -219,11 +213,28 @@ class Registry:
         if not agent.quarantined and agent.breaker.state is State.CLOSED:
             message = f"Agent {agent_id} is neither in quarantine nor is its breaker open."
             raise FailedPrecondition("NOT_QUARANTINED", message, metadata={"agent_id": agent_id})
-        agent.quarantined, agent.reason = False, ""
-        self.health.pardon(agent)
-        self._acted(agent, Note("release", agent_id))
-        self.directives.put(agent, now)
+        self._decide(agent, Note("release", agent_id), now)
         return agent
+
+    def carry_out(self, agent: Agent, acts: Iterable[Act], now: Instant) -> None:
+        """Do what operators have decided, as far as nothing newer is known on the same matter."""
+        for act in acts:
+            if not act.outdoes(agent.acts.get(act.matter)):
+                continue
+            agent.acts[act.matter] = act
+            if act.kind == "drain" and act.instance_id == agent.facts.instance_id:
+                agent.draining, agent.reason = True, act.reason
+            elif act.kind == "quarantine":
+                agent.quarantined, agent.reason = True, act.reason
+            elif act.kind == "release":
+                agent.quarantined, agent.reason = False, ""
+                self.health.pardon(agent)
+            elif act.kind == "update":
+                agent.changes[act.field] = act.value
+                agent.facts = agent.facts._replace(**{act.field: act.value})  # type: ignore[arg-type]  # named by the mask
+            self.changed[agent.agent_id] = None
+            if act.kind != "update":
+                self.directives.put(agent, now)
 
     def deregister(self, agent_id: str) -> None:
         """Forget an agent that is offline.
@@ -319,15 +330,17 @@ class Registry:
 
     # Inside.
 
-    def _acted(self, agent: Agent, note: Note) -> None:
-        if not agent.present and not self.learning:
+    def _decide(self, agent: Agent, note: Note, now: Instant) -> None:
+        """Do what an operator asks here, and let it be kept and told."""
+        if not agent.present:
             self.speak_for(agent)
-        self.changed[agent.agent_id] = None
+        note = note._replace(at_ms=next_ms(agent.acts, now.wall_ms), by=self.replica_id)
+        self.carry_out(agent, note.acts, now)
         self.note(note)
 
     def note(self, note: Note) -> None:
         """Let other replicas learn something."""
-        if self.replica_id and not self.learning:
+        if self.replica_id:
             self._notes.append(note)
 
     def _make_room(self) -> None:

@@ -129,7 +129,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
                 changes["cost_per_kilotoken"] = said.cost_per_kilotoken
             else:
                 changes[path] = getattr(said, path)
-        agent = self._desk.registry.update(agent_id, changes)
+        agent = self._desk.registry.update(agent_id, changes, self._desk.now())
         self._desk.touch()
         return pb.UpdateAgentResponse(agent=self._message(agent))
 

@@ -172,7 +172,13 @@ class LogFile:
         with suppress(FailedPrecondition, sqlite3.Error):
             for _ in _groups(connection, walk.chain):
                 walk.step()
-        return walk.walked()
+        following_seq = 0
+        with suppress(sqlite3.Error):
+            for first_seq, *_ in connection.execute(
+                _SQL["groups_after"], (walk.last_first_seq, 1)
+            ).fetchall():
+                following_seq = first_seq
+        return walk.walked(following_seq)
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{self.path}?mode={mode}", uri=True, isolation_level=None)

@@ -252,7 +252,8 @@ async def _walk(connection: Any, partition: int, begin: Facts, snapshots: list[F
     with suppress(FailedPrecondition):
         async for _ in _groups(connection, walk.chain, partition):
             walk.step()
-    return walk.walked()
+    following = await connection.fetchrow(SQL["groups_after"], partition, walk.last_first_seq, 1)
+    return walk.walked(following["first_seq"] if following is not None else 0)
 
 
 async def _copy(source: Any, target: Any, table: str, query: str) -> None:

@@ -34,18 +34,26 @@ class Walk:
 
     def __init__(self, where: str, begin: Facts, snapshots: Sequence[Facts]) -> None:
         self.chain = Chain(where, *begin)
-        self._begin = begin
+        self._begin = self._before = self._here = begin
         self._snapshots = snapshots
         self._met = [begin] if begin in snapshots else []
 
     def step(self) -> None:
         """Note that the chain holds up to where it is now."""
-        if (here := _at(self.chain)) in self._snapshots:
-            self._met.append(here)
+        self._before, self._here = self._here, Facts(self.chain.last_seq, self.chain.last_hash)
+        if self._here in self._snapshots:
+            self._met.append(self._here)
 
-    def walked(self) -> Stretch:
-        """Return what lies behind."""
-        return Stretch(self._begin, _at(self.chain), self._met)
+    @property
+    def last_first_seq(self) -> int:
+        """The event that the last group begins with."""
+        return self._before.seq + 1
+
+    def walked(self, following_seq: int) -> Stretch:
+        """Return what lies behind; the group after the last one begins with `following_seq`."""
+        # No hash covers where a group ends: one that ends in the next one is damaged itself.
+        end = self._before if 0 < following_seq <= self._here.seq else self._here
+        return Stretch(self._begin, end, [one for one in self._met if one.seq <= end.seq])
 
 
 def furthest(where: str, stretches: Sequence[Stretch]) -> Stretch:
@@ -84,7 +92,3 @@ def plan(of: str, base: Facts, kept: Stretch, *, more: bool) -> Plan:
         all_of_it = "" if kept.end.seq else ", which is all of it"
         told.append(f"What happened behind event {kept.end.seq}{of} is lost{all_of_it}.")
     return Plan(kept, " ".join(told) or f"Nothing{of} is lost.")
-
-
-def _at(chain: Chain) -> Facts:
-    return Facts(chain.last_seq, chain.last_hash)
