@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from podium.v1 import task_pb2, task_scheduler_pb2
+from podium.v1 import event_pb2, task_pb2, task_scheduler_pb2
 from podium.v1.task_pb2 import Task
 from services.task_scheduler.servicer.relay import PARTITION_KEY
 from tests.system.test_partition_pages import killed_off
 from tests.system.test_partitions import TENANTS, Start, even, start, submitted
 from tests.system.test_takeover import Replica
-from tests.task_scheduler.serving import refusal
+from tests.task_scheduler.serving import refusal, spec
 
 __all__ = ["start"]  # a fixture
 
 pb = task_scheduler_pb2
 ELSEWHERE = "01-01a2293e4780-0000000999"
 """An id of no task."""
+KINDS = [
+    event_pb2.Event.TYPE_CREATED,
+    event_pb2.Event.TYPE_QUEUED,
+    event_pb2.Event.TYPE_CANCELED,
+]
 
 
 @pytest.fixture
@@ -106,3 +113,38 @@ async def test_a_header_that_names_no_partition_is_bad_input(replica: Replica) -
         ):
             refused = await refusal(call)
             assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "PARTITION_UNKNOWN")
+
+
+async def test_a_watch_sees_all_its_tasks_whichever_partitions_its_cursor_names(
+    replica: Replica,
+) -> None:
+    stub = replica.stub
+    made = [
+        await stub.SubmitTasks(pb.SubmitTasksRequest(tasks=[spec(tenant=TENANTS[n])]))
+        for n in (0, 1)
+    ]
+    ids = [answer.task_ids[0] for answer in made]
+    # What a submit is answered with names the partition of its own tasks alone.
+    cursor = made[1].cursor
+    assert cursor.startswith("01-") and "." not in cursor
+    await stub.CancelTasks(pb.CancelTasksRequest(task_ids=ids))
+
+    seen: Counter[tuple[str, int]] = Counter()
+    request = pb.WatchTasksRequest(task_ids=ids, cursor=cursor)
+    async for message in stub.WatchTasks(request, timeout=10):
+        seen.update((event.task_id, event.type) for event in message.events)
+        cursor = message.cursor
+        if len(seen) == len(ids) * len(KINDS):
+            break
+
+    assert seen == Counter((task_id, kind) for task_id in ids for kind in KINDS)
+    # The cursor that it was given names both, and leads on behind what it has seen.
+    assert [part[:3] for part in cursor.split(".")] == ["00-", "01-"]
+
+
+async def test_each_partition_remembers_request_ids_of_its_own(replica: Replica) -> None:
+    made = [await submitted(replica, TENANTS[n], request_id="same") for n in (0, 1)]
+    again = [await submitted(replica, TENANTS[n], request_id="same") for n in (0, 1)]
+
+    assert again == made
+    assert made[0] != made[1]

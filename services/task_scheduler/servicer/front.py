@@ -298,7 +298,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         named = self._relay.named(context)
         # Checked by the partition itself where there is but one.
         at = positions_of(request.cursor, self.count) if self.count > 1 and named is None else {}
-        partitions = [named] if named is not None else sorted(at) or chosen
+        partitions = [named] if named is not None else sorted({*at, *(chosen or ())})
         partitions = partitions or self._of_caller(context, "")
 
         def open_one(partition: int, cursor: str) -> AsyncGenerator[bytes, None]:
@@ -310,12 +310,13 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         if len(partitions) == 1:
             stream = open_one(partitions[0], request.cursor)
         else:
-            begin = at or await self._begin(request.cursor, partitions, context)
-            positions = at or begin
-            if not at and request.cursor != NOW:
-                # What is dropped from now on is a gap only for those who came before.
-                begin = dict.fromkeys(partitions, "")
-            merged = Merged(response, open_one, dict(positions), whole=name == "WatchEvents")
+            # The cursor of a submit names but one of them: the others begin at their start.
+            missing = [number for number in partitions if number not in at]
+            first = await self._begin(request.cursor, missing, context)
+            positions = at | first
+            # What is dropped from now on is a gap only for those who came before.
+            begin = at | (first if request.cursor == NOW else dict.fromkeys(missing, ""))
+            merged = Merged(response, open_one, positions, whole=name == "WatchEvents")
             stream = merged.messages(begin)
         async with aclosing(stream) as messages:
             async for message in messages:
