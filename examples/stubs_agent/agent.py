@@ -75,7 +75,7 @@ class _WordCounter:
         if self.stopping or task.spec.type != TYPE:  # at once, so that it goes elsewhere
             self.say(nack={"lease": lease, "reason": DRAINING if self.stopping else INCAPABLE})
             self.settle([])
-        else:
+        elif lease.SerializeToString() not in self.leases:  # else it is in work already
             self.leases[lease.SerializeToString()] = None
             self.say(ack=session_pb2.Ack(lease=lease))
             threading.Thread(target=self.work, args=(lease, task.spec.payload.data)).start()

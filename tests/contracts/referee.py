@@ -17,6 +17,7 @@ from podium.v1.session_pb2 import AgentFrame, LeaseVerdict, RouterFrame
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 WORD = re.compile(r"`([^`\n]+)`")
 NONE = "none"
+SPEAKING = ("READY", "DRAINING", "CLOSING")
 CHOICE = ("to none", "cancel")
 """What the agent may make of a task that is stopped and that nobody waits for."""
 
@@ -153,7 +154,9 @@ class Referee:
             for lease in self._leases.values():
                 lease.hears("to none")
         elif kind == "refusal" and frame.refusal.closing:
-            self._stream[stream] = "CONNECTING"
+            # What was said before the agent has heard of it is on its way.
+            speaking = self._stream.get(stream) in SPEAKING
+            self._stream[stream] = "CLOSING" if speaking else "CONNECTING"
 
     def _ready(self, stream: object, ready: Any) -> None:
         self._stream[stream] = "READY"
@@ -171,17 +174,18 @@ class Referee:
         kind = frame.WhichOneof("frame") or ""
         state = self._stream.get(stream, "CONNECTING")
         if kind == "hello":
-            self._fault(state != "CONNECTING", f"hello in {state}")
+            self._fault(state not in ("CONNECTING", "CLOSING"), f"hello in {state}")
             self._stream[stream] = "INTRODUCED"
             self._hello(frame.hello)
             return
         if kind == "detached":
             self._stream[stream] = "CONNECTING"
             return
-        self._fault(state not in ("READY", "DRAINING"), f"{kind} in {state}")
+        self._fault(state not in SPEAKING, f"{kind} in {state}")
         if kind in ("drain", "goodbye"):
             self._fault(kind == "drain" and state == "DRAINING", "drain a second time on a stream")
-            self._stream[stream] = "DRAINING" if kind == "drain" else "CLOSED"
+            draining = state if state == "CLOSING" else "DRAINING"
+            self._stream[stream] = draining if kind == "drain" else "CLOSED"
         else:
             self._speaks(kind, frame)
 

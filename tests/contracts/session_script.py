@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
-from podium.v1 import task_pb2
+from podium.v1 import session_pb2, task_pb2
 from podium.v1.session_pb2 import LeaseRef, RouterFrame
 from services.edge.__main__ import SERVICE as EDGE
 from services.edge.config import Settings as EdgeSettings
@@ -94,6 +95,18 @@ class Script:
         await eventually(lambda: lease in [ack.lease for ack in self.heard("ack")])
         return lease
 
+    def repeat(self, lease: LeaseRef, text: str) -> None:
+        """Assigns a task that was assigned before, as when nobody knows whether it came."""
+        spec = task_pb2.TaskSpec(type=TYPE, payload=task_pb2.Payload(data=text.encode()))
+        epoch = lease.lease_epoch
+        self.router.assign(AGENT_ID, lease.task_id, lease_epoch=epoch, attempt=1, spec=spec)
+
+    async def answered(self, nonce: int) -> None:
+        """Waits until the agent has answered a probe: a measure of its time, not of ours."""
+        self.say(probe=session_pb2.Probe(nonce=nonce))
+        await eventually(lambda: nonce in [reply.nonce for reply in self.heard("probe_reply")])
+        await asyncio.sleep(0.1)
+
     def say(self, **frame: Any) -> None:
         self.router.say(RouterFrame(agent_id=AGENT_ID, **frame))
 
@@ -113,12 +126,13 @@ class Script:
 async def scripted(make: str) -> AsyncIterator[Script]:
     """Runs an agent before a router, and judges all it has said."""
     router = FakeRouter()
-    router.renew_ms = 100
+    router.heartbeat_ms, router.renew_ms = 200, 100
     async with serving(router_of(router)) as address:
         async with bridged(address) if make in BRIDGED else nullcontext(address) as at:
             async with {**BRIDGED, **MAKES}[make](at) as agent:
                 yield await _begun(Script(router, agent, make))
-    assert Referee().judge(router.log) == []
+    faults = Referee().judge(router.log)
+    assert not faults, faults
 
 
 async def _begun(script: Script) -> Script:

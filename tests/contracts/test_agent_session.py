@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from examples.stubs_agent import agent as stubs
 from podium.sdk import session as session_module
@@ -113,10 +114,48 @@ async def test_a_failure_has_a_reason_and_says_that_no_retry_helps(script: Scrip
     assert (failure.reason, failure.retryable) == ("AS_TOLD", False)
 
 
-async def test_leases_are_renewed_until_they_end(script: Script) -> None:
+async def test_leases_are_renewed_from_an_interval_after_ready_on(script: Script) -> None:
     lease = await script.taken("wait")
 
-    await eventually(lambda: any(lease in renew.leases for renew in script.heard("renew")))
+    # An interval is 0.1 s here. Who answers so many probes first is not slow but late.
+    for nonce in range(1, 50):
+        await script.answered(nonce)
+        if any(lease in renew.leases for renew in script.heard("renew")):
+            return
+    raise AssertionError("no renewal in 50 intervals")
+
+
+async def test_an_idle_agent_is_heard_of(script: Script) -> None:
+    # A renewal that names nothing is as good a sign of life.
+    def signs() -> int:
+        return len(script.heard("heartbeat")) + len(script.heard("renew"))
+
+    before = signs()
+    await eventually(lambda: signs() >= before + 3)
+
+
+async def test_intervals_are_kept_as_the_router_tunes_them(script: Script) -> None:
+    await script.taken("wait")
+    await script.until("renew")
+    hour = Duration(seconds=3600)
+    script.say(tune=session_pb2.Tune(renew_interval=hour, heartbeat_interval=hour))
+    await script.settled()
+    count = len(script.heard("renew"))
+    await asyncio.sleep(0.6)
+
+    # One that was being waited for may come yet.
+    assert len(script.heard("renew")) <= count + 1
+
+
+async def test_an_assignment_that_comes_twice_begins_once(script: Script) -> None:
+    lease = await script.taken("wait")
+    script.repeat(lease, "wait")
+    await script.settled()
+    script.say(cancel=session_pb2.Cancel(lease=lease, reason="CANCELED"))
+    await script.until("result", 2)
+    await script.settled()
+
+    assert [ack.lease for ack in script.heard("ack")].count(lease) == 1
 
 
 async def test_a_lease_that_a_renewal_has_lost_is_given_up(script: Script) -> None:
@@ -196,6 +235,15 @@ async def test_what_is_not_kept_over_a_reconnect_has_no_success(
     allowed = {"canceled"} if verdict == "VERDICT_CANCEL" else set()
     assert {each.WhichOneof("outcome") for each in answers} <= allowed
 
+    other = await script.taken("wait")
+    # It is in work no more.
+    await eventually(
+        lambda: any(
+            other in renew.leases and lease not in renew.leases for renew in script.heard("renew")
+        )
+    )
+    script.say(cancel=session_pb2.Cancel(lease=other, reason="CANCELED"))
+
 
 async def test_a_probe_is_answered_with_its_number(script: Script) -> None:
     script.say(probe=session_pb2.Probe(nonce=77))
@@ -232,6 +280,23 @@ async def test_an_agent_that_is_asked_to_stay_away_comes_back_after_that_time(
     hello = (await script.until("hello", 2))[1]
     assert time.monotonic() - asked_s >= 0.7
     assert list(hello.in_flight) == [lease]
+
+
+@pytest.mark.parametrize("how", ["closed", "lost"])
+async def test_waits_before_another_hello_grow(script: Script, how: str) -> None:
+    script.router.welcoming = False
+    refusal = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no answer", closing=True)
+    waits_s = [0.0]
+    # Drawn below a bound that doubles, one is long soon; a fleet that waits no longer is a herd.
+    while max(waits_s) < 0.3:
+        assert len(waits_s) < 30, f"{waits_s}"
+        asked_s = time.monotonic()
+        if how == "lost":
+            await script.reconnected()
+        else:
+            script.say(refusal=refusal)
+            await script.until("hello", len(waits_s) + 1)
+        waits_s.append(time.monotonic() - asked_s)
 
 
 async def test_a_refused_frame_does_not_end_the_session(script: Script) -> None:

@@ -24,6 +24,8 @@ RESULT = AgentFrame(result=session_pb2.Result(lease=LEASE, success={}))
 SETTLED = RouterFrame(result_ack={"lease": LEASE})
 AGAIN: list[Any] = [AgentFrame(hello={"in_flight": [LEASE]}), RouterFrame(ready={"resumed": True})]
 TWO, NOTHING = AgentFrame(credit={"total": 2}), AgentFrame(credit={"total": 0})
+BEAT = AgentFrame(heartbeat={})
+CLOSED = RouterFrame(refusal={"reason": "PROBE_UNANSWERED", "closing": True})
 RECALL = RouterFrame(recall={"leases": [LEASE]})
 
 
@@ -41,6 +43,7 @@ def judged(*streams: list[Any]) -> list[str]:
         pytest.param([[*TAKEN, RESULT, SETTLED], ONE], id="settled-or-not-heard"),
         pytest.param([TAKEN[:3], ONE], id="an-assignment-that-never-came"),
         pytest.param([[*TAKEN, TWO], [*AGAIN, NOTHING]], id="credit-anew"),
+        pytest.param([[*ONE, CLOSED, BEAT, *ONE]], id="closing-not-heard-yet"),
     ],
 )
 def test_right_sessions_pass(streams: list[list[Any]]) -> None:
@@ -52,6 +55,7 @@ def test_right_sessions_pass(streams: list[list[Any]]) -> None:
     [
         ([[AgentFrame(heartbeat={})]], "heartbeat in CONNECTING"),
         ([[AgentFrame(hello=HELLO), AgentFrame(heartbeat={})]], "heartbeat in INTRODUCED"),
+        ([[AgentFrame(hello=HELLO), CLOSED, BEAT]], "heartbeat in CONNECTING"),
         ([[*ONE, AgentFrame(hello=HELLO)]], "hello in READY"),
         ([[*ONE, AgentFrame(goodbye={}), AgentFrame(heartbeat={})]], "heartbeat in CLOSED"),
         ([[*ONE, RESULT]], "result of t1 in none"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ import aiohttp
 
 from tests.contracts.session_agents import AGENT_ID, HOLD_S, LARGE_BYTES, TYPE, Begin, Conforming
 from tests.support.spelling import Spelling
+
+WAIT_S_MIN, WAIT_S_MAX = 0.1, 5.0
 
 
 class OfTheWeb:
@@ -27,7 +30,8 @@ class OfTheWeb:
         self._leases: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._timers: list[asyncio.Task[None]] = []
-        self._leaving = False
+        self._leaving = self._gone = False
+        self._wait_s = WAIT_S_MIN
         self._task = asyncio.create_task(self._run())
 
     def stop(self) -> None:
@@ -64,7 +68,7 @@ class OfTheWeb:
                     if self._take(frame):
                         return True
                 if "error" in heard:
-                    asyncio.get_running_loop().call_later(0.1, self._hello)
+                    self._hello_later()
         finally:
             self._silence()
         return False
@@ -85,7 +89,7 @@ class OfTheWeb:
     def _say(self, **frame: Any) -> None:
         message = self._spelling.write({"agent": {"frames": [{"agentId": AGENT_ID, **frame}]}})
         socket = self._socket
-        if socket is not None and not socket.closed:
+        if socket is not None and not socket.closed and not self._gone:
             text = isinstance(message, str)
             sending = socket.send_str(message) if text else socket.send_bytes(message)
             # aiohttp writes at once as long as its buffer has room.
@@ -104,16 +108,15 @@ class OfTheWeb:
                 self._finish(_key(said["lease"]), {"canceled": {}})
             case "cancel" | "resultAck":
                 self._forget([said["lease"]])
-            case "renewAck":
-                self._forget(said.get("lost", ()))
-            case "recall":
-                self._forget(said.get("leases", ()))
+            case "renewAck" | "recall":
+                self._forget(said.get("lost", said.get("leases", ())))
             case "probe":
                 self._say(probeReply={"nonce": said.get("nonce", "0")})
             case "refusal" if said.get("closing"):
                 self._silence()
-                away_s = float(said.get("retryAfter", "0.1s").removesuffix("s"))
-                asyncio.get_running_loop().call_later(away_s, self._hello)
+                self._hello_later(float(said.get("retryAfter", "0s").removesuffix("s")))
+            case "tune" if "renewInterval" in said:
+                self._pace(said["renewInterval"])
             case "superseded":
                 return True
         return self._leave_if_done()
@@ -122,6 +125,7 @@ class OfTheWeb:
         if not self._leaving or self._leases:
             return False
         self._say(goodbye={"reason": "stopping"})
+        self._gone = True
         asyncio.get_running_loop().call_later(0.1, self._task.cancel)
         return False
 
@@ -132,8 +136,17 @@ class OfTheWeb:
                 self._forget([verdict["lease"]])
         for result in [each for each in self._leases.values() if each is not None]:
             self._say(result=result)
+        self._wait_s = WAIT_S_MIN
+        self._pace(ready["renewInterval"])
+
+    def _hello_later(self, away_s: float = 0.0) -> None:
+        drawn_s = random.uniform(0, self._wait_s)
+        self._wait_s = min(WAIT_S_MAX, 2 * self._wait_s)
+        asyncio.get_running_loop().call_later(away_s + drawn_s, self._hello)
+
+    def _pace(self, interval: str) -> None:
         self._silence()
-        self._timers.append(asyncio.create_task(self._renew(ready["renewInterval"])))
+        self._timers.append(asyncio.create_task(self._renew(interval)))
 
     async def _renew(self, interval: str) -> None:
         while True:
@@ -152,6 +165,8 @@ class OfTheWeb:
         key = _key(lease)
         if assign["spec"]["type"] != TYPE:
             self._say(nack={"lease": lease, "reason": "REASON_INCAPABLE"})
+            return
+        if key in self._leases:
             return
         self._leases[key] = None
         self._say(ack={"lease": lease})

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -13,6 +13,7 @@ import pytest
 from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from podium.sdk.handlers import Handler, find
+from podium.sdk.partials import Return
 from podium.sdk.testing import run_handler
 
 
@@ -20,6 +21,11 @@ from podium.sdk.testing import run_handler
 class Order:
     item: str
     count: int = 1
+
+
+@dataclass
+class Blob:
+    data: bytes
 
 
 @dataclass
@@ -144,6 +150,58 @@ async def test_sets_decimals_and_spans_come_back_as_they_are_taken() -> None:
     record = await run_handler(host, "greet", "Ada")
 
     assert record.value() == {"set": [1], "price": "1.50", "span": 60.0}
+
+
+async def test_bytes_in_a_record_go_out_as_they_come_in() -> None:
+    host = agent()
+
+    @host.handles("copy")
+    async def copy(blob: Blob) -> Blob:
+        return Blob(blob.data * 2)
+
+    record = await run_handler(host, "copy", Blob(b"\xff"))
+
+    assert record.value() == {"data": "//8="}
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [AsyncIterator[Bill], AsyncGenerator[Bill | Return[str], None], AsyncIterable[Bill | None]],
+)
+async def test_each_piece_of_a_streaming_handler_is_checked_before_it_is_reported(
+    hint: Any,
+) -> None:
+    host = agent()
+
+    async def bills(total: Any) -> Any:
+        yield {"total": 1.5}
+        yield Bill(total)
+        yield Return("paid")
+
+    bills.__annotations__["return"] = hint
+    host.handles("bills")(bills)
+
+    good, bad = [await run_handler(host, "bills", total) for total in (2.5, "much")]
+
+    assert good.value() == "paid"
+    assert [len(record.partials) for record in (good, bad)] == [2, 1]
+    assert bad.error is not None
+    assert (bad.error.reason, bad.error.retryable) == ("INVALID_RESULT", True)
+    assert "total is not a number" in bad.error.message
+
+
+async def test_the_pieces_of_a_plain_function_are_checked_too() -> None:
+    host = agent()
+
+    @host.handles("bills")
+    def bills(total: Any) -> Iterator[Bill]:
+        yield Bill(total)
+
+    good, bad = [await run_handler(host, "bills", total) for total in (2.5, "much")]
+
+    assert good.value() == [{"total": 2.5}]
+    assert bad.error is not None
+    assert bad.error.reason == "INVALID_RESULT"
 
 
 async def test_a_result_that_json_cannot_hold_is_a_failure_without_details_of_the_program() -> None:

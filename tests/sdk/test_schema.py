@@ -192,3 +192,27 @@ def test_a_long_list_of_faults_is_cut() -> None:
         converter(list[int])(["x"] * 100, "")
     assert len(caught.value.faults) == 100
     assert str(caught.value).endswith("[19] is not an integer; and 80 more")
+
+
+@dataclass
+class File:
+    data: bytes
+    either: bytes | str = ""
+
+
+@pytest.mark.parametrize("text", ["+/8A", "-_8A"])
+def test_bytes_within_json_are_base64_in_either_alphabet(text: str) -> None:
+    assert converter(File)({"data": text}, "") == File(b"\xfb\xff\x00")
+    assert converter(File)({"data": "YQ", "either": "YQ=="}, "") == File(b"a", "YQ==")
+    assert converter(list[bytes])(["", b"as it is"], "") == [b"", b"as it is"]
+
+
+@pytest.mark.parametrize("value", ["é", "a", "YQ==YQ==", "Y Q", 7, None])
+def test_what_is_no_base64_does_not_fit_bytes(value: Any) -> None:
+    with pytest.raises(Misfit, match="data is not bytes in base64"):
+        converter(File)({"data": value}, "")
+
+
+def test_text_is_no_bytes() -> None:
+    with pytest.raises(Misfit, match="is not bytes"):
+        converter(bytes | None)("YQ==", "")

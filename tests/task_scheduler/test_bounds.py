@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from services.task_scheduler.core.bounds import held_up, pass_on, release
 from services.task_scheduler.core.event import Terms
-from services.task_scheduler.core.lane import STALE_LEN_MIN, Lane
+from services.task_scheduler.core.lane import STALE_LEN_MIN, Key, Lane
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.queue import ReadyQueue
 from services.task_scheduler.core.task import Task
@@ -42,6 +44,85 @@ def test_a_place_that_is_free_lets_the_one_go_on_that_was_queued_first() -> None
     assert (one.blocked_on, two.blocked_on) == (None, key)
     pass_on(one)
     assert two.blocked_on is None
+
+
+def under_one_key(
+    queue: ReadyQueue, *needs: str, limit: int = 1, running: int = 1
+) -> tuple[Key, list[Task]]:
+    """Return a key under which so many run, with a task that waits for each of some needs."""
+    tasks = []
+    for place, need in enumerate(needs, start=1):
+        terms = Terms(concurrency_keys=("k",), concurrency_limit=limit)
+        draft = created(need, needs=(need,), terms=terms)
+        task = Task(f"t{place}", draft, seq=place, wall_ms=0, mono_s=0.0)
+        task.lane, task.queued_seq = queue.enter(task.alike), place
+        queue.push(task)
+        tasks.append(task)
+    key = tasks[0].lane.bounds[0][0]
+    key.running = running
+    assert all([held_up(task.lane) for task in tasks])
+    return key, tasks
+
+
+def offered(tasks: list[Task]) -> list[str]:
+    return [task.task_type for task in tasks if task.lane.blocked_on is None]
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, ""), (1, "a"), (2, "ab"), (9, "abcd")])
+def test_as_many_are_offered_to_a_pool_as_places_are_free_whatever_they_need(
+    free: int, expected: str
+) -> None:
+    queue = ReadyQueue(Limits())
+    queue.pool(frozenset("abcd"))
+    key, tasks = under_one_key(queue, *"abcd", limit=9, running=9)
+
+    key.running = 9 - free
+    release(key)
+
+    assert offered(tasks) == list(expected)
+
+
+def test_no_pool_is_left_without_one_that_it_could_take() -> None:
+    queue = ReadyQueue(Limits())
+    for capabilities in ("ab", "bc", "d"):
+        queue.pool(frozenset(capabilities))
+    key, tasks = under_one_key(queue, *"abcd")
+
+    key.running = 0
+    release(key)
+
+    # Which agents are free is not known: a for the first pool, c or b for the second, d for its.
+    assert offered(tasks) == ["a", "b", "d"]
+
+
+def test_one_that_leaves_before_it_is_taken_lets_the_next_go_on() -> None:
+    queue = ReadyQueue(Limits())
+    pool = queue.pool(frozenset("ab"))
+    key, (first, second) = under_one_key(queue, *"ab")
+    key.running = 0
+    release(key)
+    assert offered([first, second]) == ["a"]
+
+    queue.remove(first)
+
+    assert offered([second]) == ["b"]
+    assert queue.pop(pool, 0.0) is second
+
+
+def test_an_entry_that_is_out_of_date_does_not_go_before_others() -> None:
+    queue = ReadyQueue(Limits())
+    pool = queue.pool(frozenset("abc"))
+    key, (first, second) = under_one_key(queue, *"ab")
+    late = Task("t9", created("a", needs=("a",), terms=first.terms), seq=9, wall_ms=0, mono_s=0.0)
+    late.lane, late.queued_seq = queue.enter(late.alike), 9
+    queue.push(late)
+    queue.remove(first)
+
+    key.running = 0
+    release(key)
+
+    assert offered([late, second]) == ["b"]
+    assert queue.pop(pool, 0.0) is second
 
 
 def blocked(lane: Lane) -> int:

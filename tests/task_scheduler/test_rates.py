@@ -175,6 +175,18 @@ def test_lanes_under_one_rate_go_on_in_their_order() -> None:
     assert order[1:] == [high, more, low]
 
 
+def test_those_that_come_after_a_task_that_runs_for_long_start_when_they_may() -> None:
+    rig = rig_of(1, rated(limit=1))
+    low, high = (rig.submit_one(terms=rated(limit=1, priority=p)) for p in (1, 9))
+    spend(rig, 1.0)
+    assert (low.state, high.state) == (State.QUEUED, State.ASSIGNED)
+    rig.start(high)
+    spend(rig, 1.0)
+
+    assert low.state is State.ASSIGNED
+    assert started(rig) == [0.0, 1.0, 2.0]
+
+
 def test_keys_of_tenants_are_their_own_unless_they_are_shared() -> None:
     for shared, expected in (({}, 2), ({"api": Rate(1, 1_000)}, 1)):
         rig = rig_of(shared_rate_limits=shared)

@@ -215,7 +215,7 @@ export class Agent {
 
   async #assigned(assign: AssignJson): Promise<void> {
     const lease: LeaseRefJson = { taskId: assign.taskId!, leaseEpoch: assign.leaseEpoch! };
-    if (this.#held.has(key(lease))) return this.#say({ ack: { lease } });
+    if (this.#held.has(key(lease))) return; // it is in work already
     const held: Held = { lease, abort: new AbortController(), result: undefined, reports: 0 };
     this.#held.set(key(lease), held);
     this.#say({ ack: { lease } });

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import TYPE_CHECKING
 
 from services.task_scheduler.core.lane import STALE_LEN_MIN, Key, Lane, Rank
+
+if TYPE_CHECKING:
+    from services.task_scheduler.core.pool import Pool
 
 
 def held_up(lane: Lane) -> bool:
@@ -57,15 +62,36 @@ def pass_on(lane: Lane) -> None:
 
 
 def release(key: Key) -> None:
-    """Let one lane go on for each set of needs: whose agents are free is not known here."""
-    for (limit, number), heap in list(key.blocked.items()):
-        if not key.full(limit):
-            lane = _best(key, heap)
-            if lane is not None:
-                lane.blocked_on = lane.blocked_rank = None
-                offer(lane)
+    """Let those go on that come first, as many for each pool as places are free.
+
+    Whose agents are free is not known here, so no pool may be left without one that it could take.
+    Those behind are offered when one of these surfaces and takes no place.
+    """
+    blocked = key.blocked
+    groups = [(heap[0][0], group) for group, heap in blocked.items()]
+    heapify(groups)
+    offered: Counter[tuple[int, Pool]] = Counter()
+    while groups:
+        rank, group = heappop(groups)
+        limit, heap = group[0], blocked[group]
+        free = key.free(limit)
+        # All lanes of a group have the same needs.
+        pools = heap[0][1].requirement.pools
+        if free <= 0 or (pools and all([offered[limit, pool] >= free for pool in pools])):
+            continue
+        lane = _best(key, heap)
+        if lane is not None and lane.blocked_rank is not None and lane.blocked_rank > rank:
+            # The first entry was out of date: others may come before this one.
+            heappush(heap, (lane.blocked_rank, lane))
+            heappush(groups, (lane.blocked_rank, group))
+            continue
         if not heap:
-            del key.blocked[limit, number]
+            del blocked[group]
+        if lane is not None:
+            lane.blocked_on = lane.blocked_rank = None
+            offer(lane)
+            for pool in pools:
+                offered[limit, pool] += 1
 
 
 def _best(key: Key, heap: list[tuple[Rank, Lane]]) -> Lane | None:

@@ -101,6 +101,10 @@ class Key:
         """Whether no task may start now of a lane with this limit."""
         raise NotImplementedError
 
+    def free(self, limit: int) -> int:
+        """Return how many more may start now of a lane with this limit; at most 0 = it is full."""
+        raise NotImplementedError
+
     def wait(self) -> None:
         """Note that a lane waits for it, or is gone."""
 
@@ -117,6 +121,10 @@ class ConcurrencyKey(Key):
     def full(self, limit: int) -> bool:
         """Whether as many run as may."""
         return self.running >= limit
+
+    def free(self, limit: int) -> int:
+        """Return how many more may run."""
+        return limit - self.running
 
 
 Rank = tuple[int, float, int, int, int]

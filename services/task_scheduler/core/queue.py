@@ -165,6 +165,9 @@ class ReadyQueue:
         assert lane is not None
         lane.remove(task)
         self._left(lane)
+        if lane.bounds:
+            # What was offered in its place was chosen by its first task.
+            pass_on(lane)
 
     def pop(self, pool: Pool, now_s: float, *, ahead: bool = False) -> Task | None:
         """Take the task that the pool should work on next.

@@ -66,6 +66,11 @@ class RateKey(Key):
         self._expire(self._rates.now_s)
         return self.count >= limit
 
+    def free(self, limit: int) -> int:
+        """Return how many more may start."""
+        self._expire(self._rates.now_s)
+        return limit - self.count
+
     def wait(self) -> None:
         """Note that a lane waits for it, or is gone."""
         self._rates.look_after(self)
@@ -74,6 +79,12 @@ class RateKey(Key):
         """Count a start."""
         self._expire(mono_s)
         self.count += 1
+        self._note(mono_s, wall_ms)
+        if self.blocked:
+            # Those that were not offered the place wait for the next.
+            self.wait()
+
+    def _note(self, mono_s: float, wall_ms: int) -> None:
         starts = self._starts
         if len(starts) >= EXACT_LEN:
             last, part_ms = starts[-1], max(1, self.period_ms // PARTS)

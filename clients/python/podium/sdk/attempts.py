@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from podium.sdk import payloads
@@ -23,13 +22,11 @@ LOGGED = "see the log of the agent"
 async def call(handler: Handler, arguments: tuple[Any, ...], context: Context) -> Any:
     """Calls an async handler and returns the result."""
     if handler.streams:
-        return await gathered(handler.function(*arguments), context.partial)
+        return await gathered(handler.function(*arguments), context.partial, handler.check_piece)
     return await handler.function(*arguments)
 
 
-def call_plainly(
-    function: Callable[..., Any], streams: bool, arguments: tuple[Any, ...], context: Context
-) -> Any:
+def call_plainly(handler: Handler, arguments: tuple[Any, ...], context: Context) -> Any:
     """Calls a plain handler, in whichever thread or process, and returns the result.
 
     Raises:
@@ -37,9 +34,10 @@ def call_plainly(
             future takes a StopIteration, and the others would end whoever waits for it.
     """
     try:
-        if streams:
-            return gathered_plainly(function(*arguments), context.partial)
-        return function(*arguments)
+        if handler.streams:
+            pieces = handler.function(*arguments)
+            return gathered_plainly(pieces, context.partial, handler.check_piece)
+        return handler.function(*arguments)
     except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise RuntimeError(_message(error)) from error
 

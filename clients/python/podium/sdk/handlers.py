@@ -14,6 +14,7 @@ from typing import Any, Literal
 from podium.sdk import payloads
 from podium.sdk.context import Context
 from podium.sdk.pace import Pace
+from podium.sdk.partials import Return
 from podium.v1 import task_pb2
 
 Pool = Literal["thread", "process"]
@@ -29,6 +30,8 @@ class Handler:
     function: Callable[..., Any]
     decode: payloads.Decode
     check: Callable[[Any], Any]
+    # The same for each piece that it yields.
+    check_piece: Callable[[Any], Any]
     wants_context: bool
     is_async: bool
     # Whether it yields its result piece by piece.
@@ -67,15 +70,18 @@ class Handler:
             raise TypeError(f"{name} has an annotation that is not known: {error.name}") from None
         taken = _taken(function, name, hints)
         is_async = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+        streams = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
+        returned = hints.get("return")
         if pool == "process":
             _check_importable(function, name, is_async)
         return cls(
             function=function,
             decode=payloads.decoder(hints.get(taken[0])),
-            check=payloads.checker(hints.get("return")),
+            check=payloads.checker(None if streams else returned),
+            check_piece=payloads.checker(_piece(returned) if streams else None),
             wants_context=len(taken) == 2,
             is_async=is_async,
-            streams=inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner),
+            streams=streams,
             pool=pool,
             pace=pace,
         )
@@ -140,6 +146,19 @@ def _taken(function: Callable[..., Any], name: str, hints: Mapping[str, Any]) ->
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _piece(hint: Any) -> Any:
+    """Returns what a generator yields by its annotation, besides `Return`, which is free."""
+    yielded = (*typing.get_args(hint), None)[0]
+    if typing.get_origin(yielded) not in (typing.Union, types.UnionType):
+        return None if _is_return(yielded) else yielded
+    arms = tuple(arm for arm in typing.get_args(yielded) if not _is_return(arm))
+    return typing.Union[arms] if arms else None  # noqa: UP007 - of arms known at run time only
+
+
+def _is_return(hint: Any) -> bool:
+    return (typing.get_origin(hint) or hint) is Return
 
 
 def _is_context(hint: Any) -> bool:

@@ -91,15 +91,17 @@ def _joined(pieces: list[Any]) -> list[Any]:
     return pieces
 
 
-async def gathered(pieces: AsyncIterator[Any], report: Callable[[Any], None]) -> Any:
-    """Reports what an async generator yields and returns the result."""
+async def gathered(
+    pieces: AsyncIterator[Any], report: Callable[[Any], None], check: Callable[[Any], Any]
+) -> Any:
+    """Reports what an async generator yields, each piece checked, and returns the result."""
     partials = Partials(report, asyncio.get_running_loop())
     try:
         async for piece in pieces:
             if isinstance(piece, Return):
                 partials.flush()
                 return piece.value
-            partials.add(piece)
+            partials.add(check(piece))
         partials.flush()
     finally:
         partials.stop()
@@ -109,7 +111,9 @@ async def gathered(pieces: AsyncIterator[Any], report: Callable[[Any], None]) ->
     return partials.whole()
 
 
-def gathered_plainly(pieces: Iterator[Any], report: Callable[[Any], None]) -> Any:
+def gathered_plainly(
+    pieces: Iterator[Any], report: Callable[[Any], None], check: Callable[[Any], Any]
+) -> Any:
     """Reports what a plain generator yields and returns the result, or what it returns."""
     partials = Partials(report)
     while True:
@@ -121,4 +125,4 @@ def gathered_plainly(pieces: Iterator[Any], report: Callable[[Any], None]) -> An
         if isinstance(piece, Return):
             partials.flush()
             return piece.value
-        partials.add(piece)
+        partials.add(check(piece))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -27,8 +28,8 @@ def encode(value: Any) -> task_pb2.Payload:
     """Returns the payload of a value.
 
     bytes stay bytes and str becomes text; a pydantic model, a dataclass and what JSON can hold
-    become JSON (sets as lists, decimals as strings, spans in seconds); a Payload is passed on; None
-    is empty.
+    become JSON (sets as lists, decimals as strings, spans in seconds, bytes within it in base64); a
+    Payload is passed on; None is empty.
 
     Raises:
         TypeError: JSON cannot hold it; NotFinite for NaN and infinity.
@@ -55,6 +56,8 @@ def encode(value: Any) -> task_pb2.Payload:
 def _json(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return list(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, timedelta):

@@ -118,7 +118,7 @@ class _Worker:
         try:
             handler = _handler(job.module, job.name)
             arguments = handler.bind(assign.spec.payload, context)
-            value = attempts.call_plainly(handler.function, handler.streams, arguments, context)
+            value = attempts.call_plainly(handler, arguments, context)
             result = attempts.ended(handler, context, value)
         except Parked:
             return Done(None, relay.spans)

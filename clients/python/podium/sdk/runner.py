@@ -251,9 +251,7 @@ class Runner:
     async def _call_in_thread(
         self, handler: Handler, arguments: tuple[object, ...], context: Context
     ) -> object:
-        call = functools.partial(
-            attempts.call_plainly, handler.function, handler.streams, arguments, context
-        )
+        call = functools.partial(attempts.call_plainly, handler, arguments, context)
         # The copy carries the current span into the thread.
         run = functools.partial(contextvars.copy_context().run, call)
         future = self._thread_pool(self._agents[context.agent_id]).submit(run)

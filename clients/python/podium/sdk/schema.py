@@ -2,8 +2,9 @@
 
 Understands dataclasses (generic ones too), pydantic models (where the program has pydantic), typed
 dicts, lists, tuples, sets, mappings, optional and union types, literals, enumerations, numbers and
-decimals, dates, times and spans (in seconds), UUIDs, and Any. Whatever JSON cannot be checked
-against is a TypeError when the annotation is read, not a value that is passed on unchecked.
+decimals, dates, times and spans (in seconds), UUIDs, bytes (in base64), and Any. Whatever JSON
+cannot be checked against is a TypeError when the annotation is read, not a value that is passed on
+unchecked.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def _converter(hint: Any, known: dict[Any, Convert]) -> Convert:
     if origin in (typing.Union, types.UnionType):
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
         nullable = len(arms) < len(typing.get_args(hint))
+        # A string that may be text is text, not bytes in base64.
+        arms.sort(key=lambda arm: arm is bytes)
         return _union([_converter(arm, known) for arm in arms], nullable=nullable)
     return _structured(hint, origin or hint, known)
 
