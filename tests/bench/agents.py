@@ -34,6 +34,8 @@ WATCHED_S = 60.0
 RETURNING = 1_000
 CROWDS = 3
 LEASE_S = 10.0
+TOGETHER = 37
+"""Agents that share a connection where hosts run many."""
 AWAY_S = 10.0
 """Long enough for the longest wait between two tries of an agent, short enough for its lease."""
 HERD = 5_000
@@ -77,11 +79,11 @@ async def crowd(
     return process
 
 
-async def sessions(stage: Stage, prefix: str, count: int, task_type: str) -> Process:
-    """Start `count` sessions of the SDK in a process and return when all are accepted."""
+async def sessions(stage: Stage, prefix: str, count: int, task_type: str, together: int) -> Process:
+    """Start `count` agents of the SDK in a process and return when all are accepted."""
     address = stage.suite.addresses["routing"]
     arguments = ("-m", "tests.bench.sessions", address, prefix, str(count), task_type)
-    process = stage.processes.python(*arguments)
+    process = stage.processes.python(*arguments, str(together))
     await asyncio.to_thread(process.wait_for, "^all$", 120.0)
     return process
 
@@ -127,10 +129,17 @@ async def _listening(stage: Stage) -> float:
 
 
 async def _returning(scale: float) -> list[Row]:
+    hosts = await _returned(scale, TOGETHER, f"{TOGETHER} to a connection, as in hosts")
+    return hosts + await _returned(scale, 1, "each on a connection of its own")
+
+
+async def _returned(scale: float, together: int, how: str) -> list[Row]:
     share = max(10, round(RETURNING * scale / CROWDS))
     count = CROWDS * share
     async with fleet() as stage:
-        crowds = [await sessions(stage, f"held-{n}", share, "held") for n in range(CROWDS)]
+        crowds = [
+            await sessions(stage, f"held-{n}", share, "held", together) for n in range(CROWDS)
+        ]
         task_ids = await stage.submit("held", count=count)
         for task_id in task_ids:
             await stage.until(task_id, "STARTED", within_s=60.0)
@@ -139,8 +148,8 @@ async def _returning(scale: float) -> list[Row]:
         again = ("ATTEMPT_FAILED", "HANDED_BACK")
         requeued = sum(any(kind in again for kind in stage.of(each)) for each in task_ids)
         later_s, _ = await _return(stage, crowds, count, AWAY_S)
-    note = f"{count:,} agents of the SDK with a task each, Routing killed"
-    away = f"Routing away for {AWAY_S:g} s"
+    note = f"{count:,} agents of the SDK with a task each, {how}; Routing killed"
+    away = f"{how}; Routing away for {AWAY_S:g} s"
     return [
         Row("back after it listens, p50", percentile(after_s, 0.5), "s", note=note),
         Row("back after it listens, p99", percentile(after_s, 0.99), "s", most=2.0),
@@ -157,8 +166,8 @@ async def _return(
 ) -> tuple[list[float], int]:
     """Kill the router and start it; return when each is back after it listens, and their leases."""
 
-    def back() -> list[tuple[str, str]]:
-        said = (re.findall(r"^back ([\d.]+) (\d+)", c.output(), re.M) for c in crowds)
+    def back() -> list[tuple[str, str, str]]:
+        said = (re.findall(r"^back ([\d.]+) (\d+) (\S+)", c.output(), re.M) for c in crowds)
         return [each for found in said for each in found]
 
     known = set(back())
@@ -170,7 +179,7 @@ async def _return(
     whole = len(known) + count
     await eventually(lambda: len(back()) >= whole, within_s=60.0, told=lambda: f"{len(back())}")
     new = [each for each in back() if each not in known]
-    return [float(at) - from_s for at, _ in new], sum(int(number) for _, number in new)
+    return [float(at) - from_s for at, _, _ in new], sum(int(number) for _, number, _ in new)
 
 
 async def _deaths(scale: float) -> list[Row]:
