@@ -28,14 +28,17 @@ HELLO_REFUSALS: dict[str, type[PodiumError]] = {
 }
 
 Outgoing = tuple[str, Key, AgentFrame]
-"""Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
+"""Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame.
+
+"ask" is for the router's word on a lease that the work waits for; its frame is empty.
+"""
 
 
 @dataclass(slots=True)
 class Received:
     """What follows from frames of the router."""
 
-    # Assign, Cancel, Recall and Input, for whoever does the work.
+    # Assign, Cancel and Input, and RenewAck of what was asked, for whoever does the work.
     work: list[RouterFrame] = field(default_factory=list)
     # To be sent on the same stream.
     replies: list[AgentFrame] = field(default_factory=list)
@@ -110,6 +113,7 @@ class Conversation:
         """
         leases = self.leases
         frames: list[AgentFrame] = []
+        asked: list[Key] = []
         for kind, key, frame in items:
             if kind == "result" or kind == "need_input":
                 if not leases.finish(key, frame):
@@ -118,8 +122,13 @@ class Conversation:
                 continue
             elif kind == "nack":
                 leases.forget(key)
+            elif kind == "ask":
+                asked.append(key)
+                continue
             self._spoke_s[frame.agent_id] = now_s
             frames.append(frame)
+        if asked:
+            frames += leases.questions(asked, now_s)
         return self._heard(frames)
 
     def due(self, now_s: float, period_s: float) -> list[AgentFrame]:
@@ -213,7 +222,8 @@ class Conversation:
         key = (verdict.lease.task_id, verdict.lease.lease_epoch)
         final = self.leases.final(key)
         if verdict.verdict == session_pb2.LeaseVerdict.VERDICT_KEEP:
-            self.leases.hold(key, now_s)
+            if self.leases.hold(key, now_s):
+                received.work.append(_held(agent_id, verdict.lease))
             if final is not None:
                 received.replies.append(final)
         elif verdict.verdict == session_pb2.LeaseVerdict.VERDICT_CANCEL and final is None:
@@ -224,7 +234,8 @@ class Conversation:
 
     def _on_renew_ack(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         for ref in frame.renew_ack.held:
-            self.leases.hold((ref.task_id, ref.lease_epoch))
+            if self.leases.hold((ref.task_id, ref.lease_epoch)):
+                received.work.append(_held(frame.agent_id, ref))
         for ref in frame.renew_ack.lost:
             self._lose(frame.agent_id, ref, received, now_s)
 
@@ -299,3 +310,7 @@ class Conversation:
 
 def _cancel(agent_id: str, ref: session_pb2.LeaseRef, reason: str) -> RouterFrame:
     return RouterFrame(agent_id=agent_id, cancel=session_pb2.Cancel(lease=ref, reason=reason))
+
+
+def _held(agent_id: str, ref: session_pb2.LeaseRef) -> RouterFrame:
+    return RouterFrame(agent_id=agent_id, renew_ack=session_pb2.RenewAck(held=[ref]))
