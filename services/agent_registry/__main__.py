@@ -41,7 +41,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     registry = Registry(settings.limits(), replica_id)
     desk = RegistryDesk(registry, clock)
     replica = StoreReplica(registry, store, clock, desk.touch)
-    desk.listen(replica.note)
+    desk.listen(replica.note, replica.keep)
     async with telemetry.started("agent_registry", settings) as observed:
         measure(observed.metrics, registry)
         loops = [

@@ -65,7 +65,9 @@ def channel_options() -> Options:
         ("grpc.keepalive_permit_without_calls", 1),
         # A restarted peer is found again in seconds: the default backs off to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # In truth how long a connection may take to come about: a peer that is far away or busy
+        # would be none. As long as a server waits for one.
+        ("grpc.min_reconnect_backoff_ms", handshake_timeout_ms),
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
 

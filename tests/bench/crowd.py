@@ -21,7 +21,7 @@ from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
 OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 RETURN_S_MAX = 0.1

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 
 from podium.sdk import session as sdk_session
+from podium.sdk import wire
 from podium.sdk.backoff import Backoff
 from podium.v1 import session_pb2
 from services.agent_registry.config import Settings as RegistrySettings
@@ -75,6 +76,7 @@ def test_the_timings_are_those_of_the_code() -> None:
     production = load(RoutingSettings, {"PODIUM_PROFILE": "production"})
     ttl_s = SchedulerSettings().lease_ttl_s
     told = {
+        "to connect": wire.connect_s_max,
         "`ready`, then": sdk_session.READY_S_MAX,
         "`heartbeat_interval`": routing.heartbeat_s,
         "OFFLINE": RegistrySettings().grace_s,

@@ -16,6 +16,7 @@ from services.kernel import limits, options
 from services.kernel.options import channel_options, dial, server_options
 from services.kernel.rpc import Guard
 from tests.kernel.toy import Stub, Toy, forever, text
+from tests.support.proxy import proxied
 
 TRIPLE = {
     "grpc.keepalive_time_ms",
@@ -94,6 +95,18 @@ async def test_of_several_addresses_one_that_answers_is_taken() -> None:
         serving(server_options(), Toy()) as port,
         dial(f"127.0.0.1:1,127.0.0.1:{port}") as channel,
     ):
+        assert (await Stub(channel).unary(text("x"))).value
+
+
+async def test_a_peer_that_takes_its_time_to_answer_is_reached() -> None:
+    async with (
+        serving(server_options(), Toy()) as port,
+        proxied(f"127.0.0.1:{port}") as busy,
+        dial(busy.address) as channel,
+    ):
+        busy.freeze("down")
+        # Longer than the backoff, which is not how long a connection may take.
+        asyncio.get_running_loop().call_later(0.3, busy.heal)
         assert (await Stub(channel).unary(text("x"))).value
 
 

@@ -15,6 +15,10 @@ from tests.sdk.endpoint import DONE, FakeModel, chunk, sending, serving
 REQUEST = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
 
 
+def delta(**said: Any) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": said}]}).encode() + b"\n\n"
+
+
 async def complete(model: FakeModel, **settings: Any) -> list[Part]:
     async with serving(model, **settings) as endpoint, endpoint.open() as session:
         return [part async for part in endpoint.complete(session, REQUEST)]
@@ -53,6 +57,8 @@ async def test_an_answer_is_read_piece_by_piece_with_its_tokens() -> None:
         ],
         # No [DONE], and no blank line at the end.
         [chunk("grün"), chunk("!", finish="stop").rstrip()],
+        # No reason for the end, as several endpoints have it where the model ends by itself.
+        [chunk("grün"), chunk("!"), DONE],
         # Choices without content, such as the first that names the role.
         [
             b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
@@ -158,7 +164,10 @@ async def test_a_refusal_says_whether_to_try_again(
                 {"usage": {"prompt_tokens": "many"}},
             )
         ),
+        (sending(DONE), "LLM_INTERRUPTED", True),
         (sending(chunk("Hel", finish="content_filter"), DONE), "LLM_FILTERED", False),
+        (sending(delta(refusal="I can"), delta(refusal="not"), DONE), "LLM_FILTERED", False),
+        (sending(delta(tool_calls=[1]), DONE), "LLM_INTERRUPTED", True),
         (sending(b'data: {"error":{"message":"overloaded"}}\n\n'), "LLM_UNAVAILABLE", True),
         (sending(b'data: {"error":{"message":"no","code":400}}\n\n'), "LLM_REFUSED", False),
         (fake.breaking, "LLM_INTERRUPTED", True),
@@ -173,6 +182,34 @@ async def test_an_answer_that_goes_wrong_says_whether_to_try_again(
     error = await failure(model)
 
     assert (error.reason, error.retryable) == (reason, retryable)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        # As they stream: the first piece names the tool, the others bring its arguments.
+        [
+            delta(content=None, tool_calls=[{"index": 0, "function": {"name": "look_up"}}]),
+            delta(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}]),
+            chunk(finish="tool_calls"),
+        ],
+        # Beside words, and with a reason that does not tell.
+        [
+            chunk("Let me see."),
+            delta(tool_calls=[{"function": {"name": "look_up"}}]),
+            chunk(finish="stop"),
+        ],
+        [delta(function_call={"name": "look_up"}), chunk(finish="function_call")],
+    ],
+)
+async def test_a_call_of_a_tool_is_no_answer(parts: list[bytes]) -> None:
+    model = FakeModel()
+    model.behave = sending(*parts, DONE)
+
+    error = await failure(model)
+
+    assert (error.reason, error.retryable) == ("LLM_TOOL_CALLED", False)
+    assert error.message.endswith(": look_up")
 
 
 async def test_silence_is_a_timeout() -> None:

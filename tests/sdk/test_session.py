@@ -17,6 +17,7 @@ from podium.v1 import agent_pb2, session_pb2, task_pb2
 from podium.v1.session_pb2 import AgentFrame, LeaseRef, LeaseVerdict, RouterFrame
 from tests.sdk.fakes import FakeRouter, router_of, serving, settings
 from tests.support.ports import free_port
+from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
 LEASE = LeaseRef(task_id="t1", lease_epoch=1)
@@ -344,3 +345,14 @@ async def test_work_that_comes_before_all_agents_are_accepted_is_answered_all_th
         await eventually(lambda: router.frames("result"))
 
     assert agent.kinds() == ["assign"]
+
+
+async def test_a_router_that_takes_its_time_to_answer_is_connected_to_once() -> None:
+    async with serving(router_of(FakeRouter())) as address, proxied(address) as busy:
+        busy.freeze("down")
+        # Longer than the first backoff, which is not how long a connection may take.
+        asyncio.get_running_loop().call_later(0.3, busy.heal)
+        async with running(busy.address) as it:
+            await it.session.ready.wait()
+
+    assert busy.accepted == 1

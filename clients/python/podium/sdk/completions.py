@@ -19,6 +19,9 @@ from podium.sdk.errors import Final, Retryable, TaskError
 EVENT_BYTES_MAX = 1024 * 1024
 BODY_BYTES_MAX = 8 * 1024 * 1024
 MESSAGE_LEN_MAX = 500
+NAMES_MAX = 5
+DONE = b"[DONE]"
+"""What ends an event stream that is whole."""
 RETRY_AFTER_S_MAX = 3600.0
 """Who asks for more would silence an agent for ever by a slip of the pen."""
 
@@ -101,7 +104,7 @@ class Endpoint:
         Raises:
             Unavailable: LLM_RATE_LIMITED, LLM_UNAUTHORIZED, LLM_QUOTA_SPENT.
             Retryable: LLM_UNREACHABLE, LLM_TIMEOUT, LLM_UNAVAILABLE, LLM_INTERRUPTED.
-            Final: LLM_REFUSED, LLM_FILTERED.
+            Final: LLM_REFUSED, LLM_FILTERED, LLM_TOOL_CALLED.
         """
         body = {**request, "stream": True, "stream_options": {"include_usage": True}}
         url = self.base_url.rstrip("/") + "/chat/completions"
@@ -112,6 +115,9 @@ class Endpoint:
                 if response.status != 200:
                     raise await self._refusal(response)
                 async for event in _events(response):
+                    if event is DONE:
+                        reading.done = True
+                        continue
                     for part in reading.take(self._checked(event)):
                         yield part
             for part in reading.end():
@@ -193,7 +199,11 @@ class _Reading:
     """Understands the events of one answer."""
 
     def __init__(self) -> None:
+        self.done = False
         self._finished = ""
+        self._spoke = False
+        self._refusal = ""
+        self._called: dict[str, None] = {}
         self._tokens: Tokens | None = None
 
     def take(self, event: Mapping[str, Any]) -> list[Part]:
@@ -206,6 +216,8 @@ class _Reading:
                 if not isinstance(text, str):
                     raise _unclear()
                 parts.append(Delta(text))
+                self._spoke = True
+            self._note_unanswered(said)
             if reason := choice.get("finish_reason"):
                 self._finished = str(reason)
                 if reason == "content_filter":
@@ -216,6 +228,16 @@ class _Reading:
             self._tokens = Tokens(*map(_count, counts))
         return parts
 
+    def _note_unanswered(self, said: Mapping[str, Any]) -> None:
+        """Notes what a model says in place of an answer: that it will not, or needs a tool."""
+        self._refusal = (self._refusal + str(said.get("refusal") or ""))[:MESSAGE_LEN_MAX]
+        calls = [
+            _object(_object(call).get("function") or {}) for call in _list(said.get("tool_calls"))
+        ]
+        calls += [_object(said["function_call"])] if said.get("function_call") else []
+        # Only the first piece of a call names it.
+        self._called |= dict.fromkeys(str(call.get("name") or "") for call in calls)
+
     def spent(self) -> list[Part]:
         """Returns what has been counted so far."""
         return [self._tokens] if self._tokens is not None else []
@@ -223,7 +245,16 @@ class _Reading:
     def end(self) -> Iterator[Part]:
         """Yields what comes after the pieces."""
         yield from self.spent()
-        if not self._finished:
+        if self._called or self._finished in ("tool_calls", "function_call"):
+            # No tool was offered to it, so nobody would run it.
+            names = ", ".join([name[:64] for name in self._called if name][:NAMES_MAX])
+            message = f"the model calls a tool instead of answering: {names or 'it names none'}"
+            raise Final(message, reason="LLM_TOOL_CALLED")
+        if self._refusal:
+            raise Final(f"the model refuses: {self._refusal}", reason="LLM_FILTERED")
+        # Not every endpoint says why an answer ends: whoever says that the stream is whole means
+        # that it has ended by itself. One that breaks says neither.
+        if not self._finished and not (self.done and self._spoke):
             message = "the answer ended in the middle"
             raise Retryable(message, reason="LLM_INTERRUPTED")
         if self._finished == "length":
@@ -255,7 +286,7 @@ def _count(value: Any) -> int:
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
-    """Yields the JSON of each server-sent event; of a plain JSON answer, the answer."""
+    """Yields the JSON of each server-sent event and DONE; of a plain JSON answer, the answer."""
     if response.content_type == "application/json":
         yield _json(await _body(response))
         return
@@ -266,7 +297,8 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
         elif not line and lines:
             data = b"\n".join(lines)
             lines = []
-            if data == b"[DONE]":
+            if data == DONE:
+                yield DONE
                 return
             yield _json(data)
         # Anything else is a comment that keeps the connection alive, or a field not used here.

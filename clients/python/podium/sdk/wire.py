@@ -21,10 +21,14 @@ from podium.sdk.threads import aside
 T = TypeVar("T")
 
 message_bytes_max = 4 * 1024 * 1024
+connect_s_max = 5.0
 _PING_TIMEOUT_MS = 5_000
 
 # Keepalive needs all three: without ping_timeout a frozen peer, whose kernel still acknowledges,
-# is noticed only after a minute. The backoff finds a restarted server within seconds.
+# is noticed only after a minute. The backoff finds a restarted server within seconds. What gRPC
+# calls the least backoff is how long a connection may take to come about, as long as servers of
+# Podium wait for one: 100 ms would keep out whoever is a world away from a router, and have a fleet
+# that returns to a busy one begin again and again, each time for more work than a connection is.
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", message_bytes_max),
     ("grpc.max_send_message_length", message_bytes_max),
@@ -34,7 +38,7 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", round(connect_s_max * 1e3)),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
