@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from podium.v1 import agent_registry_pb2_grpc
+from services.agent_registry.adapters.decisions import DecisionFile
 from services.agent_registry.adapters.desk import RegistryDesk
 from services.agent_registry.adapters.memory import MemoryStore
 from services.agent_registry.adapters.replica import StoreReplica
@@ -41,7 +42,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     registry = Registry(settings.limits(), replica_id)
     desk = RegistryDesk(registry, clock)
     replica = StoreReplica(registry, store, clock, desk.touch)
-    desk.listen(replica.note)
+    desk.listen(replica.note, replica.keep)
     async with telemetry.started("agent_registry", settings) as observed:
         measure(observed.metrics, registry)
         loops = [
@@ -88,7 +89,8 @@ def store_of(settings: Settings, clock: Clock) -> tuple[AgentStore, str]:
         FailedPrecondition: EXTRA_MISSING.
     """
     if settings.store == "memory":
-        return MemoryStore(clock), ""
+        decisions = DecisionFile(settings.data_dir / "agent_registry" / "decisions.jsonl")
+        return MemoryStore(clock, decisions=decisions), ""
     try:
         from services.agent_registry.adapters.redis import RedisStore  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as missing:

@@ -117,6 +117,14 @@ class Desk(Protocol):
         """Pass on soon what has changed: once for everything that comes in the same turn."""
         ...
 
+    async def kept(self, agent_ids: Collection[str]) -> None:
+        """Pass on what operators have decided of agents, and return when it is kept.
+
+        Raises:
+            Unavailable: REGISTRY_STORE_UNREACHABLE, it holds here and is kept later.
+        """
+        ...
+
     def open_line(self, router_id: str) -> RouterLine:
         """Begin to give directives to a router; a line it had before ends."""
         ...

@@ -45,9 +45,11 @@ def test_its_figures_can_be_measured_again() -> None:
     assert found(r"bench-scheduler ARGS=(\w+)") | found(r"`ARGS=(\w+)`") <= PARTS.keys()
 
 
-def test_its_reasons_are_given_by_the_scheduler() -> None:
+def test_its_reasons_are_given_by_the_services() -> None:
     source = "".join(
-        path.read_text("utf-8") for path in (ROOT / "services" / "task_scheduler").rglob("*.py")
+        path.read_text("utf-8")
+        for service in ("task_scheduler", "agent_registry")
+        for path in (ROOT / "services" / service).rglob("*.py")
     )
 
     reasons = found(r"\(`([A-Z]+_[A-Z_]+)`\)")

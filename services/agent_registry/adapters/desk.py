@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 
 from services.agent_registry.core.agent import Directive
 from services.agent_registry.core.filter import Filter
@@ -17,6 +17,7 @@ from services.kernel.instant import Instant
 batch_len_max = 256
 
 Listener = Callable[[Iterable[str], Iterable[Note]], None]
+Keeper = Callable[[Collection[str]], Awaitable[None]]
 
 
 class DirectiveLine:
@@ -110,10 +111,11 @@ class RegistryDesk:
         self._lines: dict[str, DirectiveLine] = {}
         self._watchers: set[AgentWatcher] = set()
         self._listener: Listener | None = None
+        self._keeper: Keeper | None = None
 
-    def listen(self, listener: Listener) -> None:
-        """Tell what has changed and what other replicas must learn."""
-        self._listener = listener
+    def listen(self, listener: Listener, keeper: Keeper) -> None:
+        """Tell what has changed and what other replicas must learn, and who keeps decisions."""
+        self._listener, self._keeper = listener, keeper
 
     @property
     def router_count(self) -> int:
@@ -129,6 +131,13 @@ class RegistryDesk:
         if not self._touched:
             self._touched = True
             asyncio.get_running_loop().call_soon(self._turn)
+
+    async def kept(self, agent_ids: Collection[str]) -> None:
+        """Pass on what operators have decided of agents, and return when it is kept."""
+        # Whatever becomes of its being kept, routers are to know it at once.
+        self._turn()
+        if self._keeper is not None:
+            await self._keeper(agent_ids)
 
     def open_line(self, router_id: str) -> RouterLine:
         """Begin to give directives to a router; a line it had before ends."""

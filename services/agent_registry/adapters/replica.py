@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from services.agent_registry.core.acts import by_matter
 from services.agent_registry.core.exchange import REPLICA_MARK, Exchange
@@ -12,6 +12,7 @@ from services.agent_registry.core.kept import Kept, Note, kept_of
 from services.agent_registry.core.registry import Registry
 from services.agent_registry.ports import AgentStore
 from services.kernel.clock import Clock
+from services.kernel.errors import Unavailable
 
 batch_len = 256
 wait_s = 1.0
@@ -19,6 +20,8 @@ notes_len_max = 16_384
 """Notes that wait for a store that is away; the oldest go first."""
 renewals = 4
 """Renewals in the time after which silence is held against an agent."""
+keep_tries = 5
+"""How often a decision is kept anew that another replica's record has just passed over."""
 
 
 class StoreReplica:
@@ -39,6 +42,7 @@ class StoreReplica:
         self._unsaved: dict[str, None] = {}
         self._notes: deque[Note] = deque(maxlen=notes_len_max)
         self._noted = asyncio.Event()
+        self._publishing = asyncio.Lock()
         self._cursor = ""
         self._renew_s = min(registry.limits.suspect_s, registry.limits.grace_s) / renewals
         self._renewed_s = float("-inf")
@@ -61,12 +65,28 @@ class StoreReplica:
     async def publish(self) -> None:
         """Tell the others what they must learn, once there is something."""
         await self._noted.wait()
-        notes = tuple(self._notes)
-        await self._store.publish(notes)
-        for _ in notes:
-            self._notes.popleft()
-        if not self._notes:
-            self._noted.clear()
+        await self._publish()
+
+    async def keep(self, agent_ids: Collection[str]) -> None:
+        """Return when what operators have decided of agents is in the store, and told.
+
+        Raises:
+            Unavailable: REGISTRY_STORE_UNREACHABLE, it holds here and is kept later.
+        """
+        try:
+            # Told first: whoever speaks for an agent may just be writing what it knew before.
+            await self._publish()
+            await self._keep(list(agent_ids))
+            self._registry.unkept.difference_update(agent_ids)
+        except Unavailable as error:
+            self._unsaved.update(dict.fromkeys(agent_ids))
+            self._registry.unkept.update(self._registry.agents.keys() & set(agent_ids))
+            raise Unavailable(
+                error.reason,
+                "It holds at this registry and is kept once the store is back; ask again to be"
+                f" sure: {error.message}",
+                retry_after_s=1.0,
+            ) from error
 
     async def follow(self) -> None:
         """Take over what the others have told; wait a moment when there is nothing."""
@@ -90,6 +110,36 @@ class StoreReplica:
         """Hold nobody's silence against them: the store, through which they are heard, is away."""
         self._exchange.excuse(self._clock.now())
 
+    async def _publish(self) -> None:
+        async with self._publishing:
+            notes = tuple(self._notes)
+            await self._store.publish(notes)
+            for _ in notes:
+                self._notes.popleft()
+            if not self._notes:
+                self._noted.clear()
+
+    async def _keep(self, ids: list[str]) -> None:
+        for _ in range(keep_tries):
+            passed_over: list[str] = []
+            for at in range(0, len(ids), batch_len):
+                passed_over += await self._save(*self._sorted_out(ids[at : at + batch_len]))
+            agents = self._registry.agents
+            ids = [each for each in passed_over if each in agents and agents[each].is_unsaid]
+            if not ids:
+                return
+            # Its record has come to a higher term: with that it is taken, and kept once more.
+            await self._adopt(await self._store.load(ids), await self._store.leases())
+        raise Unavailable("REGISTRY_STORE_UNREACHABLE", "Others write about the agent all the time")
+
+    async def _save(self, kept: list[Kept], removed: list[str]) -> dict[str, int]:
+        refused = await self._store.save(kept, removed)
+        for each in kept:
+            agent = self._registry.agents.get(each.facts.agent_id)
+            if agent is not None and each.facts.agent_id not in refused:
+                agent.acts_kept = by_matter(each.acts)
+        return refused
+
     async def _restore(self) -> None:
         """Say all that this replica knows, and take over what others do."""
         # First what is there: an agent that has moved on is not claimed back.
@@ -104,22 +154,14 @@ class StoreReplica:
         try:
             while ids:
                 batch = ids[:batch_len]
-                kept, removed = self._sorted_out(batch)
-                refused = await self._store.save(kept, removed)
+                refused = await self._save(*self._sorted_out(batch))
                 del ids[: len(batch)]
-                self._saved(each for each in kept if each.facts.agent_id not in refused)
                 for agent_id, term in refused.items():
                     if self._exchange.outbid(agent_id, term):
                         self._unsaved[agent_id] = None
         except BaseException:
             self._unsaved = {**dict.fromkeys(ids), **self._unsaved}
             raise
-
-    def _saved(self, kept: Iterable[Kept]) -> None:
-        for each in kept:
-            agent = self._registry.agents.get(each.facts.agent_id)
-            if agent is not None:
-                agent.acts_kept = by_matter(each.acts)
 
     def _sorted_out(self, ids: Iterable[str]) -> tuple[list[Kept], list[str]]:
         now, kept, removed = self._clock.now(), [], []

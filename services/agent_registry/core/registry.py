@@ -40,6 +40,8 @@ class Registry:
         self.told_s = math.inf
         """Until when other replicas could be heard of their agents."""
         self.leases = Leases(limits.grace_s, limits.suspect_s)
+        self.unkept: set[str] = set()
+        """Agents whose last decision was not acknowledged, since it could not be kept then."""
         self.changed: dict[str, None] = {}
         self.counted: dict[str, None] = {}
         self._notes: list[Note] = []
@@ -74,6 +76,9 @@ class Registry:
         known, agent = agent is not None, self.put(facts, now)
         if not known:
             self.health.resume(agent, told, now)
+        elif not agent.last_router_id:
+            # Nothing is known but what was decided of it; its router knows its breaker.
+            self.health.resume_breaker(agent, told, now)
         agent.come(router_id, self.replica_id, now)
         agent.since_ms = min(agent.since_ms or since_ms, since_ms)
         if left and left != router_id:
@@ -211,6 +216,9 @@ class Registry:
         """
         agent = self.get(agent_id)
         if not agent.quarantined and agent.breaker.state is State.CLOSED:
+            last = agent.acts.get("quarantine")
+            if last is not None and last.kind == "release" and agent_id in self.unkept:
+                return agent  # asked again, since it could not be kept
             message = f"Agent {agent_id} is neither in quarantine nor is its breaker open."
             raise FailedPrecondition("NOT_QUARANTINED", message, metadata={"agent_id": agent_id})
         self._decide(agent, Note("release", agent_id), now)
@@ -313,6 +321,7 @@ class Registry:
         self.index.remove(agent.agent_id)
         self.leases.remove(agent.agent_id)
         self.health.forget(agent)
+        self.unkept.discard(agent.agent_id)
         self.changed[agent.agent_id] = None
 
     def offline(self, agent: Agent) -> None:

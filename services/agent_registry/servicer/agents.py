@@ -130,7 +130,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
             else:
                 changes[path] = getattr(said, path)
         agent = self._desk.registry.update(agent_id, changes, self._desk.now())
-        self._desk.touch()
+        await self._desk.kept([agent_id])
         return pb.UpdateAgentResponse(agent=self._message(agent))
 
     async def DrainAgents(
@@ -151,7 +151,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
             check.done()
             ids = registry.find(wanted)
         drained = registry.drain(ids, request.reason, self._desk.now())
-        self._desk.touch()
+        await self._desk.kept(drained)
         return pb.DrainAgentsResponse(agent_ids=drained)
 
     async def QuarantineAgent(
@@ -164,7 +164,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         agent = self._desk.registry.quarantine(
             _checked(request.agent_id), request.reason, self._desk.now()
         )
-        self._desk.touch()
+        await self._desk.kept([agent.agent_id])
         return pb.QuarantineAgentResponse(agent=self._message(agent))
 
     async def ReleaseAgent(
@@ -172,7 +172,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
     ) -> pb.ReleaseAgentResponse:
         """End a quarantine."""
         agent = self._desk.registry.release(_checked(request.agent_id), self._desk.now())
-        self._desk.touch()
+        await self._desk.kept([agent.agent_id])
         return pb.ReleaseAgentResponse(agent=self._message(agent))
 
     async def DeregisterAgent(
@@ -180,7 +180,7 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
     ) -> pb.DeregisterAgentResponse:
         """Forget an agent that is offline."""
         self._desk.registry.deregister(_checked(request.agent_id))
-        self._desk.touch()
+        await self._desk.kept([request.agent_id])
         return pb.DeregisterAgentResponse()
 
     async def WatchAgents(

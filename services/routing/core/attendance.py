@@ -29,8 +29,6 @@ from services.routing.core.work import Work
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
-greeted_len_max = 10_000
-
 
 class Attendance:
     """The streams and sessions of a router."""
@@ -325,7 +323,7 @@ class Attendance:
         """Tell an instance that comes back that a newer one has followed it."""
         if greeting.agent_id in stream.greeted:
             stream.strike(now.mono_s, greeting.agent_id)
-        stream.greeted.add(greeting.agent_id)
+        stream.greet(greeting.agent_id)
         # The session only numbers the frame: nobody will ever find it.
         effect = SendSuperseded(stream.number, self._new(greeting, now), newer)
         self._board.effects.append(effect)
@@ -339,9 +337,7 @@ class Attendance:
         session.silent = session.ready = session.unproved = False
         session.stalled = stream.stalled_s is not None
         stream.agents[session.agent_id] = session
-        if len(stream.greeted) >= greeted_len_max:
-            stream.greeted = set(stream.agents)
-        stream.greeted.add(session.agent_id)
+        stream.greet(session.agent_id)
         row = board.fleet.join(session)
         board.fleet.busy_slots += session.load
         if board.model is not None:

@@ -38,6 +38,7 @@ class Fleet:
         Raises:
             NotFound: AGENT_NOT_FOUND.
             InvalidArgument: neither or both of `agent_id` and `filter` were given.
+            Unavailable: REGISTRY_STORE_UNREACHABLE, it holds and is not kept yet: ask again.
         """
         request = agent_registry_pb2.DrainAgentsRequest(
             agent_id=agent_id, filter=filter, reason=reason
@@ -56,6 +57,7 @@ class Fleet:
 
         Raises:
             NotFound: AGENT_NOT_FOUND.
+            Unavailable: REGISTRY_STORE_UNREACHABLE, it holds and is not kept yet: ask again.
         """
         request = agent_registry_pb2.QuarantineAgentRequest(agent_id=agent_id, reason=reason)
         response = await self._calls.unary(
@@ -69,6 +71,7 @@ class Fleet:
         Raises:
             NotFound: AGENT_NOT_FOUND.
             FailedPrecondition: NOT_QUARANTINED, and its breaker is closed.
+            Unavailable: REGISTRY_STORE_UNREACHABLE, it holds and is not kept yet: ask again.
         """
         request = agent_registry_pb2.ReleaseAgentRequest(agent_id=agent_id)
         response = await self._calls.unary(
