@@ -3,7 +3,8 @@ SHELL         := /bin/bash
 .SHELLFLAGS   := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
+# Empty: the quickest there is.
+PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -126,13 +127,14 @@ clean: ## Remove .venv, stubs and caches; podium-data stays
 # Debian keeps venv in a package of its own. uv takes a fifth of pip's time; pip, which also reads
 # the machine's own settings, serves where uv cannot.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Podium needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@if [ ! -x $(BIN)/pip ]; then \
-	  $(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  python='$(PYTHON)'; [ -n "$$python" ] || python=$$(python3 .ci/quickest_python.py); \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Podium needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }; \
+	  "$$python" -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && \
 	    apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-venv; } || \
 	    { echo "This Python cannot make environments: install python3-venv." >&2; exit 1; }; \
-	  echo "Setting up $(VENV) (once) ..."; $(PYTHON) -m venv $(VENV); \
+	  echo "Setting up $(VENV) with $$python (once) ..."; "$$python" -m venv $(VENV); \
 	fi
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv 2>/dev/null && \
 	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \

@@ -21,6 +21,7 @@ from services.edge.adapters.sessions import RoutingSessions
 from services.edge.adapters.unreadable import Runner
 from services.edge.config import Settings
 from services.edge.core.origins import Origins
+from services.edge.core.speakers import Lane
 from services.edge.loops import keep_attached, sweep
 from services.edge.servicer.bridge import Bridge, Limits
 from services.kernel import names
@@ -28,6 +29,9 @@ from services.kernel.clock import Clock
 from services.kernel.metrics import Metrics
 from services.kernel.options import Dial
 from services.kernel.serving import Assembled, ServiceSpec, main
+
+lanes_per_routing = 2
+"""One for all agents, and one for an instance that comes beside another of the same agent."""
 
 
 @asynccontextmanager
@@ -41,15 +45,16 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
     )
     scheduler, registry, analytics = channels = [dial(address) for address in named]
     routings = [dial(address) for address in settings.routing_addresses]
-    routers = [
-        RoutingSessions(address, channel)
+    lanes = [
+        RoutingSessions(Lane(address, number), channel)
         for address, channel in zip(settings.routing_addresses, routings, strict=True)
+        for number in range(lanes_per_routing)
     ]
     origins = Origins(settings.origins, settings.known_hosts)
     bridge = Bridge(
         (JsonCodec(), ProtoCodec()),
         GrpcPeers(scheduler, registry, analytics),
-        routers,
+        lanes,
         origins,
         visitors,
         clock,
@@ -78,7 +83,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
 
     loops = [
         asyncio.create_task(keep_attached(each, bridge.agents.deliver, bridge.agents.lost, clock))
-        for each in routers
+        for each in lanes
     ]
     loops.append(asyncio.create_task(sweep(look, clock)))
     loops.append(asyncio.create_task(bridge.keep_watching(overview=settings.auth == "off")))

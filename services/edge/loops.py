@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from podium.v1.session_pb2 import RouterFrame
+from services.edge.core.speakers import Lane
 from services.edge.ports import Sessions
 from services.kernel.clock import Clock
 
@@ -20,8 +21,8 @@ backoff_s_max = 2.0
 
 async def keep_attached(
     sessions: Sessions,
-    deliver: Callable[[str, Sequence[RouterFrame]], None],
-    lost: Callable[[str, str], None],
+    deliver: Callable[[Lane, Sequence[RouterFrame]], None],
+    lost: Callable[[Lane, str], None],
     clock: Clock,
 ) -> None:
     """Hold one stream to a Routing for ever, opening the next when it ends."""
@@ -30,9 +31,7 @@ async def keep_attached(
     while True:
         began_s = clock.now().mono_s
         try:
-            await sessions.attach(
-                partial(deliver, sessions.address), partial(lost, sessions.address)
-            )
+            await sessions.attach(partial(deliver, sessions.lane), partial(lost, sessions.lane))
         # Whatever was wrong with one stream, the next may be right; without one no agent works.
         except Exception:
             log.exception("the stream to Routing failed unexpectedly")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from podium.v1.bridge_pb2 import BridgeRequest, BridgeResponse
 from podium.v1.session_pb2 import AgentFrame, RouterFrame
+from services.edge.core.speakers import Lane
 from services.kernel.auth import Principal
 
 
@@ -77,10 +78,10 @@ class Peers(Protocol):
 
 
 class Sessions(Protocol):
-    """The stream to one Routing that the agents placed there share."""
+    """A stream to one Routing that agents placed there share."""
 
-    address: str
-    """Which Routing."""
+    lane: Lane
+    """Which one. Only those with the number 0 are open at all times, others when they are used."""
 
     @property
     def attached(self) -> bool:

@@ -18,6 +18,8 @@ from tests.bench.workload import PAYLOAD, TYPES
 Accepted = asyncio.Future[TaskHandle]
 SETTLE_LEN = 64
 STEP_S = 0.001
+PAUSE_S = 0.005
+"""Between two tasks that come one at a time, so that each meets streams that are at rest."""
 
 
 def spec_of(number: int, priority: int | None = None) -> task_pb2.TaskSpec:
@@ -160,8 +162,7 @@ async def quiet(client: Client, seconds: float) -> Samples:
         samples.end_to_end_ms.append((time.perf_counter() - due_s) * 1e3)
         samples.assignment_ms.append((int(outcome.payload().data) - due_ns) / 1e6)
         samples.offered += 1
-        # A moment of quiet, so that the task meets streams that are at rest.
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(PAUSE_S)
     return samples
 
 

@@ -48,6 +48,7 @@ class Found:
     skeleton: list[Throughput] = field(default_factory=list)
     suite: list[Throughput] = field(default_factory=list)
     latency: dict[float, list[Latency]] = field(default_factory=dict)
+    skeleton_latency: dict[float, list[Latency]] = field(default_factory=dict)
     again: int = 0
     """Runs that were repeated because of other programs."""
 
@@ -84,7 +85,12 @@ class Dispatch:
                     found,
                     lambda: reference.throughput(pids, tasks=self._plan.tasks, window=WINDOW),
                 )
-        found.skeleton.append(run)
+                found.skeleton.append(run)
+                for rate in self._plan.rates:
+                    one = await self._least_disturbed(
+                        found, partial(reference.latency, pids, rate, self._plan.seconds)
+                    )
+                    found.skeleton_latency.setdefault(rate, []).append(one)
         self._console.print(f" skeleton {run.rate:,.0f}/s,", end="")
 
     async def _suite(self, setup: Setup) -> None:
@@ -144,7 +150,8 @@ def summary(setup: Setup, found: Found) -> dict[str, Any]:
         "memory_mb": {name: median(r.memory_mb[name] for r in runs) for name in runs[0].memory_mb},
         "foreign_cpu_share": median(foreign_share(run) for run in runs),
         "runs_repeated": found.again,
-        "latency": [_latency(rate, found.latency[rate]) for rate in found.latency],
+        "latency": [_latency(rate, runs) for rate, runs in found.latency.items()],
+        "skeleton_latency": [_latency(rate, runs) for rate, runs in found.skeleton_latency.items()],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -83,7 +84,7 @@ def description() -> dict[str, str]:
     return {
         "cpu": f"{os.cpu_count()} x {model}",
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({sys.base_prefix})",
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES),
         "commit": commit or "unknown",
     }

@@ -64,20 +64,25 @@ def _latency(found: dict[str, Any]) -> Table:
         *("setup", "offered", "achieved/s", "assign p50", "p99", "to result p50", "p99"),
         *("CPU-s/1,000", "others' CPU"),
     )
-    for name, figures in found.items():
-        for run in figures["latency"]:
-            table.add_row(
-                name,
-                run["offered"],
-                _number(run["achieved_per_s"]),
-                *(
-                    _number(run[f"{what}_{share}_ms"], 2)
-                    for what in ("assignment", "end_to_end")
-                    for share in ("p50", "p99")
-                ),
-                _number(run["cpu_s_per_1000"], 3),
-                f"{run['foreign_cpu_share']:.0%}",
-            )
+    measured = [
+        (name, run)
+        for whole, figures in found.items()
+        for name, runs in ((whole, "latency"), (f"{whole}: skeleton", "skeleton_latency"))
+        for run in figures[runs]
+    ]
+    for name, run in measured:
+        table.add_row(
+            name,
+            run["offered"],
+            _number(run["achieved_per_s"]),
+            *(
+                _number(run[f"{what}_{share}_ms"], 2)
+                for what in ("assignment", "end_to_end")
+                for share in ("p50", "p99")
+            ),
+            _number(run["cpu_s_per_1000"], 3),
+            f"{run['foreign_cpu_share']:.0%}",
+        )
     return table
 
 

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import sqlite3
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from typing import Any
 import grpc.aio
 import uvloop
 
-from podium.v1 import routing_pb2, session_pb2, task_scheduler_pb2
+from podium.v1 import routing_pb2, session_pb2, task_pb2, task_scheduler_pb2
 
 SUBMIT = "/skeleton.Scheduler/Submit"
 DISPATCH = "/skeleton.Scheduler/Dispatch"
@@ -120,7 +121,8 @@ class Scheduler:
         )
         pump = asyncio.create_task(self._router.pump())
         async for request in requests:
-            ids = [report.ended.lease.task_id for report in request.reports]
+            ended = [report.ended for report in request.reports]
+            ids = [f"{one.lease.task_id}:{one.success.data.decode()}" for one in ended]
             records = [(report.SerializeToString(),) for report in request.reports]
             self._append(records, lambda ids=ids: self._done(ids))
         pump.cancel()
@@ -234,7 +236,9 @@ async def _stream(router: str, agent_ids: list[str], ready: asyncio.Semaphore) -
                 continue
             assign = frame.assign
             lease = session_pb2.LeaseRef(task_id=assign.task_id, lease_epoch=assign.lease_epoch)
-            result = session_pb2.Result(lease=lease, success=assign.spec.payload)
+            # As Podium's agents in this bench answer: when they had it.
+            began = task_pb2.Payload(data=str(time.time_ns()).encode())
+            result = session_pb2.Result(lease=lease, success=began)
             frames.append(session_pb2.AgentFrame(agent_id=frame.agent_id, result=result))
         if frames:
             await call.write(routing_pb2.OpenSessionRequest(frames=frames))

@@ -19,7 +19,7 @@ from podium.v1 import (
 )
 from podium.v1.agent_pb2 import Agent
 from podium.v1.event_pb2 import Event
-from podium.v1.session_pb2 import AgentFrame, Ready, RouterFrame
+from podium.v1.session_pb2 import AgentFrame, Ready, Refusal, RouterFrame, Superseded
 from podium.v1.task_pb2 import Task
 from services.kernel.errors import NotFound, Unavailable
 from services.kernel.inprocess import InProcessHub
@@ -118,40 +118,92 @@ class Analytics(analytics_pb2_grpc.AnalyticsServiceServicer):
         raise Unavailable("STARTING", "Analytics starts.", retry_after_s=0.5)
 
 
+class Saying:
+    """What a Routing says: each frame on the stream on which its agent said Hello last."""
+
+    def __init__(self) -> None:
+        self.open: list[asyncio.Queue[list[RouterFrame] | Exception]] = []
+        self.of_agent: dict[str, asyncio.Queue[list[RouterFrame] | Exception]] = {}
+
+    def put_nowait(self, said: list[RouterFrame] | Exception) -> None:
+        """Says frames; those of no agent, and an end, on all streams."""
+        if isinstance(said, Exception):
+            for stream in self.open:
+                stream.put_nowait(said)
+            return
+        batches: dict[asyncio.Queue[Any], list[RouterFrame]] = {}
+        for frame in said:
+            stream = self.of_agent.get(frame.agent_id, self.open[0])
+            for each in [stream] if frame.agent_id else self.open:
+                batches.setdefault(each, []).append(frame)
+        for stream, frames in batches.items():
+            stream.put_nowait(frames)
+
+
 class Routing(routing_pb2_grpc.RoutingServiceServicer):
     def __init__(self) -> None:
         self.streams = 0
         self.frames: list[AgentFrame] = []
         self.heard = asyncio.Event()
-        self.say: asyncio.Queue[list[RouterFrame] | Exception] = asyncio.Queue()
+        self.say = Saying()
+        self.stays = ""
+        """The instance that stays for good; by default each that says Hello takes over."""
+        self.refusal: Refusal | None = None
+        """What every Hello gets."""
+        self.welcoming = True
+        self._instances: dict[str, tuple[str, asyncio.Queue[Any]]] = {}
 
     async def OpenSession(
         self, request_iterator: AsyncIterator[Any], context: Any
     ) -> AsyncIterator[Any]:
         self.streams += 1
-        reader = asyncio.create_task(self._read(request_iterator))
+        stream: asyncio.Queue[list[RouterFrame] | Exception] = asyncio.Queue()
+        self.say.open.append(stream)
+        reader = asyncio.create_task(self._read(request_iterator, stream))
         try:
             while True:
-                frames = await self.say.get()
+                frames = await stream.get()
                 if isinstance(frames, Exception):
                     raise frames
                 yield routing_pb2.OpenSessionResponse(frames=frames)
         finally:
+            self.say.open.remove(stream)
             reader.cancel()
 
-    async def _read(self, requests: AsyncIterator[Any]) -> None:
+    async def _read(self, requests: AsyncIterator[Any], stream: asyncio.Queue[Any]) -> None:
         async for request in requests:
             for frame in request.frames:
                 self.frames.append(frame)
                 if frame.HasField("hello"):
-                    ready = Ready(
-                        session_id="s-1",
-                        resume_token="r-1",
-                        lease_ttl=Duration(seconds=30),
-                        router_id="router-1",
-                    )
-                    self.say.put_nowait([RouterFrame(agent_id=frame.agent_id, seq=1, ready=ready)])
+                    self._hello(frame, stream)
+                if frame.HasField("detached"):
+                    self._instances.pop(frame.agent_id, None)
             self.heard.set()
+
+    def _hello(self, frame: AgentFrame, stream: asyncio.Queue[Any]) -> None:
+        agent_id, instance_id = frame.agent_id, frame.hello.instance_id
+        if not self.welcoming:
+            return
+        if self.refusal is not None:
+            stream.put_nowait([RouterFrame(agent_id=agent_id, refusal=self.refusal)])
+            return
+        known, before = self._instances.get(agent_id, ("", stream))
+        if self.stays and known == self.stays != instance_id:
+            over = Superseded(instance_id=known)
+            stream.put_nowait([RouterFrame(agent_id=agent_id, seq=1, superseded=over)])
+            return
+        if known and known != instance_id:
+            over = Superseded(instance_id=instance_id)
+            before.put_nowait([RouterFrame(agent_id=agent_id, superseded=over)])
+        self._instances[agent_id] = instance_id, stream
+        self.say.of_agent[agent_id] = stream
+        ready = Ready(
+            session_id="s-1",
+            resume_token="r-1",
+            lease_ttl=Duration(seconds=30),
+            router_id="router-1",
+        )
+        stream.put_nowait([RouterFrame(agent_id=agent_id, seq=1, ready=ready)])
 
     def said(self, arm: str) -> list[AgentFrame]:
         """Returns the frames of one kind."""

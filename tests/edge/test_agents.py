@@ -8,7 +8,6 @@ from podium.v1.session_pb2 import (
     Refusal,
     RouterDrain,
     RouterFrame,
-    Superseded,
     Tune,
 )
 from services.kernel.errors import Unavailable
@@ -94,27 +93,105 @@ async def test_an_agent_that_said_goodbye_is_not_lost_as_well(edge: Edge) -> Non
     assert [frame.agent_id for frame in edge.peers.routing.said("detached")] == ["a-2"]
 
 
-async def test_an_agent_that_connects_anew_leaves_its_older_connection(edge: Edge) -> None:
+async def test_a_newer_instance_takes_over_when_routing_says_so(edge: Edge) -> None:
     older = await connect(edge, "a-1", instanceId="i-1")
 
     newer = await connect(edge, "a-1", instanceId="i-2")
 
     told = (await older.hear())["agent"]["frames"][0]
     assert told == {"agentId": "a-1", "superseded": {"instanceId": "i-2"}}
+    assert [frame.WhichOneof("frame") for frame in edge.peers.routing.frames] == ["hello", "hello"]
+    edge.peers.routing.say.put_nowait([RouterFrame(agent_id="a-1", assign=Assign(task_id="t-1"))])
+    heard = (await newer.hear())["agent"]["frames"]
+    assert [frame["assign"]["taskId"] for frame in heard] == ["t-1"]
+    assert (await older.ask(frames("a-1", goodbye={})))["error"]["reason"] == "HELLO_REQUIRED"
+    await older.socket.close()
+    assert (await newer.ask({"ref": "1", "ping": {}}))["ref"] == "1"
+    assert edge.peers.routing.said("detached") == []
+
+
+async def test_an_instance_that_routing_turns_away_takes_nothing_from_the_one_that_stays(
+    edge: Edge,
+) -> None:
+    staying = await connect(edge, "a-1", instanceId="i-2")
+    edge.peers.routing.stays = "i-2"
+    late = await edge.connect()
+
+    told = await late.hello("a-1", instanceId="i-1")
+    await late.socket.close()
+
+    assert told["agent"]["frames"][0]["superseded"] == {"instanceId": "i-2"}
+    edge.peers.routing.say.put_nowait([RouterFrame(agent_id="a-1", assign=Assign(task_id="t-1"))])
+    assert "assign" in (await staying.hear())["agent"]["frames"][0]
+    await staying.say(frames("a-1", heartbeat={}))
+    await eventually(lambda: edge.peers.routing.said("heartbeat"))
+    assert edge.peers.routing.said("detached") == []
+
+
+async def test_a_refused_hello_does_not_cost_the_session_of_another_instance(edge: Edge) -> None:
+    staying = await connect(edge, "a-1", instanceId="i-1")
+    late = await edge.connect()
+    refusal = Refusal(reason="TOO_MANY_AGENTS", code="RESOURCE_EXHAUSTED", closing=True)
+    edge.peers.routing.refusal = refusal
+
+    told = await late.hello("a-1", instanceId="i-2")
+
+    assert told["agent"]["frames"][0]["refusal"]["reason"] == "TOO_MANY_AGENTS"
+    assert (await staying.ask({"ref": "1", "ping": {}}))["ref"] == "1"
+    await staying.say(frames("a-1", heartbeat={}))
+    await eventually(lambda: edge.peers.routing.said("heartbeat"))
+
+
+async def test_the_stream_on_which_a_newer_instance_came_is_lost_without_the_others(
+    edge: Edge,
+) -> None:
+    bystander = await connect(edge, "a-2")
+    await connect(edge, "a-1", instanceId="i-1")
+    newer = await connect(edge, "a-1", instanceId="i-2")
+
+    edge.peers.routing.say.of_agent["a-1"].put_nowait(Unavailable("STREAM_STALLED", "slow"))
+    told = (await newer.hear())["agent"]["frames"][0]
+    again = await newer.hello("a-1", instanceId="i-2")
+
+    assert told["refusal"]["reason"] == "ROUTER_LOST"
+    assert "ready" in again["agent"]["frames"][0]
+    assert (await bystander.ask({"ref": "1", "ping": {}}))["ref"] == "1"
+
+
+async def test_a_third_instance_waits_until_routing_has_said_which_of_two_stays(
+    edge: Edge,
+) -> None:
+    await connect(edge, "a-1", instanceId="i-1")
+    edge.peers.routing.welcoming = False
+    second, third = await edge.connect(), await edge.connect()
+    await second.say(frames("a-1", hello={"instanceId": "i-2", "capabilities": [{"name": "x"}]}))
+    await eventually(lambda: len(edge.peers.routing.said("hello")) == 2)
+
+    refused = await third.hello("a-1", instanceId="i-3")
+
+    assert refused["error"]["reason"] == "HELLO_PENDING"
+    assert int(refused["error"]["retryAfterMs"]) > 0
+    await second.socket.close()
+    await eventually(lambda: edge.peers.routing.said("detached"))
+    edge.peers.routing.welcoming = True
+    assert "ready" in (await third.hello("a-1", instanceId="i-3"))["agent"]["frames"][0]
+
+
+async def test_a_process_that_connects_anew_leaves_its_older_connection_at_once(
+    edge: Edge,
+) -> None:
+    older = await connect(edge, "a-1", instanceId="i-1")
+
+    newer = await connect(edge, "a-1", instanceId="i-1")
+
+    told = (await older.hear())["agent"]["frames"][0]
+    assert told == {"agentId": "a-1", "superseded": {"instanceId": "i-1"}}
     assert [frame.WhichOneof("frame") for frame in edge.peers.routing.frames] == [
         "hello",
         "detached",
         "hello",
     ]
-    # What Routing says to the instance that is replaced must not reach the one that replaces it.
-    edge.peers.routing.say.put_nowait(
-        [
-            RouterFrame(agent_id="a-1", superseded=Superseded(instance_id="i-2")),
-            RouterFrame(agent_id="a-1", assign=Assign(task_id="t-1")),
-        ]
-    )
-    heard = (await newer.hear())["agent"]["frames"]
-    assert [frame["assign"]["taskId"] for frame in heard] == ["t-1"]
+    assert edge.peers.routing.streams == 1
     await older.socket.close()
     assert (await newer.ask({"ref": "1", "ping": {}}))["ref"] == "1"
     assert len(edge.peers.routing.said("detached")) == 1

@@ -1,39 +1,54 @@
 from __future__ import annotations
 
-from services.edge.core.speakers import Speaker, Speakers
+from services.edge.core.speakers import Lane, Speaker, Speakers
+
+MAIN, BESIDE = Lane("r"), Lane("r", 1)
+OLDER, NEWER = Speaker(1, "i-1", MAIN), Speaker(2, "i-2", BESIDE)
 
 
-def test_an_agent_is_spoken_for_by_the_connection_that_said_hello_last() -> None:
+def test_two_instances_of_an_agent_are_told_apart_by_their_lanes_and_connections() -> None:
     speakers = Speakers(10)
-    assert speakers.bind("a", Speaker(1, "i-1", "r")) is None
 
-    before = speakers.bind("a", Speaker(2, "i-2", "r"))
+    speakers.bind("a", OLDER)
+    speakers.bind("a", NEWER)
 
-    assert before == Speaker(1, "i-1", "r")
-    assert speakers.speaks(2, "a")
-    assert not speakers.speaks(1, "a")
-    assert speakers.through("r") == {2: ["a"]}
+    assert speakers.of("a") == (OLDER, NEWER)
+    assert (speakers.at(MAIN, "a"), speakers.at(BESIDE, "a")) == (OLDER, NEWER)
+    assert (speakers.by(1, "a"), speakers.by(2, "a"), speakers.by(3, "a")) == (OLDER, NEWER, None)
+    assert (speakers.through(MAIN), speakers.through(BESIDE)) == ({1: ["a"]}, {2: ["a"]})
+    assert len(speakers) == 1
 
 
-def test_a_connection_that_has_lost_an_agent_does_not_take_it_along() -> None:
+def test_when_one_of_two_instances_ends_the_other_stays() -> None:
     speakers = Speakers(10)
-    speakers.bind("a", Speaker(1, "i-1", "r"))
-    speakers.bind("b", Speaker(1, "i-1", "r"))
-    speakers.bind("a", Speaker(2, "i-1", "r"))
+    speakers.bind("a", OLDER)
+    speakers.bind("a", NEWER)
 
-    assert speakers.drop(1) == {"r": ["b"]}
-    assert speakers.of("a") == Speaker(2, "i-1", "r")
+    speakers.release("a", OLDER)
+    speakers.release("a", OLDER)
+
+    assert speakers.of("a") == (NEWER,)
+    assert speakers.drop(1) == {}
+
+
+def test_a_connection_that_is_gone_takes_only_its_own_instances_along() -> None:
+    speakers = Speakers(10)
+    speakers.bind("a", OLDER)
+    speakers.bind("b", OLDER)
+    speakers.bind("a", NEWER)
+
+    assert speakers.drop(1) == {MAIN: ["a", "b"]}
+    assert speakers.of("a") == (NEWER,)
     assert len(speakers) == 1
 
 
 def test_an_agent_that_left_is_spoken_for_by_nobody() -> None:
     speakers = Speakers(1)
-    speakers.bind("a", Speaker(1, "i-1", "r"))
+    speakers.bind("a", OLDER)
     assert speakers.full
 
-    speakers.release("a")
-    speakers.release("a")
+    speakers.release("a", OLDER)
 
-    assert speakers.of("a") is None
+    assert speakers.of("a") == ()
     assert not speakers.full
-    assert speakers.through("r") == {}
+    assert speakers.through(MAIN) == {}

@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
+from podium.sdk import completions
 from podium.sdk.completions import Cut, Delta, Endpoint, Part, Tokens, Unavailable, wait_of
 from podium.sdk.errors import TaskError
 from tests.sdk import endpoint as fake
 from tests.sdk.endpoint import DONE, FakeModel, chunk, sending, serving
 
 REQUEST = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def delta(**said: Any) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": said}]}).encode() + b"\n\n"
 
 
 async def complete(model: FakeModel, **settings: Any) -> list[Part]:
@@ -53,6 +58,8 @@ async def test_an_answer_is_read_piece_by_piece_with_its_tokens() -> None:
         ],
         # No [DONE], and no blank line at the end.
         [chunk("grün"), chunk("!", finish="stop").rstrip()],
+        # No reason for the end, as several endpoints have it where the model ends by itself.
+        [chunk("grün"), chunk("!"), DONE],
         # Choices without content, such as the first that names the role.
         [
             b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
@@ -158,7 +165,10 @@ async def test_a_refusal_says_whether_to_try_again(
                 {"usage": {"prompt_tokens": "many"}},
             )
         ),
+        (sending(DONE), "LLM_INTERRUPTED", True),
         (sending(chunk("Hel", finish="content_filter"), DONE), "LLM_FILTERED", False),
+        (sending(delta(refusal="I can"), delta(refusal="not"), DONE), "LLM_FILTERED", False),
+        (sending(delta(tool_calls=[1]), DONE), "LLM_INTERRUPTED", True),
         (sending(b'data: {"error":{"message":"overloaded"}}\n\n'), "LLM_UNAVAILABLE", True),
         (sending(b'data: {"error":{"message":"no","code":400}}\n\n'), "LLM_REFUSED", False),
         (fake.breaking, "LLM_INTERRUPTED", True),
@@ -175,6 +185,34 @@ async def test_an_answer_that_goes_wrong_says_whether_to_try_again(
     assert (error.reason, error.retryable) == (reason, retryable)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        # As they stream: the first piece names the tool, the others bring its arguments.
+        [
+            delta(content=None, tool_calls=[{"index": 0, "function": {"name": "look_up"}}]),
+            delta(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}]),
+            chunk(finish="tool_calls"),
+        ],
+        # Beside words, and with a reason that does not tell.
+        [
+            chunk("Let me see."),
+            delta(tool_calls=[{"function": {"name": "look_up"}}]),
+            chunk(finish="stop"),
+        ],
+        [delta(function_call={"name": "look_up"}), chunk(finish="function_call")],
+    ],
+)
+async def test_a_call_of_a_tool_is_no_answer(parts: list[bytes]) -> None:
+    model = FakeModel()
+    model.behave = sending(*parts, DONE)
+
+    error = await failure(model)
+
+    assert (error.reason, error.retryable) == ("LLM_TOOL_CALLED", False)
+    assert error.message.endswith(": look_up")
+
+
 async def test_silence_is_a_timeout() -> None:
     model = FakeModel()
     model.behave = fake.hanging
@@ -183,6 +221,38 @@ async def test_silence_is_a_timeout() -> None:
 
     assert (error.reason, error.retryable) == ("LLM_TIMEOUT", True)
     assert error.message == "the endpoint was silent for 0.05 s"
+
+
+async def test_comments_that_keep_the_connection_alive_are_silence() -> None:
+    model = FakeModel()
+    model.behave = fake.endless(b": ping\n\n", pause_s=0.01)
+
+    error = await failure(model, idle_s=0.1)
+
+    assert error.reason == "LLM_TIMEOUT"
+    await model.closed.wait()
+
+
+@pytest.mark.parametrize(
+    ("part", "bound", "told"),
+    [
+        (b"data: " + bytes(1_000) + b"\n", "EVENT_BYTES_MAX", "an event"),
+        (bytes(1_000), "EVENT_BYTES_MAX", "an event"),
+        (chunk(), "STREAM_BYTES_MAX", "the answer"),
+    ],
+)
+async def test_what_has_no_end_is_left_at_a_bound(
+    part: bytes, bound: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, bound, 100_000)
+    model = FakeModel()
+    model.behave = fake.endless(part)
+
+    error = await failure(model)
+
+    assert (error.reason, error.retryable) == ("LLM_INTERRUPTED", True)
+    assert error.message == f"{told} of the endpoint has more than 100000 bytes"
+    await model.closed.wait()
 
 
 @pytest.mark.parametrize(

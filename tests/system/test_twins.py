@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.contracts.session_script import bridged
+from tests.support.waiting import eventually
 from tests.system.stage import Stage, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -88,3 +92,65 @@ async def test_f8_two_that_came_while_there_was_no_registry_are_told_apart_once_
     assert code != 0
     assert "started again elsewhere" in older.output()
     assert newer.popen.poll() is None
+
+
+class Tab:
+    """A page with an agent: answers probes, and remembers what else it hears."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._hello: dict[str, Any] = {}
+        self.heard: list[dict[str, Any]] = []
+        self.task = asyncio.create_task(self._listen())
+
+    async def say(self, **frame: Any) -> None:
+        await self._socket.send_json({"agent": {"frames": [{"agentId": "tab", **frame}]}})
+
+    async def hello(self, instance_id: str) -> None:
+        self._hello = {"instanceId": instance_id, "capabilities": [{"name": "tabbed"}]}
+        await self.say(hello=self._hello)
+
+    def of(self, kind: str) -> list[Any]:
+        return [frame[kind] for frame in self.heard if kind in frame]
+
+    async def until(self, kind: str) -> Any:
+        return (await eventually(lambda: self.of(kind)))[0]
+
+    async def _listen(self) -> None:
+        async for message in self._socket:
+            said = message.json()
+            if "error" in said:  # the bridge has not reached Routing yet
+                await asyncio.sleep(0.05)
+                await self.say(hello=self._hello)
+            for frame in said.get("agent", {}).get("frames", ()):
+                self.heard.append(frame)
+                if "probe" in frame:
+                    await self.say(probeReply=frame["probe"])
+
+
+async def test_a_tab_that_wakes_up_after_it_was_superseded_leaves_the_newer_one_at_work(
+    twins: tuple[Stage, str],
+) -> None:
+    stage, address = twins
+    async with bridged(address) as edge, aiohttp.ClientSession() as http:
+        tabs = [
+            Tab(await http.ws_connect(f"http://{edge}/ws", protocols=["podium.v1.json"]))
+            for _ in range(3)
+        ]
+        older, newer, awake = tabs
+        await older.hello("one")
+        await older.until("ready")
+        await newer.hello("two")
+        await older.until("superseded")
+
+        await awake.hello("one")
+
+        assert await awake.until("superseded") == {"instanceId": "two"}
+        task_id = await stage.submit_one("tabbed")
+        assign = await newer.until("assign")
+        lease = {"taskId": assign["taskId"], "leaseEpoch": assign["leaseEpoch"]}
+        await newer.say(result={"lease": lease, "success": {"data": "aGk="}})
+        assert (await stage.ended(task_id)).result.data == b"hi"
+        assert newer.of("superseded") == []
+        for tab in tabs:
+            tab.task.cancel()

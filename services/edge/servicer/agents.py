@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from podium.v1.bridge_pb2 import BridgeResponse, RouterFrames
 from podium.v1.session_pb2 import AgentFrame, Detached, Refusal, RouterFrame, Superseded
 from services.edge.core.placement import place
-from services.edge.core.speakers import Speaker, Speakers
+from services.edge.core.speakers import Lane, Speaker, Speakers
 from services.edge.ports import Sessions
 from services.edge.servicer.introduction import check_hello, check_rights
 from services.kernel import limits
@@ -35,13 +35,13 @@ Strike = Callable[[int], None]
 
 
 class Agents:
-    """The agents of all connections, and the streams they share: one to each Routing."""
+    """The agents of all connections, and the lanes they share: the streams to each Routing."""
 
     def __init__(
-        self, routers: Sequence[Sessions], speakers: Speakers, tell: Tell, strike: Strike
+        self, lanes: Sequence[Sessions], speakers: Speakers, tell: Tell, strike: Strike
     ) -> None:
-        self._routers = {sessions.address: sessions for sessions in routers}
-        self._draining: set[str] = set()
+        self._lanes = {sessions.lane: sessions for sessions in lanes}
+        self._draining: set[Lane] = set()
         self._speakers = speakers
         self._tell = tell
         self._strike = strike
@@ -52,7 +52,7 @@ class Agents:
         Raises:
             PodiumError: A frame was refused; the frames before it were passed on.
         """
-        passed: dict[str, list[AgentFrame]] = {}
+        passed: dict[Lane, list[AgentFrame]] = {}
         try:
             for index, frame in enumerate(frames):
                 self._admit(connection, principal, frame, f"agent.frames[{index}]", passed)
@@ -62,74 +62,77 @@ class Agents:
             raise
         finally:
             # The frames that one Routing does not get are no reason to keep another's.
-            faults = [self._send(connection, router, batch) for router, batch in passed.items()]
+            faults = [self._send(connection, lane, batch) for lane, batch in passed.items()]
             for fault in filter(None, faults):
                 raise fault
 
-    def deliver(self, router: str, frames: Sequence[RouterFrame]) -> None:
+    def deliver(self, lane: Lane, frames: Sequence[RouterFrame]) -> None:
         """Hand frames of a Routing to the connections that speak for their agents."""
         batches: dict[int, list[RouterFrame]] = {}
         refused: list[int] = []
         ended: list[str] = []
         for frame in frames:
-            for connection in self._meant(router, frame):
+            for connection in self._meant(lane, frame):
                 batches.setdefault(connection, []).append(frame)
                 if frame.HasField("refusal") and frame.refusal.code not in no_fault_codes:
                     refused.append(connection)
                 if _ends_session(frame):
                     ended.append(frame.agent_id)
         for agent_id in ended:
-            self._speakers.release(agent_id)
+            self._release(lane, agent_id)
         for connection, batch in batches.items():
             self._tell(connection, BridgeResponse(agent=RouterFrames(frames=batch)))
         for connection in refused:
             self._strike(connection)
         if any(frame.HasField("drain") for frame in frames):
-            self._move_away(router)
+            self._move_away(lane)
 
-    def _meant(self, router: str, frame: RouterFrame) -> Iterable[int]:
+    def _meant(self, lane: Lane, frame: RouterFrame) -> Iterable[int]:
         """Return the connections that a frame of a Routing is for."""
         if not frame.agent_id:
             # A draining stream is the bridge's, so it is the bridge that moves.
-            return () if frame.HasField("drain") else self._speakers.through(router)
-        speaker = self._speakers.of(frame.agent_id)
-        if speaker is None or speaker.router != router or _meant_for_older(frame, speaker):
-            return ()
-        return (speaker.connection,)
+            return () if frame.HasField("drain") else self._speakers.through(lane)
+        speaker = self._speakers.at(lane, frame.agent_id)
+        return () if speaker is None else (speaker.connection,)
+
+    def _release(self, lane: Lane, agent_id: str) -> None:
+        speaker = self._speakers.at(lane, agent_id)
+        if speaker is not None:
+            self._speakers.release(agent_id, speaker)
 
     def gone(self, connection: int) -> None:
         """Tell Routing that the agents of a connection have lost it; their leases wait."""
-        for router, agents in self._speakers.drop(connection).items():
-            self._detach(router, agents, "The connection to the bridge is lost.")
+        for lane, agents in self._speakers.drop(connection).items():
+            self._detach(lane, agents, "The connection to the bridge is lost.")
 
-    def lost(self, router: str, reason: str) -> None:
-        """End all sessions at a Routing: its stream is gone."""
-        self._draining.discard(router)
-        self._end_all(router, reason)
+    def lost(self, lane: Lane, reason: str) -> None:
+        """End all sessions on a lane: its stream is gone."""
+        self._draining.discard(lane)
+        self._end_all(lane, reason)
 
-    def _move_away(self, router: str) -> None:
+    def _move_away(self, lane: Lane) -> None:
         """Leave a Routing that drains: its agents say Hello at another, or when it is back."""
-        log.info("Routing drains; its agents move", extra={"router": router})
-        self._draining.add(router)
-        for agents in self._speakers.through(router).values():
-            self._detach(router, agents, "The agent moves to another Routing.")
-        self._end_all(router, "Routing drains.")
+        log.info("Routing drains; its agents move", extra={"router": lane.router})
+        self._draining.add(lane)
+        for agents in self._speakers.through(lane).values():
+            self._detach(lane, agents, "The agent moves to another Routing.")
+        self._end_all(lane, "Routing drains.")
 
-    def _end_all(self, router: str, reason: str) -> None:
-        """Ask all agents at a Routing to say Hello again, with their leases."""
+    def _end_all(self, lane: Lane, reason: str) -> None:
+        """Ask all agents on a lane to say Hello again, with their leases."""
         message = f"{reason} Say Hello again."
         refusal = Refusal(reason=router_lost, code="UNAVAILABLE", message=message, closing=True)
-        for connection, agents in self._speakers.through(router).items():
+        for connection, agents in self._speakers.through(lane).items():
             for agent_id in agents:
-                self._speakers.release(agent_id)
+                self._release(lane, agent_id)
             frames = [RouterFrame(agent_id=agent_id, refusal=refusal) for agent_id in agents]
             self._tell(connection, BridgeResponse(agent=RouterFrames(frames=frames)))
 
-    def _detach(self, router: str, agents: Iterable[str], reason: str) -> None:
+    def _detach(self, lane: Lane, agents: Iterable[str], reason: str) -> None:
         lost = Detached(reason=reason)
         frames = [AgentFrame(agent_id=agent_id, detached=lost) for agent_id in agents]
         try:
-            self._routers[router].send(frames)
+            self._lanes[lane].send(frames)
         except Unavailable:
             log.debug("Routing is not there to learn that %d agents are gone", len(frames))
 
@@ -139,7 +142,7 @@ class Agents:
         principal: Principal,
         frame: AgentFrame,
         path: str,
-        passed: dict[str, list[AgentFrame]],
+        passed: dict[Lane, list[AgentFrame]],
     ) -> None:
         """Let a frame pass that neither ends the shared stream nor speaks for another's agent."""
         arm = frame.WhichOneof("frame")
@@ -151,73 +154,93 @@ class Agents:
             check_rights(principal, frame)
             self._hello(connection, frame, path, passed)
             return
-        speaker = self._speakers.of(frame.agent_id)
-        if speaker is None or speaker.connection != connection:
+        speaker = self._speakers.by(connection, frame.agent_id)
+        if speaker is None:
             check_rights(principal, frame)
             raise FailedPrecondition(
                 "HELLO_REQUIRED",
                 f"The agent {frame.agent_id!r} has no session on this connection: say Hello first.",
             )
-        passed.setdefault(speaker.router, []).append(frame)
+        passed.setdefault(speaker.lane, []).append(frame)
         if arm == "goodbye":
-            self._speakers.release(frame.agent_id)
+            self._speakers.release(frame.agent_id, speaker)
 
     def _hello(
-        self, connection: int, frame: AgentFrame, path: str, passed: dict[str, list[AgentFrame]]
+        self, connection: int, frame: AgentFrame, path: str, passed: dict[Lane, list[AgentFrame]]
     ) -> None:
-        if self._speakers.speaks(connection, frame.agent_id):
+        agent_id, speakers = frame.agent_id, self._speakers
+        if speakers.by(connection, agent_id) is not None:
             raise FailedPrecondition(
-                "HELLO_REPEATED", f"The agent {frame.agent_id!r} has said Hello already."
+                "HELLO_REPEATED", f"The agent {agent_id!r} has said Hello already."
             )
         check_hello(frame, path)
-        if self._speakers.full and self._speakers.of(frame.agent_id) is None:
+        if speakers.full and not speakers.of(agent_id):
             raise ResourceExhausted(
                 "TOO_MANY_AGENTS", "This bridge has no place for another agent.", retry_after_s=5.0
             )
         frame.hello.transport = transport
-        router = self._place(frame.agent_id)
-        speaker = Speaker(connection, frame.hello.instance_id, router)
-        before = self._speakers.bind(frame.agent_id, speaker)
+        before = self._itself(agent_id, frame.hello.instance_id)
+        lane = self._place(agent_id, before)
         if before is not None:
-            # To Routing the older connection is lost, whether or not it has broken yet.
-            lost = Detached(reason="The agent has connected anew.")
-            detached = AgentFrame(agent_id=frame.agent_id, detached=lost)
-            passed.setdefault(before.router, []).append(detached)
-            taken = RouterFrame(
-                agent_id=frame.agent_id, superseded=Superseded(instance_id=speaker.instance_id)
-            )
-            self._tell(before.connection, BridgeResponse(agent=RouterFrames(frames=[taken])))
-        passed.setdefault(router, []).append(frame)
+            self._leave_behind(agent_id, before, passed)
+        speakers.bind(agent_id, Speaker(connection, frame.hello.instance_id, lane))
+        passed.setdefault(lane, []).append(frame)
 
-    def _place(self, agent_id: str) -> str:
-        attached = (name for name, sessions in self._routers.items() if sessions.attached)
-        router = place(agent_id, (name for name in attached if name not in self._draining))
+    def _itself(self, agent_id: str, instance_id: str) -> Speaker | None:
+        """Return the older connection of the very process that says Hello."""
+        for speaker in self._speakers.of(agent_id):
+            if speaker.instance_id == instance_id:
+                return speaker
+        return None
+
+    def _leave_behind(
+        self, agent_id: str, before: Speaker, passed: dict[Lane, list[AgentFrame]]
+    ) -> None:
+        """End what a process says on a connection that it has given up for a newer one.
+
+        To Routing the older connection is lost, whether or not it has broken yet.
+        """
+        self._speakers.release(agent_id, before)
+        lost = Detached(reason="The agent has connected anew.")
+        passed.setdefault(before.lane, []).append(AgentFrame(agent_id=agent_id, detached=lost))
+        over = Superseded(instance_id=before.instance_id)
+        taken = RouterFrame(agent_id=agent_id, superseded=over)
+        self._tell(before.connection, BridgeResponse(agent=RouterFrames(frames=[taken])))
+
+    def _place(self, agent_id: str, before: Speaker | None) -> Lane:
+        """Return the lane for a Hello: where it was before, or else one that nobody speaks on."""
+        taken = {each.lane for each in self._speakers.of(agent_id) if each is not before}
+        present = [lane for lane, sessions in self._lanes.items() if sessions.attached]
+        mains = (lane for lane in present if lane.number == 0 and lane not in self._draining)
+        router = place(agent_id, (lane.router for lane in mains))
         if router is None:
             raise Unavailable(
                 "ROUTING_UNREACHABLE",
                 "Routing cannot be reached; say Hello again in a moment.",
                 retry_after_s=1.0,
             )
-        return router
+        free = [lane for lane in self._lanes if lane.router == router and lane not in taken]
+        if before is not None and before.lane in free:
+            return before.lane
+        if not free:
+            raise Unavailable(
+                "HELLO_PENDING",
+                f"Two instances of the agent {agent_id!r} have said Hello; say it in a moment.",
+                retry_after_s=1.0,
+            )
+        return min(free)
 
-    def _send(self, connection: int, router: str, frames: list[AgentFrame]) -> Unavailable | None:
+    def _send(self, connection: int, lane: Lane, frames: list[AgentFrame]) -> Unavailable | None:
         try:
-            self._routers[router].send(frames)
+            self._lanes[lane].send(frames)
         except Unavailable as error:
             # Half a conversation helps nobody: these agents begin anew.
             for frame in frames:
-                if self._speakers.speaks(connection, frame.agent_id):
-                    self._speakers.release(frame.agent_id)
+                speaker = self._speakers.by(connection, frame.agent_id)
+                if speaker is not None and speaker.lane == lane:
+                    self._speakers.release(frame.agent_id, speaker)
             return error
         return None
-
-
-def _meant_for_older(frame: RouterFrame, speaker: Speaker) -> bool:
-    """Tell whether this is Routing's word to the instance that the present one has replaced."""
-    return (
-        frame.WhichOneof("frame") == "superseded"
-        and frame.superseded.instance_id == speaker.instance_id
-    )
 
 
 def _ends_session(frame: RouterFrame) -> bool:

@@ -73,7 +73,7 @@ class Bridge:
         self,
         codecs: Sequence[Codec],
         peers: Peers,
-        routers: Sequence[Sessions],
+        lanes: Sequence[Sessions],
         origins: Origins,
         door: Door,
         clock: Clock,
@@ -97,7 +97,7 @@ class Bridge:
         self._door_version = door.version()
         self._left = asyncio.Event()
         self._requests = Requests(peers, clock, self._connections.touch)
-        self.agents = Agents(routers, self._speakers, self._tell, self._strike)
+        self.agents = Agents(lanes, self._speakers, self._tell, self._strike)
 
     @property
     def connection_count(self) -> int:
