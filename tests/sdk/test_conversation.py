@@ -45,6 +45,17 @@ def test_the_same_assignment_twice_is_taken_once(talk: Conversation) -> None:
     assert hear(talk, assign=session_pb2.Assign(task_id="t1", lease_epoch=2)) == ["assign"]
 
 
+def test_an_assignment_that_comes_again_gets_the_answer_it_had(talk: Conversation) -> None:
+    again = RouterFrame(agent_id="a1", assign=session_pb2.Assign(task_id="t1", lease_epoch=1))
+    assert talk.receive([again], 0.0).replies == []
+    say(talk, "ack", ack=session_pb2.Ack(lease=LEASE))
+    [acked] = talk.receive([again], 0.0).replies
+    say(talk, "result", **result())
+    [ended] = talk.receive([again], 0.0).replies
+
+    assert (acked.ack.lease, ended.result.lease) == (LEASE, LEASE)
+
+
 def test_nothing_is_said_about_a_lease_that_is_over(talk: Conversation) -> None:
     ack = session_pb2.ResultAck(lease=LEASE, verdict=session_pb2.ResultAck.VERDICT_FENCED)
     hear(talk, result_ack=ack)

@@ -118,8 +118,10 @@ class Conversation:
             if kind == "result" or kind == "need_input":
                 if not leases.finish(key, frame):
                     continue
-            elif key not in leases or (brief and kind == "progress"):
+            elif (lease := leases.get(key)) is None or (brief and kind == "progress"):
                 continue
+            elif kind == "ack":
+                lease.acked = True
             elif kind == "nack":
                 leases.forget(key)
             elif kind == "ask":
@@ -184,6 +186,8 @@ class Conversation:
                 assign = frame.assign
                 if leases.add(agent_id, (assign.task_id, assign.lease_epoch), now_s):
                     work.append(frame)
+                else:
+                    received.replies += self._again(agent_id, assign)
             elif kind == "result_ack":
                 ack = frame.result_ack
                 # Of a later version it may be one that is not known here.
@@ -192,6 +196,15 @@ class Conversation:
             elif kind is not None:
                 self._rare[kind](frame, received, now_s)
         return received
+
+    def _again(self, agent_id: str, assign: session_pb2.Assign) -> list[AgentFrame]:
+        """Returns what was said of an assignment that comes again: it went down with a stream."""
+        lease = self.leases.get((assign.task_id, assign.lease_epoch))
+        assert lease is not None, "it is held"
+        if lease.final is not None:
+            return [lease.final]
+        ack = session_pb2.Ack(lease=lease.ref)
+        return [AgentFrame(agent_id=agent_id, ack=ack)] if lease.acked else []
 
     def _on_work(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         received.work.append(frame)

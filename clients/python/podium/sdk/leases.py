@@ -20,6 +20,7 @@ class Lease:
 
     __slots__ = (
         "_asked_s",
+        "acked",
         "agent_id",
         "doubted",
         "final",
@@ -41,6 +42,8 @@ class Lease:
         self.final: session_pb2.AgentFrame | None = None
         # Canceled by the router: it waits for the answer and takes no renewal.
         self.stopping = False
+        # Accepted by a word that the router may not have heard.
+        self.acked = False
         # Whoever does the work waits for the router's word on it.
         self.doubted = False
 
