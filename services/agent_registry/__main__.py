@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from podium.v1 import agent_registry_pb2_grpc
+from services.agent_registry.adapters.decisions import DecisionFile
 from services.agent_registry.adapters.desk import RegistryDesk
 from services.agent_registry.adapters.memory import MemoryStore
 from services.agent_registry.adapters.replica import StoreReplica
@@ -88,7 +89,8 @@ def store_of(settings: Settings, clock: Clock) -> tuple[AgentStore, str]:
         FailedPrecondition: EXTRA_MISSING.
     """
     if settings.store == "memory":
-        return MemoryStore(clock), ""
+        decisions = DecisionFile(settings.data_dir / "agent_registry" / "decisions.jsonl")
+        return MemoryStore(clock, decisions=decisions), ""
     try:
         from services.agent_registry.adapters.redis import RedisStore  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as missing:

@@ -34,7 +34,8 @@ class Settings(Common):
     store: str = setting(
         "PODIUM_AGENT_REGISTRY_STORE",
         "memory",
-        "memory: one registry, rebuilt from the sessions; redis: several share what they know",
+        "memory: one registry, rebuilt from the sessions, which keeps what operators decide in the "
+        "data directory; redis: several share what they know",
         parse=as_choice("memory", "redis"),
     )
     redis_url: str = setting(

@@ -45,7 +45,6 @@ class Collector:
 
     async def run(self) -> None:
         """Look until cancelled; Python's own way comes back then."""
-        self.whole()
         gc.disable()
         try:
             while True:

@@ -131,8 +131,13 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
     clock = SystemClock()
     dial = dialer(loaded[0], clock) if hub is None else dialer(loaded[0], clock, hub.dial)
     services: list[Running] = []
+    collector = Collector()
+    # Before anybody is let in, for who comes back after a crash would wait for it.
+    collector.whole()
     try:
         async with AsyncExitStack() as stack:
+            collecting = asyncio.create_task(collector.run())
+            stack.callback(collecting.cancel)
             for spec, settings in zip(specs, loaded, strict=True):
                 services.append(
                     await stack.enter_async_context(
@@ -147,8 +152,6 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
                         )
                     )
                 )
-            collecting = asyncio.create_task(Collector().run())
-            stack.callback(collecting.cancel)
             failed = await _until(stopping, services)
             _end_within(exit_s_max)
             await _drain(services, loaded[0].drain_s)

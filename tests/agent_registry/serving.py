@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from podium.v1 import agent_pb2, agent_registry_pb2, agent_registry_pb2_grpc
@@ -41,7 +43,14 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def served() -> AsyncIterator[Served]:
-    settings = Settings(otlp_endpoint="off", metrics_port_offset=0)
+    with TemporaryDirectory() as folder:
+        async with _served(Path(folder)) as made:
+            yield made
+
+
+@asynccontextmanager
+async def _served(folder: Path) -> AsyncIterator[Served]:
+    settings = Settings(otlp_endpoint="off", metrics_port_offset=0, data_dir=folder)
     async with running(SERVICE, settings, dial=dial, clock=SystemClock()) as service:
         address = f"127.0.0.1:{service.port}"
         channel = dial(address)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -24,7 +26,14 @@ Stub = agent_registry_pb2_grpc.AgentRegistryServiceStub
 
 @asynccontextmanager
 async def registry() -> AsyncIterator[Any]:
-    settings = Settings(otlp_endpoint="off", metrics_port_offset=0)
+    with TemporaryDirectory() as folder:
+        async with registry_at(Path(folder)) as stub:
+            yield stub
+
+
+@asynccontextmanager
+async def registry_at(folder: Path) -> AsyncIterator[Any]:
+    settings = Settings(otlp_endpoint="off", metrics_port_offset=0, data_dir=folder)
     async with running(SERVICE, settings, dial=dial, clock=SystemClock()) as service:
         channel = dial(f"127.0.0.1:{service.port}")
         try:

@@ -79,6 +79,20 @@ def test_frames_of_agents_without_a_session_count_for_the_stream() -> None:
     assert wait_s > 0 and not faults
 
 
+def test_an_agent_whose_session_has_ended_costs_the_others_no_more_than_before() -> None:
+    rates, stream = Rates(), of("a2")
+    stream.greet("a1")
+
+    assert flood(rates, stream, seconds=100) == []
+
+
+def test_an_agent_that_waits_to_be_let_in_slows_nobody_else() -> None:
+    rates, stream = Rates(), of()
+    stream.waiting = {"a1", "a2"}
+
+    assert len(flood(rates, stream, seconds=100)) > 16
+
+
 def test_all_agents_together_may_say_no_more_than_each_may() -> None:
     rates = Rates()
     there = OTHERS[:2]

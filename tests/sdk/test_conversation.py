@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from podium.sdk.conversation import Conversation
+from podium.sdk.errors import InvalidArgument
 from podium.sdk.identity import Identity
 from podium.sdk.leases import IN_FLIGHT_LEN_MAX
 from podium.v1 import agent_pb2, session_pb2, task_pb2
@@ -219,3 +220,22 @@ def test_frames_of_a_later_version_are_passed_over(talk: Conversation) -> None:
 
     assert talk.receive([unknown], 0.0).work == []
     assert talk.hellos()[0].hello.last_seq == 5
+
+
+def test_a_verdict_of_a_later_version_settles_its_lease_like_any_other(talk: Conversation) -> None:
+    hear(talk, result_ack=session_pb2.ResultAck(lease=LEASE, verdict=99))  # type: ignore[arg-type]  # of another version
+
+    assert not talk.leases
+    assert talk.verdict_counts[99] == 1
+
+
+def test_an_agent_whose_hello_is_refused_is_silent_until_a_router_takes_it(
+    talk: Conversation,
+) -> None:
+    error = talk.shut_out("a1", InvalidArgument("INVALID_FIELD", "no capability"))
+
+    assert talk.due(1_000.0, 1.0) == talk.drains() == talk.goodbyes() == []
+    assert [frame.WhichOneof("frame") for frame in talk.hellos()] == ["hello"]
+    assert error.reason == "INVALID_FIELD"
+    hear(talk, ready=session_pb2.Ready(session_id="s1"))
+    assert talk.due(2_000.0, 1.0) != []

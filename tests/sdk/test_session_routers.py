@@ -34,6 +34,22 @@ async def test_an_agent_that_is_refused_does_not_hold_up_the_others() -> None:
     assert len(router.streams) == 1
 
 
+async def test_a_stream_lost_while_the_others_wait_does_not_end_them_for_one_that_is_refused() -> (
+    None
+):
+    router = FakeRouter()
+    router.welcoming = False
+    async with serving(router_of(router)) as address, running(address, "a1", "a2") as agent:
+        await eventually(lambda: len(router.frames("hello")) == 2)
+        refusal = session_pb2.Refusal(reason="INVALID_FIELD", message="no capability")
+        router.say(RouterFrame(agent_id="a2", refusal=refusal))
+        router.end()
+        await eventually(lambda: len(router.frames("hello")) == 4)
+        router.say(RouterFrame(agent_id="a2", refusal=refusal))
+        router.welcome("a1")
+        await asyncio.wait_for(agent.session.ready.wait(), 5)
+
+
 async def test_an_agent_that_may_not_speak_says_so_instead_of_trying_for_ever() -> None:
     router = FakeRouter()
     router.welcoming = False

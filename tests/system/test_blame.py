@@ -217,3 +217,22 @@ async def test_f26_a_registry_that_begins_anew_goes_on_from_what_routers_were_to
         await stage.until(waiting, "STARTED")
         await bad.result("f26-held", bad.held[1])
         await stage.ended(probed, waiting)
+
+
+async def test_a_quarantine_outlasts_the_death_of_registry_and_router_at_once(
+    stage: Stage,
+) -> None:
+    await stage.worked("held", "held")
+    hold = agent_registry_pb2.QuarantineAgentRequest(agent_id="held", reason="odd answers")
+    await stage.registry.QuarantineAgent(hold)
+
+    await stage.kill("agent_registry")
+    await stage.kill("routing")
+    await stage.start("agent_registry")
+    await stage.start("routing")
+
+    await stage.until_status("held", "QUARANTINED")
+    waiting = await stage.submit_one("held", "sleep 0")
+    await stage.registry.ReleaseAgent(agent_registry_pb2.ReleaseAgentRequest(agent_id="held"))
+    await stage.ended(waiting)
+    assert (await stage.story(waiting))[-1] == "COMPLETED"

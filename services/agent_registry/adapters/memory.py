@@ -1,4 +1,4 @@
-"""Agents kept in memory: gone with the process, rebuilt by the sessions."""
+"""Agents kept in memory: gone with the process and rebuilt by the sessions, but for decisions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from services.agent_registry.adapters.decisions import DecisionFile
 from services.agent_registry.core.index import Index
 from services.agent_registry.core.kept import Kept, Note
 from services.agent_registry.ports import News
@@ -47,11 +48,22 @@ class Shelf:
 
 
 class MemoryStore:
-    """Keeps agents in a dictionary with an index."""
+    """Keeps agents in a dictionary with an index.
 
-    def __init__(self, clock: Clock, shelf: Shelf | None = None) -> None:
+    Args:
+        clock: The time.
+        shelf: What is kept, for several that share it.
+        decisions: What operators have decided is kept here as well, and outlasts the process.
+    """
+
+    def __init__(
+        self, clock: Clock, shelf: Shelf | None = None, decisions: DecisionFile | None = None
+    ) -> None:
         self._clock = clock
         self._shelf = shelf or Shelf()
+        self._decisions = decisions
+        for each in decisions.read() if decisions is not None else ():
+            self._put(each)
 
     async def load(self, agent_ids: Collection[str] | None = None) -> list[Kept]:
         """Return what is kept, by agent id: of some agents, or of all."""
@@ -69,8 +81,7 @@ class MemoryStore:
             if before is not None and before.term > each.term:
                 refused[agent_id] = before.term
                 continue
-            shelf.kept[agent_id] = each
-            shelf.index.put(agent_id, each.facts.capabilities)
+            self._put(each)
             saved.append(agent_id)
         for agent_id in removed:
             shelf.heard_s.pop(agent_id, None)
@@ -78,6 +89,8 @@ class MemoryStore:
                 shelf.index.remove(agent_id)
                 gone.append(agent_id)
         shelf.tell(Entry(self, tuple(saved), tuple(gone)))
+        if self._decisions is not None:
+            await self._decisions.keep([shelf.kept[each] for each in saved], removed)
         return refused
 
     async def publish(self, notes: Sequence[Note]) -> None:
@@ -117,6 +130,10 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Have nothing to give back."""
+
+    def _put(self, kept: Kept) -> None:
+        self._shelf.kept[kept.facts.agent_id] = kept
+        self._shelf.index.put(kept.facts.agent_id, kept.facts.capabilities)
 
     async def _wait(self, came: asyncio.Event, wait_s: float) -> None:
         waiting = asyncio.create_task(self._clock.sleep(wait_s))

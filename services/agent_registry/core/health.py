@@ -72,6 +72,10 @@ class Health:
     def resume(self, agent: Agent, told: Told, now: Instant) -> None:
         """Go on with an agent from what its router was last told about it."""
         agent.draining, agent.quarantined, agent.reason = told[1:]
+        self.resume_breaker(agent, told, now)
+
+    def resume_breaker(self, agent: Agent, told: Told, now: Instant) -> None:
+        """Go on with a breaker where its router was told that it is not closed."""
         if told.breaker is not State.CLOSED:
             agent.breaker.resume(told.breaker, now.mono_s)
             self._after(agent, True, now)

@@ -76,6 +76,9 @@ class Registry:
         known, agent = agent is not None, self.put(facts, now)
         if not known:
             self.health.resume(agent, told, now)
+        elif not agent.last_router_id:
+            # Nothing is known but what was decided of it; its router knows its breaker.
+            self.health.resume_breaker(agent, told, now)
         agent.come(router_id, self.replica_id, now)
         agent.since_ms = min(agent.since_ms or since_ms, since_ms)
         if left and left != router_id:
@@ -350,7 +353,8 @@ class Registry:
             self._notes.append(note)
 
     def _make_room(self) -> None:
-        offline = [agent for agent in self.agents.values() if not agent.present]
+        # A quarantine holds until somebody ends it, so one under it is not forgotten.
+        offline = [each for each in self.agents.values() if not (each.present or each.quarantined)]
         if not offline:
             most = self.limits.agents_max
             message, told = f"There are {most} agents already.", {"agents_max": str(most)}

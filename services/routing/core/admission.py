@@ -76,7 +76,7 @@ class Admission:
             self._push_back(self._board.streams[last], given_way, now)
         stream.waiting.add(greeting.agent_id)
         # What it says before Ready is not heard, and is no fault: it does not know that it waits.
-        stream.greeted.add(greeting.agent_id)
+        stream.greet(greeting.agent_id)
         line[number, greeting.agent_id] = greeting
 
     def forget(self, number: int, agent_id: str) -> None:
@@ -122,7 +122,7 @@ class Admission:
         try:
             self._attendance.hello(stream.number, greeting, now)
         except ResourceExhausted as error:
-            if not (waited or stream.waiting or stream.agents.keys() - {greeting.agent_id}):
+            if not (waited or stream.shared(greeting.agent_id)):
                 raise
             # One agent's fault must not end the stream of the others.
             self._send_away(stream, greeting, error, error.retry_after_s or retry_s)
@@ -131,7 +131,7 @@ class Admission:
         """Ask an agent to come back when those before it are in; each has a time of its own."""
         self.pushed_back += 1
         stream.waiting.discard(greeting.agent_id)
-        stream.greeted.add(greeting.agent_id)
+        stream.greet(greeting.agent_id)
         first = bool(greeting.in_flight)
         ahead = len(self._with_leases) if first else len(self)
         from_s = max(now.mono_s, self._next_s - self._burst_s) + ahead * self._step_s

@@ -29,8 +29,6 @@ from services.routing.core.work import Work
 if TYPE_CHECKING:
     from services.kernel.instant import Instant
 
-greeted_len_max = 10_000
-
 
 class Attendance:
     """The streams and sessions of a router."""
@@ -257,7 +255,7 @@ class Attendance:
             raise too_many(f"This stream has {most} agents; open another.", most)
 
     def _new(self, greeting: Greeting, now: Instant) -> Session:
-        token = self._board.rng.bytes(16).hex()
+        token = self._board.token()
         return Session(
             agent_id=greeting.agent_id,
             instance_id=greeting.instance_id,
@@ -280,7 +278,7 @@ class Attendance:
             del session.stream.agents[session.agent_id]
             session.stream = None
         if not session.resumed:
-            session.resume_token = self._board.rng.bytes(16).hex()
+            session.resume_token = self._board.token()
             session.session_id = session.resume_token[:12]
             session.seq = 0
         # Counts begin anew with each Ready, whatever was resumed: an assignment that was lost with
@@ -325,7 +323,7 @@ class Attendance:
         """Tell an instance that comes back that a newer one has followed it."""
         if greeting.agent_id in stream.greeted:
             stream.strike(now.mono_s, greeting.agent_id)
-        stream.greeted.add(greeting.agent_id)
+        stream.greet(greeting.agent_id)
         # The session only numbers the frame: nobody will ever find it.
         effect = SendSuperseded(stream.number, self._new(greeting, now), newer)
         self._board.effects.append(effect)
@@ -339,9 +337,7 @@ class Attendance:
         session.silent = session.ready = session.unproved = False
         session.stalled = stream.stalled_s is not None
         stream.agents[session.agent_id] = session
-        if len(stream.greeted) >= greeted_len_max:
-            stream.greeted = set(stream.agents)
-        stream.greeted.add(session.agent_id)
+        stream.greet(session.agent_id)
         row = board.fleet.join(session)
         board.fleet.busy_slots += session.load
         if board.model is not None:

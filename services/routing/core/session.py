@@ -22,6 +22,8 @@ struck_len_max = 4_096
 struck_message = f"{strikes_max} frames were refused within a minute; mend the agent."
 retry_s = 5.0
 """How long an agent that was sent away for what it did, or for want of room, should stay away."""
+greeted_len_max = 10_000
+"""Agents of a stream of which it is remembered that they ever said Hello."""
 superseded_len_max = 8
 """Superseded instances that are remembered of an agent; the oldest are forgotten."""
 session_bytes_max = 1 << 20
@@ -117,6 +119,16 @@ class Stream:
         """Bytes that may wait for its agents before they get nothing more."""
         return min(stream_bytes_max, session_bytes_max * max(1, len(self.agents)))
 
+    def greet(self, agent_id: str) -> None:
+        """Note that an agent has said Hello on it."""
+        if len(self.greeted) >= greeted_len_max:
+            self.greeted = {*self.agents, *self.waiting}
+        self.greeted.add(agent_id)
+
+    def shared(self, agent_id: str) -> bool:
+        """Tell whether others than this agent have a session on it, or wait for one."""
+        return bool(self.agents.keys() - {agent_id} or self.waiting - {agent_id})
+
     def strike(self, now_s: float, agent_id: str = "") -> None:
         """Count a refused frame, for its agent or for whoever holds the stream.
 
@@ -136,7 +148,7 @@ class Stream:
             strikes.popleft()
         if len(strikes) < strikes_max:
             return
-        if agent_id and self.agents.keys() - {agent_id}:
+        if agent_id and self.shared(agent_id):
             strikes.clear()
             if agent_id in self.agents:
                 self.struck.append(agent_id)

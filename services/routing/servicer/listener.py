@@ -51,7 +51,10 @@ class Listener:
         self._leases = desk.router.board.leases
         self._idle: dict[str, int] = {}
         """Frames of the message that are not about work, by agent."""
-        self._handlers: dict[str, Handler] = {
+        self._unfit: list[tuple[str, InvalidArgument]] = []
+        """Agents of the message whose Hello is wrong, where nobody had said a right one before."""
+        self._handlers: dict[str | None, Handler] = {
+            None: self._nothing,
             "ack": self._ack,
             "result": self._result,
             "renew": self._renew,
@@ -70,8 +73,8 @@ class Listener:
         """Take the frames of one message and return the seconds to wait before the next.
 
         Raises:
-            FailedPrecondition: HELLO_REQUIRED, and nobody else is on the stream.
-            InvalidArgument: INVALID_FIELD, a Hello is wrong, and nobody else is on the stream.
+            FailedPrecondition: HELLO_REQUIRED, and nobody has said Hello on the stream.
+            InvalidArgument: INVALID_FIELD, a Hello is wrong, and nobody has said a right one.
             ResourceExhausted: TOO_MANY_STRIKES, TOO_MANY_AGENTS or FRAME_RATE.
         """
         now = self._desk.now()
@@ -95,10 +98,9 @@ class Listener:
                 if session is None:
                     self._unheard(frame.agent_id, kind)
                     continue
-                if kind is None:
-                    self._refuse(frame.agent_id, "INVALID_FIELD", "The frame says nothing.", now)
-                    continue
-                handlers[kind](session, getattr(frame, kind), now)
+                handlers[kind](session, getattr(frame, kind or "agent_id"), now)
+            if self._unfit:
+                self._turn_down(now)
         finally:
             self._desk.touch()
         stream = self._desk.router.board.streams[number]
@@ -110,6 +112,9 @@ class Listener:
         if stream.struck:
             self._attendance.strike_out(stream, now)
         return wait_s
+
+    def _nothing(self, session: Session, agent_id: str, now: Instant) -> None:
+        self._refuse(agent_id, "INVALID_FIELD", "The frame says nothing.", now)
 
     def _unheard(self, agent_id: str, kind: str | None) -> None:
         """Pass over a frame of an agent whose session is over, or whose Hello waits."""
@@ -130,11 +135,22 @@ class Listener:
         """Answer a frame of an agent that has not said Hello on this stream."""
         if not self._may_be(agent_id):
             self._deny(agent_id, now)
-        elif self._desk.router.board.streams[self._number].agents:
+        elif self._desk.router.board.streams[self._number].greeted or self._unfit:
             # One agent's fault must not end the stream of the others.
             self._refuse(agent_id, error.reason, error.message, now)
         else:
             raise error
+
+    def _turn_down(self, now: Instant) -> None:
+        """Answer Hellos that are wrong, once all of the message are known.
+
+        Where one was right it is no matter which of them came first: the stream is for that one.
+        """
+        unfit, self._unfit = self._unfit, []
+        if not self._desk.router.board.streams[self._number].greeted:
+            raise unfit[0][1]
+        for agent_id, error in unfit:
+            self._refuse(agent_id, error.reason, error.message, now)
 
     def _may_be(self, agent_id: str) -> bool:
         principal = self._principal
@@ -152,10 +168,7 @@ class Listener:
         try:
             said = greeting(agent_id, hello)
         except InvalidArgument as error:
-            if not stream.agents:
-                raise
-            # One agent's fault must not end the stream of the others.
-            self._refuse(agent_id, error.reason, error.message, now)
+            self._unfit.append((agent_id, error))
             return
         principal = self._principal
         if not self._may_be(agent_id):
@@ -167,7 +180,7 @@ class Listener:
                 told = {"subject": principal.subject, "agent_id": agent_id, "capability": name}
                 log.warning("a capability that was not granted", extra=told)
                 self._refuse(agent_id, "CAPABILITY_NOT_GRANTED", message, now)
-                stream.greeted.add(agent_id)
+                stream.greet(agent_id)
                 return
         self._admission.hello(self._number, said, now)
 

@@ -39,7 +39,8 @@ class Rates:
         """Count the frames of one message; return how long to wait, and who is to be refused.
 
         Of an agent that has others beside it no more counts for the stream than it may say: what
-        one does must not slow the others.
+        one does must not slow the others, also after its own session has ended for it. Of agents
+        that never said Hello all counts: there is no end to the ids that one may make up.
 
         Args:
             counts: Frames by agent.
@@ -49,17 +50,19 @@ class Rates:
         Raises:
             ResourceExhausted: FRAME_RATE, the stream has been too fast for too long.
         """
-        there = stream.agents
+        there, waiting = stream.agents, stream.waiting
+        known, present = stream.greeted, len(there) + len(waiting)
         total, faults = 0.0, []
         for agent_id, count in counts.items():
-            if agent_id not in there or len(there) == 1:
+            is_present = agent_id in there or agent_id in waiting
+            if present == is_present or not (is_present or agent_id in known):
                 total += count
             elif not self._of(agent_id).take(now_s, count):
                 total += min(count, frames_burst)
-            elif now_s - self._told.get(agent_id, -told_s) >= told_s:
+            elif is_present and now_s - self._told.get(agent_id, -told_s) >= told_s:
                 self._told[agent_id] = now_s
                 faults.append(agent_id)
-        agents = max(1, len(there) + len(stream.waiting), len(counts))
+        agents = max(1, present, len(counts))
         return self._wait_s(total / agents, now_s), faults
 
     def _of(self, agent_id: str) -> TokenBucket:

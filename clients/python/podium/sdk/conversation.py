@@ -142,6 +142,12 @@ class Conversation:
             return frames
         return [frame for frame in frames if frame.agent_id not in self.closed]
 
+    def shut_out(self, agent_id: str, error: PodiumError) -> PodiumError:
+        """Keeps an agent still whose Hello is refused until it says the next; returns the error."""
+        self.closed.add(agent_id)
+        log.error("agent %s is not at work, its Hello is refused: %s", agent_id, error)
+        return error
+
     def drains(self, *agent_ids: str) -> list[AgentFrame]:
         """Returns the Drain of these agents, or of all."""
         drain = session_pb2.AgentDrain(reason=self.draining)
@@ -171,7 +177,8 @@ class Conversation:
                     work.append(frame)
             elif kind == "result_ack":
                 ack = frame.result_ack
-                self.verdict_counts[ack.verdict] += 1
+                # Of a later version it may be one that is not known here.
+                self.verdict_counts[ack.verdict] = self.verdict_counts.get(ack.verdict, 0) + 1
                 leases.forget((ack.lease.task_id, ack.lease.lease_epoch))
             elif kind is not None:
                 self._rare[kind](frame, received, now_s)

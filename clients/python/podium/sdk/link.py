@@ -47,9 +47,9 @@ class Link:
         self.returning: set[str] = set()
         # Until when Ready may take, on the monotonic clock.
         self.ready_by_s = 0.0
-        # Whether Ready has come for one of them, and why another was refused.
+        # Whether Ready has come for one of them, and why others were refused.
         self.accepted = False
-        self.refused: PodiumError | None = None
+        self.refused: dict[str, PodiumError] = {}
         self.ready = asyncio.Event()
         self.ended: asyncio.Future[PodiumError] = asyncio.get_running_loop().create_future()
         self._writer = asyncio.create_task(self._write())

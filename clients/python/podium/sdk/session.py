@@ -239,8 +239,8 @@ class Session:
 
     async def _is_there(self, peer: Peer) -> bool:
         """Asks in the cheap way where the last try found nobody."""
-        # One try in eight is whole: what stands between may let nothing but streams through.
-        if not self._nobody or self._backoff.failures % 8 == 0 or await knock(peer.address):
+        # Each eighth try is whole: what stands between may let nothing but streams through.
+        if not self._nobody or self._backoff.failures % 8 == 7 or await knock(peer.address):
             return True
         self._note_failed(peer, peer.unreachable())
         return False
@@ -280,8 +280,8 @@ class Session:
             InvalidArgument, PermissionDenied: trying again cannot help.
         """
         await link.close()
-        if link.refused is not None and not link.accepted:
-            raise link.refused
+        if link.refused.keys() >= self.talk.identities.keys() and link.refused:
+            raise next(iter(link.refused.values()))
         reason = link.ended.result()
         if isinstance(reason, InvalidArgument):
             raise reason
@@ -320,7 +320,7 @@ class Session:
             if agent_id in link.unready:
                 # The others need not wait for it; alone, it has to say so.
                 link.unready.discard(agent_id)
-                link.refused = error
+                link.refused[agent_id] = self.talk.shut_out(agent_id, error)
         if not received.turned_away:
             # Nor for one that was sent away for a while: it says Hello again on this stream.
             link.unready.difference_update(received.closed)
