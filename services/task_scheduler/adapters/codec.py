@@ -74,30 +74,31 @@ class ProtoCodec:
         self._identities: dict[str, bytes] = {}
         self._kinship = lru_cache(4_096)(_kinship)
         self._policy = lru_cache(1_024)(_policy)
-        self._agent = lru_cache(16_384)(lambda agent_id: field(b"\x42", agent_id.encode()))
-        self._router = lru_cache(1_024)(lambda router_id: field(b"\x4a", router_id.encode()))
+        self._holders = lru_cache(16_384)(_holders)
 
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
-        seq, kind, task_id, wall_ms, epoch, attempt, agent_id, router_id, detail = event
+        detail, wall_ms = event.detail, event.wall_ms
         if wall_ms != self._wall_ms:
             self._wall_ms = wall_ms
             self._time = field(b"\x2a", timestamp(wall_ms)) + self._partition
-        parts = [b"\x08", varint(seq), _KIND[kind], self._time]
+        identity = b""
         if task is not None:
-            identity = self._identities.get(task_id)
-            parts.append(self._identify(task) if identity is None else identity)
+            identity = self._identities.get(event.task_id) or self._identify(task)
         elif type(detail) is facts.ScheduleChange:
-            parts.append(field(tag(18), detail.tenant.encode()))
-        if epoch:
-            parts += (b"\x30", varint(epoch))
-        if attempt:
-            parts += (b"\x38", varint(attempt))
-        if agent_id:
-            parts.append(self._agent(agent_id))
-        if router_id:
-            parts.append(self._router(router_id))
-        common = b"".join(parts)
+            identity = field(tag(18), detail.tenant.encode())
+        common = b"".join(
+            (
+                b"\x08",
+                varint(event.seq),
+                _KIND[event.kind],
+                self._time,
+                identity,
+                b"\x30" + varint(event.lease_epoch) if event.lease_epoch else b"",
+                b"\x38" + varint(event.attempt) if event.attempt else b"",
+                self._holders(event.agent_id, event.router_id),
+            )
+        )
         if detail is None:
             frame = field(_FRAME, common)
             return Sealed(event, task, mono_s, frame, frame)
@@ -219,9 +220,9 @@ class ProtoCodec:
 
     def order(self, order: Order) -> bytes:
         """Encode an order as field 1 of a message."""
-        if isinstance(order, Grant):
+        if type(order) is Grant:
             return field(_FRAME, field(b"\x12", _grant(order)))
-        if isinstance(order, Settled):
+        if type(order) is Settled:
             body = _lease(b"\x0a", *order.lease) + b"\x10" + varint(order.settlement)
             return field(_FRAME, field(b"\x1a", body))
         return field(_FRAME, _rare(order).SerializeToString())
@@ -271,6 +272,18 @@ def _kinship(task_type: str, tenant: str, submitter_id: str) -> bytes:
     return kinship + field(_SUBMITTER_ID, submitter_id.encode()) if submitter_id else kinship
 
 
+def _holders(agent_id: str, router_id: str) -> bytes:
+    """Return what the events of all leases of an agent at a router repeat."""
+    agent = field(b"\x42", agent_id.encode()) if agent_id else b""
+    return agent + field(b"\x4a", router_id.encode()) if router_id else agent
+
+
+@lru_cache(1_024)
+def _asker(principal: str, submitter_id: str) -> bytes:
+    """Return what the first events of all tasks of a submitter repeat."""
+    return field(b"\x12", principal.encode()) + field(b"\x1a", submitter_id.encode())
+
+
 def _spec(one: Created | Task, payload: bytes) -> bytes:
     """Return a TaskSpec put together again."""
     spec, request_id, traceparent, origin = one.head, one.request_id, one.traceparent, one.origin
@@ -287,11 +300,7 @@ def _spec(one: Created | Task, payload: bytes) -> bytes:
 
 
 def _created(created: Created) -> tuple[bytes, bytes]:
-    rest = (
-        field(b"\x12", created.principal.encode())
-        + field(b"\x1a", created.submitter_id.encode())
-        + field(b"\x22", created.spec_hash)
-    )
+    rest = _asker(created.principal, created.submitter_id) + field(b"\x22", created.spec_hash)
     if created.origin.root_task_id:
         rest += field(b"\x2a", created.origin.root_task_id.encode())
         rest += b"\x30" + varint(created.origin.depth)
@@ -362,7 +371,8 @@ def _grant(grant: Grant) -> bytes:
         b"\x28",
         varint(grant.class_id),
     ]
-    parts += [field(b"\x32", agent_id.encode()) for agent_id in task.excluded]
+    if task.excluded:
+        parts += [field(b"\x32", agent_id.encode()) for agent_id in task.excluded]
     if task.checkpoint:
         parts.append(field(b"\x3a", task.checkpoint))
     if task.input:

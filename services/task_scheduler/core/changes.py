@@ -211,6 +211,7 @@ def requeued(book: Book, task: Task, event: Event, mono_s: float) -> None:
     if deadline_ms != task.terms.deadline_ms:
         task.terms = task.terms._replace(deadline_ms=deadline_ms)
         task.head = book.redate(task.head, deadline_ms, 0)
+    task.weigh()
     book.open_bytes += task.size_bytes
     book.open(task, new=False)
     queued(book, task, event, mono_s)
