@@ -134,6 +134,12 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
     clock = SystemClock()
     dial = dialer(loaded[0], clock) if hub is None else dialer(loaded[0], clock, hub.dial)
     services: list[Running] = []
+    # What lives now lives to the end: no collection needs to look at it again. Before anybody is
+    # let in, for who comes back after a crash would wait for it.
+    gc.collect()
+    gc.freeze()
+    # A service that knows itself to be longer without garbage says so as it is put together.
+    gc.set_threshold(*gc_thresholds)
     try:
         async with AsyncExitStack() as stack:
             for spec, settings in zip(specs, loaded, strict=True):
@@ -150,11 +156,8 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
                         )
                     )
                 )
-            # What lives now lives to the end: no collection needs to look at it again.
-            gc.collect()
+            # So does what the services are made of, and next to no garbage with it.
             gc.freeze()
-            # A service that knows itself to be longer without garbage has said so already.
-            gc.set_threshold(*map(max, gc_thresholds, gc.get_threshold()))
             failed = await _until(stopping, services)
             _end_within(exit_s_max)
             await _drain(services, loaded[0].drain_s)

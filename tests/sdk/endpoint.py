@@ -24,6 +24,8 @@ class FakeModel:
         self.behave: Behave = saying("Hel", "lo ", "world")
         self.closed = asyncio.Event()
         self.proceed = asyncio.Event()
+        self.written_bytes = 0
+        """Of what has no end."""
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -81,6 +83,22 @@ def refusing(status: int, body: Any, **headers: str) -> Behave:
         if isinstance(body, str):
             return web.Response(status=status, text=body, headers=headers)
         return web.json_response(body, status=status, headers=headers)
+
+    return behave
+
+
+def endless(part: bytes, *, pause_s: float = 0.0) -> Behave:
+    """Sends the same again and again, until the connection is closed."""
+
+    async def behave(
+        model: FakeModel, request: web.Request, body: dict[str, Any]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            await response.write(part)
+            model.written_bytes += len(part)
+            await asyncio.sleep(pause_s)
 
     return behave
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from podium.sdk import completions
 from podium.sdk.completions import Cut, Delta, Endpoint, Part, Tokens, Unavailable, wait_of
 from podium.sdk.errors import TaskError
 from tests.sdk import endpoint as fake
@@ -220,6 +221,38 @@ async def test_silence_is_a_timeout() -> None:
 
     assert (error.reason, error.retryable) == ("LLM_TIMEOUT", True)
     assert error.message == "the endpoint was silent for 0.05 s"
+
+
+async def test_comments_that_keep_the_connection_alive_are_silence() -> None:
+    model = FakeModel()
+    model.behave = fake.endless(b": ping\n\n", pause_s=0.01)
+
+    error = await failure(model, idle_s=0.1)
+
+    assert error.reason == "LLM_TIMEOUT"
+    await model.closed.wait()
+
+
+@pytest.mark.parametrize(
+    ("part", "bound", "told"),
+    [
+        (b"data: " + bytes(1_000) + b"\n", "EVENT_BYTES_MAX", "an event"),
+        (bytes(1_000), "EVENT_BYTES_MAX", "an event"),
+        (chunk(), "STREAM_BYTES_MAX", "the answer"),
+    ],
+)
+async def test_what_has_no_end_is_left_at_a_bound(
+    part: bytes, bound: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, bound, 100_000)
+    model = FakeModel()
+    model.behave = fake.endless(part)
+
+    error = await failure(model)
+
+    assert (error.reason, error.retryable) == ("LLM_INTERRUPTED", True)
+    assert error.message == f"{told} of the endpoint has more than 100000 bytes"
+    await model.closed.wait()
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,20 @@ async def test_a_superseded_agent_stops_with_a_clear_error(router: FakeRouter) -
         await asyncio.wait_for(running, 5)
 
 
+async def test_each_host_that_begins_is_an_instance_of_its_own(router: FakeRouter) -> None:
+    agent = worker()
+
+    @agent.handles("work")
+    async def work(payload: bytes) -> None: ...
+
+    # The same object, as where a program forks after it has made its agents.
+    async with hosting(router, agent), hosting(router, agent):
+        pass
+
+    hellos = [frame.hello.instance_id for frame in router.frames("hello")]
+    assert len(hellos) == len(set(hellos)) == 2
+
+
 async def test_a_refused_hello_is_an_error_and_not_a_reconnect_for_ever(
     router: FakeRouter,
 ) -> None:

@@ -28,6 +28,21 @@ async def test_a_chat_is_answered_in_pieces_with_its_price() -> None:
     assert model.requests[0]["messages"] == [{"role": "user", "content": "hi"}]
 
 
+async def test_an_answer_without_an_end_is_left_when_no_result_can_be_so_large() -> None:
+    model = FakeModel()
+    model.behave = fake.endless(chunk("again and again " * 64))
+    async with serving(model) as endpoint:
+        record = await run_handler(
+            LLMAgent("chat", model="small", endpoint=endpoint), "llm.chat", "hi"
+        )
+        await model.closed.wait()
+
+    assert record.error is not None
+    assert (record.error.reason, record.error.retryable) == ("RESULT_TOO_LARGE", False)
+    assert sum(map(len, record.partials)) <= 256 * 1024
+    assert model.written_bytes < 16 << 20
+
+
 async def test_a_chat_may_bring_its_messages() -> None:
     model = FakeModel()
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]

@@ -15,6 +15,7 @@ from podium.v1.session_pb2 import AgentFrame, RouterFrame
 from services.edge.core.speakers import Lane
 from services.kernel.coalesce import Outbox, messages
 from services.kernel.errors import ResourceExhausted, Unavailable
+from services.kernel.writing import write
 
 log = logging.getLogger("podium.edge.sessions")
 
@@ -96,4 +97,4 @@ class RoutingSessions:
 async def _write(call: Any, outbox: Outbox[AgentFrame]) -> None:
     async for batch in outbox.batches():
         for request in messages(batch, lambda frames: OpenSessionRequest(frames=frames)):
-            await call.write(request)
+            await write(call, request)

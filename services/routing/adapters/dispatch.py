@@ -11,6 +11,7 @@ import grpc.aio
 from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
 from services.kernel.coalesce import Outbox, messages
 from services.kernel.options import Dial
+from services.kernel.writing import write
 from services.routing.adapters.desk import RouterDesk
 from services.routing.adapters.reports import Reports
 from services.routing.core.assignment import Lease
@@ -125,7 +126,7 @@ class DispatchLink:
         held = orders.hello(partition)
         writer: asyncio.Task[None] | None = None
         try:
-            await call.write(self._reports.hello(held, partition))
+            await write(call, self._reports.hello(held, partition))
             async for response in call:
                 for order in response.orders:
                     if order.WhichOneof("order") == "welcome":
@@ -148,7 +149,7 @@ class DispatchLink:
     ) -> None:
         async for batch in outbox.batches():
             for request in messages(batch, self._reports.request):
-                await call.write(request)
+                await write(call, request)
 
     def _follow(self, order: task_scheduler_pb2.DispatchOrder, held: tuple[LeaseKey, ...]) -> None:
         router = self._desk.router

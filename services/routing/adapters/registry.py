@@ -10,6 +10,7 @@ import grpc.aio
 from podium.v1 import agent_pb2, agent_registry_pb2_grpc
 from services.kernel.coalesce import Outbox
 from services.kernel.options import Dial
+from services.kernel.writing import write
 from services.routing.adapters.desk import RouterDesk
 from services.routing.adapters.facts import Fact, Facts
 
@@ -67,7 +68,7 @@ class RegistryLink:
             call.cancel()
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Any, Any], outbox: Outbox[Fact]) -> None:
-        await call.write(self._facts.snapshot(self._desk.router.board.sessions.values()))
+        await write(call, self._facts.snapshot(self._desk.router.board.sessions.values()))
         async for batch in outbox.batches():
             for request in self._facts.requests(batch):
-                await call.write(request)
+                await write(call, request)

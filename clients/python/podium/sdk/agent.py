@@ -19,13 +19,12 @@ import os
 import re
 import socket
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from podium.sdk.handlers import POOL_PROCESS, Handler, Pool
-from podium.sdk.identity import Identity
+from podium.sdk.identity import Identity, new_instance_id
 from podium.sdk.pace import Pace
 from podium.sdk.settings import Settings
 from podium.sdk.versions import plain
@@ -79,7 +78,8 @@ class Agent:
         self.cost_per_kilotoken = cost_per_kilotoken
         self.build_id = build_id
         self.processes = processes or min(capacity, os.cpu_count() or 1)
-        self.instance_id = uuid.uuid4().hex
+        # Of its present start: an AgentHost that begins gives it another.
+        self.instance_id = new_instance_id()
         self._handlers: dict[str, Handler] = {}
         self._capabilities: dict[str, agent_pb2.Capability] = {}
         self._lifespans: list[Callable[[], AbstractAsyncContextManager[None]]] = []

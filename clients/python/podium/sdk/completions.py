@@ -1,10 +1,11 @@
 """Chat completions over HTTP, as any OpenAI-compatible endpoint speaks them, read as they come.
 
-Needs aiohttp: ``pip install 'podium[llm]'``.
+Needs aiohttp, which the extra `llm` of the package brings.
 """
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -18,6 +19,8 @@ from podium.sdk.errors import Final, Retryable, TaskError
 
 EVENT_BYTES_MAX = 1024 * 1024
 BODY_BYTES_MAX = 8 * 1024 * 1024
+STREAM_BYTES_MAX = 64 * 1024 * 1024
+"""Of an answer that comes in events, each of which is some hundred bytes around a word."""
 MESSAGE_LEN_MAX = 500
 NAMES_MAX = 5
 DONE = b"[DONE]"
@@ -68,7 +71,8 @@ class Endpoint:
         base_url: up to and with /v1, for example "http://127.0.0.1:8080/v1".
         api_key: sent as a bearer token; "" = none.
         connect_s: how long a connection may take.
-        idle_s: longest silence, before the first piece as well as between two.
+        idle_s: longest silence, before the first event as well as between two. Comments that keep
+            the connection alive are silence.
         retry_after_s: pause after a 429 that names none.
         account_pause_s: pause after it refused the key, or said that the account is empty.
     """
@@ -114,7 +118,7 @@ class Endpoint:
             async with session.post(url, data=orjson.dumps(body), headers=headers) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
-                async for event in _events(response):
+                async for event in _events(response, self.idle_s):
                     if event is DONE:
                         reading.done = True
                         continue
@@ -285,23 +289,43 @@ def _count(value: Any) -> int:
     return int(value)
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+async def _events(response: aiohttp.ClientResponse, idle_s: float) -> AsyncIterator[Any]:
     """Yields the JSON of each server-sent event and DONE; of a plain JSON answer, the answer."""
     if response.content_type == "application/json":
         yield _json(await _body(response))
         return
-    lines: list[bytes] = []
-    async for line in _lines(response):
+    lines = _lines(response)
+    while True:
+        # Not the connection's own timeout: comments that keep it alive are silence all the same.
+        async with asyncio.timeout(idle_s):
+            data = await _data(lines)
+        if data is None:
+            return
+        if data == DONE:
+            yield DONE
+            return
+        yield _json(data)
+
+
+async def _data(lines: AsyncIterator[bytes]) -> bytes | None:
+    """Returns what the next event says; None at the end."""
+    parts: list[bytes] = []
+    size = 0
+    async for line in lines:
         if line.startswith(b"data:"):
-            lines.append(line[5:].removeprefix(b" "))
-        elif not line and lines:
-            data = b"\n".join(lines)
-            lines = []
-            if data == DONE:
-                yield DONE
-                return
-            yield _json(data)
+            parts.append(line[5:].removeprefix(b" "))
+            size += len(line)
+            if size > EVENT_BYTES_MAX:
+                raise _too_much("an event", EVENT_BYTES_MAX)
+        elif not line and parts:
+            return b"\n".join(parts)
         # Anything else is a comment that keeps the connection alive, or a field not used here.
+    return None
+
+
+def _too_much(what: str, bytes_max: int) -> Retryable:
+    message = f"{what} of the endpoint has more than {bytes_max} bytes"
+    return Retryable(message, reason="LLM_INTERRUPTED")
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -309,21 +333,22 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > BODY_BYTES_MAX:
-            message = f"the answer of the endpoint has more than {BODY_BYTES_MAX} bytes"
-            raise Retryable(message, reason="LLM_INTERRUPTED")
+            raise _too_much("the answer", BODY_BYTES_MAX)
     return bytes(body)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Yields the lines of a body, without their ends, and an empty one at its end."""
-    rest = b""
+    rest, size = b"", 0
     async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > STREAM_BYTES_MAX:
+            raise _too_much("the answer", STREAM_BYTES_MAX)
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.removesuffix(b"\r")
         if len(rest) > EVENT_BYTES_MAX:
-            message = f"an event of the endpoint has more than {EVENT_BYTES_MAX} bytes"
-            raise Retryable(message, reason="LLM_INTERRUPTED")
+            raise _too_much("an event", EVENT_BYTES_MAX)
     yield rest.removesuffix(b"\r")
     yield b""
 

@@ -15,7 +15,7 @@ from podium.sdk import exits, wire
 from podium.sdk.agent import Agent
 from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
-from podium.sdk.identity import Identity
+from podium.sdk.identity import Identity, new_instance_id
 from podium.sdk.lifespans import Lifespans
 from podium.sdk.runner import STOP_S_MAX, Runner, check
 from podium.sdk.session import GOODBYE_S_MAX, Session, first_of
@@ -75,6 +75,9 @@ class AgentHost:
         Raises:
             InvalidArgument: the router refuses what an agent says of itself.
         """
+        for agent in self._agents:
+            # Not of the object, which a program that forks has in several processes.
+            agent.instance_id = new_instance_id()
         identities = [agent.identity for agent in self._agents]
         self._tracer.start()
         self._wire = wire.acquire(inline=self._inline)

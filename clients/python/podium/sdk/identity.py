@@ -11,6 +11,11 @@ from podium.v1 import agent_pb2, session_pb2
 SDK_NAME = "podium-python/0.1.0"
 
 
+def new_instance_id() -> str:
+    """Returns what tells one start of an agent from every other."""
+    return uuid.uuid4().hex
+
+
 @dataclass(frozen=True)
 class Identity:
     """What Hello says about one agent."""
@@ -23,7 +28,7 @@ class Identity:
     cost_per_task: float = 0.0
     cost_per_kilotoken: float = 0.0
     build_id: str = ""
-    instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    instance_id: str = field(default_factory=new_instance_id)
 
     def hello(
         self,

@@ -9,7 +9,7 @@ r"""Agents that answer by a language model, at any OpenAI-compatible endpoint.
     agent.main()
 
 The endpoint and the model come from OPENAI_BASE_URL, OPENAI_API_KEY and PODIUM_LLM_MODEL. Needs
-aiohttp: ``pip install 'podium[llm]'``.
+aiohttp, which the extra `llm` of the package brings.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from podium.sdk import payloads
 from podium.sdk.agent import Agent
 from podium.sdk.completions import Cut, Delta, Endpoint, Unavailable
 from podium.sdk.context import Context
-from podium.sdk.errors import Retryable
+from podium.sdk.errors import Final, Retryable
 from podium.sdk.handlers import Handler
 from podium.sdk.pace import Pace
 from podium.sdk.partials import Return
 
 BASE_URL = "https://api.openai.com/v1"
 CHAT_TYPE = "llm.chat"
+TOO_LARGE_MESSAGE = f"the model's answer has more than {payloads.PAYLOAD_BYTES_MAX} bytes"
 CUT_MESSAGE = "the answer is cut: the model reached its limit of tokens"
 
 Messages = list[dict[str, Any]]
@@ -144,10 +145,15 @@ class LLMAgent(Agent):
     def _answer(self, task_type: str, prompt: Prompt, messages: Callable[[Any], Messages]) -> None:
         async def answer(payload: Any, task: Context) -> AsyncIterator[Any]:
             pieces: list[str] = []
+            size = 0
             request = self._request(prompt, messages(payload), task)
             async with aclosing(self._asked(request, task)) as asked:
                 async for piece in asked:
                     pieces.append(piece)
+                    size += len(piece.encode())
+                    if size > payloads.PAYLOAD_BYTES_MAX:
+                        # No result can be so large, and a model that loops has no end.
+                        raise Final(TOO_LARGE_MESSAGE, reason="RESULT_TOO_LARGE")
                     yield piece
             whole = "".join(pieces)
             yield Return(_parsed(whole) if prompt.json else whole)

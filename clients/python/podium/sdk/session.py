@@ -239,8 +239,8 @@ class Session:
 
     async def _is_there(self, peer: Peer) -> bool:
         """Asks in the cheap way where the last try found nobody."""
-        # One try in eight is whole: what stands between may let nothing but streams through.
-        if not self._nobody or self._backoff.failures % 8 == 0 or await knock(peer.address):
+        # Each eighth try is whole: what stands between may let nothing but streams through.
+        if not self._nobody or self._backoff.failures % 8 == 7 or await knock(peer.address):
             return True
         self._note_failed(peer, peer.unreachable())
         return False
