@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from podium.v1 import event_pb2, schedule_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from podium.v1 import event_pb2, schedule_pb2, task_pb2
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
 from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Origin, Terms
-from services.task_scheduler.core.orders import (
-    Grant,
-    Order,
-    Reclaim,
-    Revoke,
-    Settled,
-    Verdicts,
-    Welcome,
-)
+from services.task_scheduler.core.orders import Grant, Order, Settled
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import SKIPPABLE, Kind
 from services.task_scheduler.core.task import Task
@@ -220,12 +212,12 @@ class ProtoCodec:
 
     def order(self, order: Order) -> bytes:
         """Encode an order as field 1 of a message."""
-        if type(order) is Grant:
+        if isinstance(order, Grant):
             return field(_FRAME, field(b"\x12", _grant(order)))
-        if type(order) is Settled:
+        if isinstance(order, Settled):
             body = _lease(b"\x0a", *order.lease) + b"\x10" + varint(order.settlement)
             return field(_FRAME, field(b"\x1a", body))
-        return field(_FRAME, _rare(order).SerializeToString())
+        return field(_FRAME, messages.rare_order(order).SerializeToString())
 
     def fill_plan(self, message: schedule_pb2.Schedule, plan: facts.Plan) -> None:
         """Write what a schedule does, its payload included."""
@@ -381,29 +373,3 @@ def _grant(grant: Grant) -> bytes:
     if grant.sticky_agent_id:
         parts.append(field(b"\x52", grant.sticky_agent_id.encode()))
     return b"".join(parts)
-
-
-def _rare(order: Welcome | Revoke | Verdicts | Reclaim) -> task_scheduler_pb2.DispatchOrder:
-    message = task_scheduler_pb2.DispatchOrder()
-    if isinstance(order, Revoke):
-        message.revoke.lease.task_id, message.revoke.lease.lease_epoch = order.lease
-        message.revoke.reason = order.reason
-        return message
-    if isinstance(order, Reclaim):
-        message.reclaim.capabilities.extend(sorted(order.capabilities))
-        message.reclaim.count = order.most
-        return message
-    if isinstance(order, Welcome):
-        message.welcome.lease_ttl.FromMilliseconds(round(order.lease_ttl_s * 1000))
-        verdicts = message.welcome.verdicts
-    else:
-        message.verdicts.agent_id = order.agent_id
-        verdicts = message.verdicts.verdicts
-    for (task_id, epoch), verdict in order.verdicts:
-        lease = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)
-        verdicts.append(
-            session_pb2.LeaseVerdict(
-                lease=lease, verdict=cast("session_pb2.LeaseVerdict.Verdict", int(verdict))
-            )
-        )
-    return message
