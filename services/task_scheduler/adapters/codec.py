@@ -1,7 +1,8 @@
 """The core's events and orders as bytes of the wire contract, and back.
 
 The five events every task has are joined by hand, the rare ones are built as messages; a test
-reads both with the generated classes.
+reads both with the generated classes. Where `%c` is the length of a field, it is of one that is
+never longer than the 127 bytes whose length is a byte: a duration, a hash, an id of ours.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Origin, Terms
-from services.task_scheduler.core.orders import Grant, Order, Settled
+from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import SKIPPABLE, Kind
 from services.task_scheduler.core.task import Task
@@ -215,8 +216,7 @@ class ProtoCodec:
         if isinstance(order, Grant):
             return field(_FRAME, field(b"\x12", _grant(order)))
         if isinstance(order, Settled):
-            body = _lease(b"\x0a", *order.lease) + b"\x10" + varint(order.settlement)
-            return field(_FRAME, field(b"\x1a", body))
+            return _settled(*order.lease, order.settlement)
         return field(_FRAME, messages.rare_order(order).SerializeToString())
 
     def fill_plan(self, message: schedule_pb2.Schedule, plan: facts.Plan) -> None:
@@ -305,7 +305,8 @@ def _created(created: Created) -> tuple[bytes, bytes]:
 
 
 def _started(started: facts.Started) -> tuple[bytes, bytes]:
-    body = field(b"\x12", duration(started.latency_us))
+    latency = duration(started.latency_us)
+    body = b"\x12%c%b" % (len(latency), latency)
     if started.decision:
         body += field(b"\x0a", started.decision)
     whole = field(b"\x62", body)
@@ -313,11 +314,9 @@ def _started(started: facts.Started) -> tuple[bytes, bytes]:
 
 
 def _completed(completed: facts.Completed) -> tuple[bytes, bytes]:
-    rest = (
-        field(b"\x1a", duration(completed.run_us))
-        + field(b"\x22", duration(completed.total_us))
-        + field(b"\x32", completed.result_hash)
-    )
+    run, total = duration(completed.run_us), duration(completed.total_us)
+    digest = completed.result_hash
+    rest = b"\x1a%c%b\x22%c%b\x32%c%b" % (len(run), run, len(total), total, len(digest), digest)
     if completed.usage is not None:
         rest += field(b"\x12", messages.usage_bytes(completed.usage))
     if completed.confidence is not None:
@@ -347,8 +346,10 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
 }
 
 
-def _lease(head: bytes, task_id: str, epoch: int) -> bytes:
-    return field(head, field(b"\x0a", task_id.encode()) + b"\x10" + varint(epoch))
+def _settled(task_id: str, epoch: int, settlement: Settlement) -> bytes:
+    lease = b"\x0a%c%b\x10%b" % (len(task_id), task_id.encode(), varint(epoch))
+    body = b"\x0a%c%b\x10%c" % (len(lease), lease, settlement)
+    return b"\x0a%c\x1a%c%b" % (len(body) + 2, len(body), body)
 
 
 def _grant(grant: Grant) -> bytes:

@@ -48,8 +48,10 @@ def tag(field: int, wire_type: int = 2) -> bytes:
 
 def field(head: bytes, body: bytes) -> bytes:
     """Return a length-delimited field with the given tag."""
-    length = len(body)
-    return head + (SHORT[length] if length < _SHORT_MAX else varint(length)) + body
+    try:
+        return head + SHORT[len(body)] + body
+    except IndexError:
+        return head + varint(len(body)) + body
 
 
 def double(head: bytes, value: float) -> bytes:

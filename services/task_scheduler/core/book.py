@@ -329,7 +329,7 @@ class Book:
                 next_id = self.schedules.ended(task)
                 if next_id:
                     self.waits.take_turn(self.tasks[next_id], self.before_change)
-        if len(self.lineages) and not origin.parent_task_id:
+        if self.lineages.counts and not origin.parent_task_id:
             self.lineages.end_root(task.task_id)
 
     def _end_turns(self, change: ScheduleChange) -> None:
