@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -38,6 +39,8 @@ TOGETHER = 37
 """Agents that share a connection where hosts run many."""
 AWAY_S = 10.0
 """Long enough for the longest wait between two tries of an agent, short enough for its lease."""
+PRODUCT = "what a fleet costs that comes back, wherever it runs"
+ELSEWHERE = "on machines of its own, as a rule; here it takes its share of the same cores"
 HERD = 5_000
 CALM = 20
 """Agents that are there already."""
@@ -143,28 +146,49 @@ async def _returned(scale: float, together: int, how: str) -> list[Row]:
         task_ids = await stage.submit("held", count=count)
         for task_id in task_ids:
             await stage.until(task_id, "STARTED", within_s=60.0)
-        after_s, kept = await _return(stage, crowds, count)
+        first = await _return(stage, crowds, count)
         await asyncio.sleep(TIMES["PODIUM_DETACH_GRACE_S"] + 1.0)  # whoever was late is given up
         again = ("ATTEMPT_FAILED", "HANDED_BACK")
         requeued = sum(any(kind in again for kind in stage.of(each)) for each in task_ids)
-        later_s, _ = await _return(stage, crowds, count, AWAY_S)
+        later = await _return(stage, crowds, count, AWAY_S)
     note = f"{count:,} agents of the SDK with a task each, {how}; Routing killed"
     away = f"{how}; Routing away for {AWAY_S:g} s"
     return [
-        Row("back after it listens, p50", percentile(after_s, 0.5), "s", note=note),
-        Row("back after it listens, p99", percentile(after_s, 0.99), "s", most=2.0),
-        Row("leases kept at once", kept / count * 100, "%", note="the others are asked for later"),
-        Row("tasks requeued", requeued / count * 100, "%", most=0.1),
+        Row("back after it listens, p50", percentile(first.after_s, 0.5), "s", note=note),
+        Row("back after it listens, p99", percentile(first.after_s, 0.99), "s", most=2.0),
         Row(
-            "back after it listens again, p99", percentile(later_s, 0.99), "s", most=2.0, note=away
+            "leases kept at once", first.kept / count * 100, "%", note="others are asked for later"
+        ),
+        Row("tasks requeued", requeued / count * 100, "%", most=0.1),
+        Row("CPU of Routing for each agent that is back", first.router_ms, "ms", note=PRODUCT),
+        Row("CPU of the agent for it", first.agent_ms, "ms", note=ELSEWHERE),
+        Row(
+            "back after it listens again, p99",
+            percentile(later.after_s, 0.99),
+            "s",
+            most=2.0,
+            note=away,
         ),
     ]
 
 
+class Return(NamedTuple):
+    """A fleet that has come back."""
+
+    after_s: list[float]
+    """For each agent, from when the router listens."""
+    kept: int
+    """Leases."""
+    router_ms: float
+    """CPU of the router for an agent, from when it listens until all are back."""
+    agent_ms: float
+    """The same of the agents' processes."""
+
+
 async def _return(
     stage: Stage, crowds: Sequence[Process], count: int, away_s: float = 0.0
-) -> tuple[list[float], int]:
-    """Kill the router and start it; return when each is back after it listens, and their leases."""
+) -> Return:
+    """Kill the router, start it, and wait until all are back."""
 
     def back() -> list[tuple[str, str, str]]:
         said = (re.findall(r"^back ([\d.]+) (\d+) (\S+)", c.output(), re.M) for c in crowds)
@@ -176,10 +200,16 @@ async def _return(
     listening = asyncio.create_task(_listening(stage))
     await stage.suite.start("routing")
     from_s = await listening
+    hosts = {str(number): each.pid for number, each in enumerate(crowds)}
+    meter = machine.Meter({"routing": stage.suite.pids["routing"], **hosts})
+    meter.start()
     whole = len(known) + count
     await eventually(lambda: len(back()) >= whole, within_s=60.0, told=lambda: f"{len(back())}")
+    used = meter.used()
+    router_ms = used.pop("routing") * 1e3 / count
     new = [each for each in back() if each not in known]
-    return [float(at) - from_s for at, _, _ in new], sum(int(number) for _, number, _ in new)
+    after_s, kept = [float(at) - from_s for at, _, _ in new], sum(int(held) for _, held, _ in new)
+    return Return(after_s, kept, router_ms, sum(used.values()) * 1e3 / count)
 
 
 async def _deaths(scale: float) -> list[Row]:

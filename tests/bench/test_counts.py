@@ -46,8 +46,8 @@ SCHEDULER_CALLS = 345
 GRANTS = 60
 GRANT_CALLS = 54
 """Of the queue and the core, for a grant; 47 when this was written."""
-ROUTING_CALLS = 184
-"""From a grant to an agent, a task; 160 when this was written."""
+ROUTING_CALLS = 168
+"""From a grant to an agent, a task; 146 when this was written."""
 CLIENT_CALLS = 72
 """Of a client, for a submit that shares its call with others; 63 when this was written."""
 SESSION_CALLS = 21

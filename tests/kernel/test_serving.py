@@ -43,6 +43,15 @@ def test_a_signal_drains_takes_apart_and_ends_with_0(
     assert "Traceback" not in process.output()
 
 
+def test_garbage_is_looked_for_before_anybody_is_let_in_and_never_among_modules(
+    processes: Processes,
+) -> None:
+    process = start(processes)
+    listening(process)
+
+    assert re.search(r"^bound \d+, \d+,\d+ frozen$", process.output(), re.MULTILINE)
+
+
 def test_readiness_goes_before_the_drain_and_liveness_stays(processes: Processes) -> None:
     process = start(processes, PODIUM_TOY_FAULT="drain hangs", PODIUM_DRAIN_S="60")
     with grpc.insecure_channel(f"127.0.0.1:{listening(process)}") as channel:

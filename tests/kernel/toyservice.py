@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -57,7 +58,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             (SERVICE,),
             ready=lambda: "not today" if settings.fault == "unready" else "",
             drain=drain,
-            bound=lambda port: print(f"bound {port}", flush=True),
+            bound=lambda port: print(f"bound {port}, {gc.get_freeze_count():,} frozen", flush=True),
             telemetry=seen,
             loops=[task],
         )

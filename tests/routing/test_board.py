@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from services.routing.core.board import TOKENS_LEN
 from services.routing.core.effects import HandedBack
 from tests.routing.floor import Floor
 
@@ -10,6 +11,14 @@ def test_effects_are_taken_once() -> None:
 
     assert len(floor.board.take_effects()) == 1
     assert floor.board.take_effects() == []
+
+
+def test_no_token_is_given_twice() -> None:
+    board = Floor().board
+    tokens = {board.token() for _ in range(3 * TOKENS_LEN)}
+
+    assert len(tokens) == 3 * TOKENS_LEN
+    assert {len(token) for token in tokens} == {32}
 
 
 def test_a_lease_binds_a_slot_and_gives_it_back() -> None:

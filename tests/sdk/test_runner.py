@@ -293,3 +293,18 @@ async def test_stopping_leaves_behind_what_does_not_stop(
     assert len(bench.runner) == 1
     proceed.set()
     await eventually(lambda: len(bench.runner) == 0)
+
+
+async def test_an_async_handler_may_speak_from_a_thread() -> None:
+    agent = Agent("worker", agent_id="a1")
+
+    @agent.handles("work")
+    async def work(payload: str, task: Context) -> str:
+        # As a library that blocks is called: what it reports must wake the loop.
+        await asyncio.to_thread(task.progress, 0.5, "half way")
+        return payload
+
+    asyncio.get_running_loop().set_debug(True)  # refuses what another thread may not do
+    record = await run_handler(agent, "work", "x")
+
+    assert (record.progress, record.error) == ([(0.5, "half way")], None)

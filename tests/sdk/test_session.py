@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -356,3 +357,30 @@ async def test_a_router_that_takes_its_time_to_answer_is_connected_to_once() -> 
             await it.session.ready.wait()
 
     assert busy.accepted == 1
+
+
+async def test_a_router_that_is_gone_is_knocked_for_and_each_eighth_try_is_a_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[str] = []
+
+    async def knock(address: str) -> bool:
+        tries.append("knock")
+        return False
+
+    class Noted(session_module.Link):
+        def __init__(self, *args: Any, **given: Any) -> None:
+            tries.append("stream")
+            super().__init__(*args, **given)
+
+    monkeypatch.setattr(session_module, "knock", knock)
+    monkeypatch.setattr(session_module, "Link", Noted)
+    async with serving(router_of(FakeRouter())) as address, proxied(address) as proxy:
+        async with running(proxy.address) as it:
+            await it.session.ready.wait()
+            proxy.refuse()
+            proxy.cut()
+            await eventually(lambda: len(tries) > 16)
+
+    cycle = ["knock"] * 7 + ["stream"]
+    assert tries[:17] == ["stream", *cycle, *cycle]

@@ -255,7 +255,7 @@ class Attendance:
             raise too_many(f"This stream has {most} agents; open another.", most)
 
     def _new(self, greeting: Greeting, now: Instant) -> Session:
-        token = self._board.rng.bytes(16).hex()
+        token = self._board.token()
         return Session(
             agent_id=greeting.agent_id,
             instance_id=greeting.instance_id,
@@ -278,7 +278,7 @@ class Attendance:
             del session.stream.agents[session.agent_id]
             session.stream = None
         if not session.resumed:
-            session.resume_token = self._board.rng.bytes(16).hex()
+            session.resume_token = self._board.token()
             session.session_id = session.resume_token[:12]
             session.seq = 0
         # Counts begin anew with each Ready, whatever was resumed: an assignment that was lost with

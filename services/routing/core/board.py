@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MODEL_INTERVALS_MAX = 3
 MODEL_DOWN_S_MAX = 5.0
+TOKENS_LEN = 256
+"""Tokens drawn at once."""
+TOKEN_BYTES = 16
 
 
 class Board:
@@ -46,6 +49,7 @@ class Board:
         self.lease_s = limits.lease_s
         """How long a lease lives without renewal, as the scheduler last said."""
         self.draining = False
+        self._tokens: list[str] = []
         self.model: Model | None = None
         self.model_s = -math.inf
         """When the model was last sent."""
@@ -60,6 +64,18 @@ class Board:
     def is_up(self, task_id: str) -> bool:
         """Tell whether the scheduler of a task can be asked."""
         return self.dispatch_up or partition_in(task_id) in self.up
+
+    def token(self) -> str:
+        """Return a name for one session that nobody guesses.
+
+        Many are drawn at once: while numpy draws, other threads may run, and to go on after that
+        can take longer than all else for an agent that comes with a thousand others.
+        """
+        if not self._tokens:
+            drawn = self.rng.bytes(TOKENS_LEN * TOKEN_BYTES)
+            steps = range(0, len(drawn), TOKEN_BYTES)
+            self._tokens = [drawn[at : at + TOKEN_BYTES].hex() for at in steps]
+        return self._tokens.pop()
 
     def take_effects(self) -> list[Effect]:
         """Return what is to be done, and forget it."""
@@ -109,19 +125,16 @@ class Board:
         session.leases[lease.key] = lease
         self.fleet.take(session)
 
-    def queued(self, stream: Stream, size_bytes: int) -> list[Session]:
-        """Count bytes that go to a stream; return the agents that get nothing more for it."""
+    def queued(self, stream: Stream, size_bytes: int) -> None:
+        """Count bytes that go to a stream; its agents get nothing more once they are too many."""
         stream.queued_bytes += size_bytes
         if stream.queued_bytes < session_bytes_max or stream.full:
-            return []
+            return
         if stream.queued_bytes < stream.room_bytes:
-            return []
+            return
         stream.full = True
-        agents = list(stream.agents.values())
-        stopped = [session for session in agents if session.counted_free]
-        for session in agents:
+        for session in stream.agents.values():
             self.fleet.refresh(session)
-        return stopped
 
     def placed(self, lease: Lease) -> None:
         """Note that a waiting lease goes to an agent."""

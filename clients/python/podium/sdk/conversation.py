@@ -27,6 +27,9 @@ HELLO_REFUSALS: dict[str, type[PodiumError]] = {
     "CAPABILITY_NOT_GRANTED": PermissionDenied,
 }
 
+# What is at least so large is only shown, and waits where the router does not keep up.
+BULK_BYTES_MIN = 4_096
+
 Outgoing = tuple[str, Key, AgentFrame]
 """Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
 
@@ -302,6 +305,12 @@ class Conversation:
             self.heartbeat_s = heartbeat_s
         if renew_s := frame.renew_interval.ToTimedelta().total_seconds():
             self.renew_s = renew_s
+
+
+def is_bulk(item: Outgoing) -> bool:
+    """Tells whether what an agent says is a large piece of a result."""
+    kind, _, frame = item
+    return kind == "progress" and len(frame.progress.partial.data) >= BULK_BYTES_MIN
 
 
 def _cancel(agent_id: str, ref: session_pb2.LeaseRef, reason: str) -> RouterFrame:

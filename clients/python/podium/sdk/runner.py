@@ -133,7 +133,8 @@ class Runner:
         if handler is None:
             self._decline(agent.agent_id, key, session_pb2.Nack.REASON_INCAPABLE)
             return
-        say = self._say if handler.is_async else self._say_from_thread
+        # An async handler too may speak from a thread, as within `asyncio.to_thread`.
+        say = self._say_from_thread
         context = Context(agent.agent_id, assign, say, self._tracer, self._children)
         if handler.pace is None or handler.pace.wait_s(time.monotonic()) <= 0:
             if handler.pace is not None:
