@@ -65,6 +65,7 @@ class Floor:
         cost: float = 0.0,
         proficiency: float = 1.0,
         versions: tuple[str, ...] = (),
+        last_seq: int = 0,
     ) -> Session:
         greeting = Greeting(
             agent_id=agent_id,
@@ -77,6 +78,7 @@ class Floor:
             resume_token=token,
             body=None,
             versions=versions,
+            last_seq=last_seq,
         )
         self.router.admission.hello(stream, greeting, self.time)
         self.turn()

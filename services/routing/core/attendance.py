@@ -86,7 +86,7 @@ class Attendance:
                 self._supersede(known, session, greeting, now)
             board.sessions[greeting.agent_id] = session
         self._attach(session, stream, now)
-        reconcile(board, self._work, session, greeting.in_flight, now)
+        reconcile(board, self._work, session, greeting, now)
         if not session.claims:
             self.make_ready(session)
         else:
@@ -280,7 +280,7 @@ class Attendance:
         if not session.resumed:
             session.resume_token = self._board.token()
             session.session_id = session.resume_token[:12]
-            session.seq = 0
+            session.renumber()
         # Counts begin anew with each Ready, whatever was resumed: an assignment that was lost with
         # the stream was counted here and not there, and would be owed for ever.
         session.credit_total = None
@@ -303,6 +303,7 @@ class Attendance:
             if lease is not None:
                 board.unbind(lease)
                 lease.session = new
+                lease.offered_seq = 0
                 new.leases[key] = lease
                 new.load += 1
 

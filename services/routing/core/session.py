@@ -76,6 +76,8 @@ class Greeting(NamedTuple):
     """The Hello itself, for the registry."""
     versions: tuple[str, ...] = ()
     """Versions of capabilities, as `name@2.1`."""
+    last_seq: int = 0
+    """The last frame it had seen when it said so; 0 when it does not say."""
 
 
 class Stream:
@@ -232,6 +234,12 @@ class Session:
         """Return the number of the next frame."""
         self.seq += 1
         return self.seq
+
+    def renumber(self) -> None:
+        """Number frames anew; what was assigned under the numbers before comes before all."""
+        self.seq = 0
+        for lease in self.leases.values():
+            lease.offered_seq = 0
 
     def bars(self, instance_id: str) -> str:
         """Return the instance that has followed one of its agent; empty when none has."""

@@ -47,7 +47,7 @@ class Session:
     Args:
         identities: the agents.
         peer: the router; several with commas between, of which one that answers is taken.
-        deliver: is given Assign, Cancel, Input and Recall.
+        deliver: is given Assign, Cancel and Input, and RenewAck of what was asked.
         metadata: goes with every call.
         own_connection: share no connection with other sessions of the process.
     """
