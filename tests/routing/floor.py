@@ -28,6 +28,7 @@ class Floor:
         self.router = Router("router-1", given, np.random.default_rng(7))
         self.board = self.router.board
         self.attendance = self.router.attendance
+        self.standings = self.router.standings
         self.work = self.router.work
         self.orders = self.router.orders
         self.time = Instant(1_000.0, 1_700_000_000_000)
