@@ -315,6 +315,19 @@ test("leaving waits for what is in work", async () => {
   assert.equal(agent.state, "stopped");
 });
 
+test("told to leave before it is ready it says so only then", async () => {
+  const agent = podium.agent({ agentId: "a-1", capabilities: ["a"], handle: () => 1 });
+  await eventually(() => bridge.frames("hello").length === 1);
+  await agent.leave("enough");
+  assert.equal(agent.state, "stopped");
+  assert.equal(bridge.frames("drain").length + bridge.frames("goodbye").length, 0);
+
+  bridge.tell({ agentId: "a-1", ready: { resumeToken: "t", renewInterval: "10s" } });
+
+  await eventually(() => bridge.frames("goodbye").length === 1);
+  assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "enough");
+});
+
 const NO = { reason: "CAPABILITY_NOT_GRANTED", code: "PERMISSION_DENIED", message: "not granted" };
 
 for (const [from, say] of [
