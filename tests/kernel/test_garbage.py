@@ -10,7 +10,15 @@ from collections.abc import Iterator
 import pytest
 
 from services.kernel import garbage
-from services.kernel.garbage import QUIET_SHARE, WHOLE_S, WHOLE_S_MAX, Collector
+from services.kernel.garbage import (
+    GROWN_BYTES,
+    GROWN_S,
+    QUIET_SHARE,
+    WHOLE_S,
+    WHOLE_S_MAX,
+    Collector,
+    resident_bytes,
+)
 
 
 class Node:
@@ -26,7 +34,10 @@ class Process:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.used_s = 0.0
-        self.collector = Collector(lambda: self.now_s, lambda: self.used_s)
+        self.memory_bytes = 100 << 20
+        self.collector = Collector(
+            lambda: self.now_s, lambda: self.used_s, lambda: self.memory_bytes
+        )
 
     def after(self, seconds: float, *, busy: bool = False) -> bool:
         self.now_s += seconds
@@ -83,6 +94,25 @@ def test_who_is_never_quiet_looks_through_everything_once_an_hour(process: Proce
 
     assert process.after(WHOLE_S_MAX, busy=True)
     assert gone() is None
+
+
+def test_who_has_doubled_looks_through_everything_within_a_minute(process: Process) -> None:
+    kept = Node()
+    process.after(0.1)
+    gone = weakref.ref(kept)
+    del kept
+    process.memory_bytes = 2 * process.memory_bytes + GROWN_BYTES + 1
+
+    assert not process.after(GROWN_S - 1.0, busy=True)
+    assert gone() is not None
+    assert process.after(1.0, busy=True)
+    assert gone() is None
+    # What is live is not looked through again and again for being much.
+    assert not process.after(GROWN_S, busy=True)
+
+
+def test_the_memory_of_a_process_is_told() -> None:
+    assert resident_bytes() > 10 << 20
 
 
 def test_what_is_freed_without_a_cycle_needs_no_look(process: Process) -> None:
