@@ -177,6 +177,7 @@ export class Agent {
         inFlight: [...this.#held.values()].map(({ lease }) => lease),
         resumeToken: this.#resumeToken,
         lastSeq: this.#lastSeq,
+        draining: this.#draining !== undefined,
         ...(name ? { name } : {}),
         ...(labels ? { labels } : {}),
       },
@@ -238,6 +239,7 @@ export class Agent {
   async #assigned(assign: AssignJson): Promise<void> {
     const lease: LeaseRefJson = { taskId: assign.taskId!, leaseEpoch: assign.leaseEpoch! };
     if (this.#held.has(key(lease))) return; // it is in work already
+    if (this.#draining !== undefined) return this.#say({ nack: { lease, reason: "REASON_DRAINING" } });
     const held: Held = { lease, abort: new AbortController(), result: undefined, reports: 0 };
     this.#held.set(key(lease), held);
     this.#say({ ack: { lease } });

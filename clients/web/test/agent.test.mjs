@@ -271,6 +271,21 @@ test("it drains, and stopping says goodbye", async () => {
   assert.equal(agent.state, "stopped");
 });
 
+test("one that drains says so in its hello, and declines what comes all the same", async () => {
+  const agent = await ready(() => 1);
+  agent.drain("enough");
+  bridge.drop();
+  await eventually(() => bridge.frames("hello").length === 2, 5_000);
+
+  bridge.tell({ agentId: "a-1", assign: { taskId: "t-1", leaseEpoch: "1", spec: { type: "a" } } });
+  await eventually(() => bridge.frames("nack").length === 1);
+
+  assert.deepEqual(bridge.frames("hello").map(({ hello }) => hello.draining ?? false), [false, true]);
+  assert.equal(bridge.frames("nack")[0].nack.reason, "REASON_DRAINING");
+  assert.equal(bridge.frames("ack").length, 0);
+  agent.stop();
+});
+
 test("a hello that finds no router is said again", async () => {
   const agent = await ready(() => 1);
   bridge.tell({ agentId: "a-1", refusal: { reason: "ROUTER_LOST", closing: true } });
