@@ -247,7 +247,8 @@ class Links:
         usage = _usage(ended.usage) if ended.HasField("usage") else None
         run_s = None
         if ended.HasField("run_duration"):
-            run_s = max(0.0, ended.run_duration.ToMicroseconds() / 1e6)
+            ran = ended.run_duration
+            run_s = max(0.0, ran.seconds + ran.nanos / 1e9)
         which = ended.WhichOneof("outcome")
         if which == "success":
             confidence = ended.confidence if ended.HasField("confidence") else None
