@@ -181,6 +181,22 @@ def test_those_offline_the_longest_make_room() -> None:
     assert refused.value.reason == "TOO_MANY_AGENTS"
 
 
+def test_a_quarantined_agent_makes_no_room_however_long_it_is_gone() -> None:
+    hall = Hall(agents_max=2)
+    for agent_id in ("kept", "gone"):
+        hall.agent(agent_id)
+        hall.registry.closed(agent_id, "r1", hall.time, orderly=True)
+        hall.sleep(1)
+    hall.registry.quarantine("kept", "it lies", hall.time)
+
+    hall.agent("new")
+
+    assert set(hall.registry.agents) == {"kept", "new"}
+    with pytest.raises(ResourceExhausted):
+        hall.registry.register(facts("one-too-many"), hall.time)
+    assert hall.registry.get("kept").quarantined
+
+
 def test_agents_that_are_long_gone_are_forgotten_but_for_the_quarantined() -> None:
     hall = Hall(grace_s=10, suspect_s=5, forget_s=100)
     for agent_id in ("gone", "kept"):

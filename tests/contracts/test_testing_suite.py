@@ -333,3 +333,16 @@ async def test_both_suites_tell_the_same_story(
         stories.append([(k, n if k in NUMBERED else 0, why) for k, n, why in told])
 
     assert stories[0] == stories[1]
+
+
+def test_agents_that_no_program_would_start_with_are_refused() -> None:
+    agents = [Agent("twin", agent_id="twin") for _ in range(2)]
+    with pytest.raises(ValueError, match="handles nothing"):
+        Suite(agents[0])
+    for agent in agents:
+
+        @agent.handles("text.note")
+        async def note(text: str) -> None: ...
+
+    with pytest.raises(ValueError, match="agent_id of its own"):
+        Suite(*agents)

@@ -30,7 +30,7 @@ def about(lease: session_pb2.LeaseRef) -> list[Frame]:
         Frame(agent_id="a1", ack=session_pb2.Ack(lease=lease)),
         Frame(agent_id="a1", nack=session_pb2.Nack(lease=lease, reason=busy)),
         Frame(agent_id="a1", renew=session_pb2.Renew(leases=[lease])),
-        Frame(agent_id="a1", progress=session_pb2.Progress(lease=lease)),
+        Frame(agent_id="a1", progress=session_pb2.Progress(lease=lease, report_seq=1)),
         Frame(agent_id="a1", need_input=session_pb2.NeedInput(lease=lease)),
         Frame(agent_id="a1", result=session_pb2.Result(lease=lease, success={})),
     ]
@@ -78,7 +78,7 @@ async def test_usage_that_nobody_has(usage: dict[str, Any]) -> None:
         await wire.hello("a1")
         lease = here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
         await wire.until("a1", "assign")
-        told_of = session_pb2.Progress(lease=lease, usage=usage)
+        told_of = session_pb2.Progress(lease=lease, report_seq=1, usage=usage)
         await wire.send(Frame(agent_id="a1", progress=told_of))
         [refusal] = await wire.until("a1", "refusal")
         result = session_pb2.Result(lease=lease, success={}, usage=usage)

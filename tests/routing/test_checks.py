@@ -194,6 +194,10 @@ async def test_malformed_bytes_end_the_stream_with_invalid_argument() -> None:
 LEASE = session_pb2.LeaseRef(task_id="t9", lease_epoch=1)
 
 
+def told(**said: Any) -> Frame:
+    return Frame(progress=session_pb2.Progress(report_seq=1, **said))
+
+
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
@@ -202,11 +206,23 @@ LEASE = session_pb2.LeaseRef(task_id="t9", lease_epoch=1)
         (Frame(nack=session_pb2.Nack(lease=LEASE)), "INVALID_FIELD"),
         (Frame(nack=session_pb2.Nack(lease=LEASE, reason=99)), "INVALID_FIELD"),
         (Frame(result=session_pb2.Result(lease=LEASE)), "INVALID_FIELD"),
-        (Frame(progress=session_pb2.Progress(fraction=float("nan"))), "INVALID_FIELD"),
-        (Frame(progress=session_pb2.Progress(message="x" * 2_000)), "INVALID_FIELD"),
-        (Frame(progress=session_pb2.Progress(checkpoint=b"x" * 70_000)), "INVALID_FIELD"),
+        (Frame(progress=session_pb2.Progress(fraction=0.5)), "INVALID_FIELD"),
+        (Frame(progress=session_pb2.Progress(report_seq=-1)), "INVALID_FIELD"),
         (
-            Frame(progress=session_pb2.Progress(usage=task_pb2.Usage(cost=-1.0))),
+            told(fraction=float("nan")),
+            "INVALID_FIELD",
+        ),
+        (
+            told(partial={"content_type": "a\0b"}),
+            "INVALID_FIELD",
+        ),
+        (told(message="x" * 2_000), "INVALID_FIELD"),
+        (
+            told(checkpoint=b"x" * 70_000),
+            "INVALID_FIELD",
+        ),
+        (
+            told(usage=task_pb2.Usage(cost=-1.0)),
             "INVALID_FIELD",
         ),
         (Frame(credit=session_pb2.Credit(total=-1)), "INVALID_FIELD"),

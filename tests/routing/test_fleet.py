@@ -26,10 +26,11 @@ def test_points_follow_the_free_share() -> None:
     assert fleet.points[session.row] == 100.0
     leases = [floor.running(f"t{number}") for number in range(4)]
     assert fleet.points[session.row] == -np.inf
+    assert fleet.slowdown[session.row] == np.inf
     assert not fleet.free_mask
     floor.finish(leases[0])
     assert fleet.points[session.row] == 25.0
-    assert fleet.load_factor[session.row] == 0.75
+    assert fleet.slowdown[session.row] == 1.75
 
 
 def test_slots_are_counted_over_the_fleet() -> None:

@@ -38,7 +38,7 @@ NOT_ABOUT_WORK = {
     "nack": Frame(
         agent_id="a1", nack=session_pb2.Nack(lease=GONE, reason=session_pb2.Nack.REASON_BUSY)
     ),
-    "progress": Frame(agent_id="a1", progress=session_pb2.Progress(lease=GONE)),
+    "progress": Frame(agent_id="a1", progress=session_pb2.Progress(lease=GONE, report_seq=1)),
 }
 
 

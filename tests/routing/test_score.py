@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from services.routing.core.score import DRAWS, Candidates, Formula, Learned, Lottery
+from services.routing.core.score import DRAWS, FORMULA, LEARNED, Candidates, Lottery
 from tests.routing.floor import Floor, raw_model
 
 
@@ -19,21 +19,36 @@ def test_candidates_follow_the_agents_as_tasks_are_given_out() -> None:
         floor.agent(f"a{number}", slots=2)
     demand = floor.board.demands.of(["echo"], [])
     floor.router.learn(raw_model([f"a{n}" for n in range(5)], ["echo"]), floor.time)
-    taken: list[int] = []
-    kept = Candidates(floor.board.fleet, demand, "echo", floor.board.model, taken)
+    fleet, model = floor.board.fleet, floor.board.model
+    kept = Candidates(fleet, demand, "echo", model)
     kept.advantage()
 
     for number in range(9):
-        lease = floor.granted(f"t{number}")
-        assert lease.session is not None
-        taken.append(lease.session.row)
-        fresh = Candidates(floor.board.fleet, demand, "echo", floor.board.model)
+        floor.granted(f"t{number}")
+        fresh = Candidates(fleet, demand, "echo", model)
 
-        assert kept.advantage() == pytest.approx(fresh.advantage())
-        kept.catch_up()
-        assert kept.points.tolist() == fresh.points.tolist()
-        assert kept.pace_ms.tolist() == fresh.pace_ms.tolist()
-        assert kept.free_count == fresh.free_count
+        assert kept.advantage() == fresh.advantage()
+        for scorer in (FORMULA, LEARNED):
+            totals = scorer.totals(kept, 2.0)
+            assert totals.tolist() == scorer.totals(fresh, 2.0).tolist()
+            best = kept.best(scorer, 2.0)
+            assert best.session is fresh.best(scorer, 2.0).session
+            assert best.score == totals.max() > -np.inf
+
+
+def test_the_best_is_looked_for_once_until_it_is_given_a_task() -> None:
+    floor = Floor()
+    for number in range(5):
+        floor.agent(f"a{number}")
+    demand = floor.board.demands.of(["echo"], [])
+    candidates = Candidates(floor.board.fleet, demand, "echo", None)
+    first = candidates.best(FORMULA)
+
+    while first.session.load == 0:
+        assert candidates.best(FORMULA) is first
+        floor.granted(f"t{floor.board.fleet.busy_slots}")
+
+    assert candidates.best(FORMULA) is not first
 
 
 def test_a_larger_task_takes_longer_in_proportion() -> None:
@@ -44,8 +59,8 @@ def test_a_larger_task_takes_longer_in_proportion() -> None:
     candidates = Candidates(floor.board.fleet, demand, "echo", floor.board.model)
     large = floor.grant("large", size=4.0)
 
-    assert Learned().score(candidates, large, -1).tolist() == [-200.0]
-    assert Formula().score(candidates, large, -1).tolist() == [125.0]
+    assert LEARNED.score(candidates, large, -1).tolist() == [-200.0]
+    assert FORMULA.score(candidates, large, -1).tolist() == [125.0]
 
 
 def test_the_best_are_equally_likely() -> None:

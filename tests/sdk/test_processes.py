@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing.context
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -122,6 +124,32 @@ async def test_processes_are_used_again_and_one_that_crashed_is_replaced() -> No
     assert len(pids) <= 2
     assert os.getpid() not in pids
     assert [eval(result.success.data)["square"] for result in later] == [16] * 6
+
+
+async def test_signals_for_the_group_cost_no_attempt_neither_at_work_nor_while_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+    start = multiprocessing.context.SpawnProcess.start
+
+    def signalled(process: multiprocessing.context.SpawnProcess) -> None:
+        start(process)
+        assert process.pid is not None
+        started.append(process.pid)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid, number)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", signalled)
+    async with start_handler(agent, "obey") as run:
+        while not run.record.progress:
+            await run.changed()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(started[0], number)
+        run.cancel()
+        record = await run.wait()
+
+    assert record.canceled
+    assert record.error is None
 
 
 async def test_a_handler_that_looks_stops_when_it_is_cancelled() -> None:

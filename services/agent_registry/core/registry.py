@@ -48,6 +48,11 @@ class Registry:
         self.directives = Directives()
         self.health = Health(self)
 
+    @property
+    def is_versed(self) -> bool:
+        """Whether it knows what its store does: before that its word on an agent is none."""
+        return self.told_s < math.inf
+
     # From routers.
 
     def opened(
@@ -353,7 +358,8 @@ class Registry:
             self._notes.append(note)
 
     def _make_room(self) -> None:
-        offline = [agent for agent in self.agents.values() if not agent.present]
+        # A quarantine holds until somebody ends it, so one under it is not forgotten.
+        offline = [each for each in self.agents.values() if not (each.present or each.quarantined)]
         if not offline:
             most = self.limits.agents_max
             message, told = f"There are {most} agents already.", {"agents_max": str(most)}

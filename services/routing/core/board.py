@@ -125,19 +125,16 @@ class Board:
         session.leases[lease.key] = lease
         self.fleet.take(session)
 
-    def queued(self, stream: Stream, size_bytes: int) -> list[Session]:
-        """Count bytes that go to a stream; return the agents that get nothing more for it."""
+    def queued(self, stream: Stream, size_bytes: int) -> None:
+        """Count bytes that go to a stream; its agents get nothing more once they are too many."""
         stream.queued_bytes += size_bytes
         if stream.queued_bytes < session_bytes_max or stream.full:
-            return []
+            return
         if stream.queued_bytes < stream.room_bytes:
-            return []
+            return
         stream.full = True
-        agents = list(stream.agents.values())
-        stopped = [session for session in agents if session.counted_free]
-        for session in agents:
+        for session in stream.agents.values():
             self.fleet.refresh(session)
-        return stopped
 
     def placed(self, lease: Lease) -> None:
         """Note that a waiting lease goes to an agent."""

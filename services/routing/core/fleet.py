@@ -100,7 +100,9 @@ class Fleet:
         self.sessions: list[Session | None] = []
         self.points: FloatArray = np.empty(0)
         """Load points of the formula for agents that can take a task now, -inf for the others."""
-        self.load_factor: FloatArray = np.empty(0)
+        self.slowdown: FloatArray = np.empty(0)
+        """How many times longer a task takes on an agent for its load, since a busy one shares
+        itself among its tasks; inf for those that can take none."""
         self.cost: FloatArray = np.empty(0)
         self.block: NDArray[np.int8] = np.empty(0, np.int8)
         self.model_row: IntArray = np.empty(0, np.intp)
@@ -115,6 +117,8 @@ class Fleet:
         """Classes whose credit may have changed."""
         self.partitions = 1
         """Partitions of the scheduler, each of which grants for itself."""
+        self.open_count = 0
+        """Agents that nothing stops, free or not."""
         self.capacity_slots = 0
         self.busy_slots = 0
         self._vacant: list[int] = []
@@ -183,6 +187,7 @@ class Fleet:
             if not rows:
                 del self.by_capability[name]
         self.points[row] = -np.inf
+        self.slowdown[row] = np.inf
         self.block[row] = Block.SUSPECT
         self.sessions[row] = None
         session.row = -1
@@ -211,8 +216,12 @@ class Fleet:
         block = session.block()
         free = session.free_slots() if block is Block.OPEN else 0
         self.block[row] = block
-        self.load_factor[row] = session.load / session.max_concurrency
-        self.points[row] = LOAD_WEIGHT * free / session.max_concurrency if free else -np.inf
+        if free:
+            self.points[row] = LOAD_WEIGHT * free / session.max_concurrency
+            self.slowdown[row] = 1.0 + session.load / session.max_concurrency
+        else:
+            self.points[row] = -np.inf
+            self.slowdown[row] = np.inf
         self._count(session, kind, free, working=block is Block.OPEN)
 
     def _count(self, session: Session, kind: CapabilityClass, free: int, *, working: bool) -> None:
@@ -225,7 +234,9 @@ class Fleet:
                 self.free_mask &= ~kind.bit
             self.changed.add(kind)
         if working is not session.counted_working:
-            kind.working_count += 1 if working else -1
+            change = 1 if working else -1
+            kind.working_count += change
+            self.open_count += change
             session.counted_working = working
             if kind.working_count:
                 self.working_mask |= kind.bit
@@ -238,7 +249,7 @@ class Fleet:
         new = max(64, old * 2)
         self.sessions.extend([None] * (new - old))
         self.points = _extended(self.points, new, -np.inf)
-        self.load_factor = _extended(self.load_factor, new, 0.0)
+        self.slowdown = _extended(self.slowdown, new, np.inf)
         self.cost = _extended(self.cost, new, 0.0)
         block = np.full(new, Block.SUSPECT, np.int8)
         block[:old] = self.block

@@ -13,10 +13,10 @@ from services.routing.core.effects import SendAssign
 from services.routing.core.fleet import Block, FloatArray
 from services.routing.core.model import Mode, Model
 from services.routing.core.score import (
+    FORMULA,
+    LEARNED,
     Candidates,
     Draw,
-    Formula,
-    Learned,
     Lottery,
     Scorer,
     best_places,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from services.kernel.instant import Instant
     from services.routing.core.board import Board
     from services.routing.core.demand import Demand
+    from services.routing.core.session import Session
 
 window_len = 16
 probation_s = 10.0
@@ -41,12 +42,8 @@ class Matcher:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._lottery = Lottery(board.rng)
-        self._formula: Scorer = Formula()
-        self._learned: Scorer = Learned()
         self._model: Model | None = None
         self._candidates: dict[tuple[Demand, str], Candidates] = {}
-        self._taken: list[int] = []
-        """Rows that were given a task in this turn."""
         self.decided = 0
         self.explored = 0
         self.learned = 0
@@ -57,20 +54,19 @@ class Matcher:
         fleet = board.fleet
         self._model = board.model_in_use(now.mono_s)
         self._candidates = {}
-        self._taken = []
         window = Window(board.waiting, window_len, fleet.free_mask, self._of)
         while fleet.free_mask and (leases := window.leases(fleet.free_mask)):
             at = _first_pick(leases) if len(leases) > 1 else 0
             lease, candidates = leases.pop(at)
-            candidates.catch_up()
             barred = self._barred(lease, candidates, now.mono_s) if lease.excluded else ()
-            if barred is None or candidates.free_count <= len(barred):
+            if barred is None:
+                continue
+            choice = self._decide(lease, candidates, barred, now.mono_s)
+            if choice is None:
                 continue
             for earlier, _ in leases[:at]:
                 earlier.bypassed += 1
-            decision, row = self._decide(lease, candidates, barred, now.mono_s)
-            self._taken.append(row)
-            self._offer(lease, decision, row, now)
+            self._offer(lease, *choice, now)
 
     def _of(self, lease: Lease) -> Candidates:
         """Return the candidates for a task as they are now."""
@@ -79,7 +75,7 @@ class Matcher:
         key = (demand, lease.task_type if self._model is not None else "")
         known = self._candidates.get(key)
         if known is None:
-            known = Candidates(self._board.fleet, demand, lease.task_type, self._model, self._taken)
+            known = Candidates(self._board.fleet, demand, lease.task_type, self._model)
             self._candidates[key] = known
         return known
 
@@ -101,42 +97,68 @@ class Matcher:
             # The only agents are those that failed or declined it. They get it again after a
             # pause: one that always declines would else be asked thousands of times a second.
             return () if now_s - lease.granted_s >= board.limits.pause_s else None
-        return tuple(place for place in avoided if candidates.points[place] > -np.inf)
+        return tuple(place for place in avoided if candidates.session(place).counted_free)
 
     def _decide(
         self, lease: Lease, candidates: Candidates, barred: tuple[int, ...], now_s: float
-    ) -> tuple[Decision, int]:
-        """Return the record of the choice and the row of the chosen agent."""
+    ) -> tuple[Decision, Session] | None:
+        """Return the record of the choice and the chosen agent; None when nobody can take it."""
         model = self._model
         sticky = self._sticky(lease, candidates) if lease.sticky_agent_id else -1
-        eligible = candidates.free_count - len(barred)
         learns = model is not None and _decides(model, lease)
-        chosen, shadow = self._formula, self._learned
-        if learns:
-            chosen, shadow = shadow, chosen
-        totals = chosen.score(candidates, lease, sticky)
-        if barred:
-            totals[list(barred)] = -np.inf
+        chosen, shadow = (LEARNED, FORMULA) if learns else (FORMULA, LEARNED)
+        totals = _scores(chosen, lease, candidates, sticky, barred)
+        eligible = int(np.count_nonzero(totals > -np.inf))
+        if not eligible:
+            return None
         tried = self._on_trial(candidates, barred, now_s) if self._board.on_probation else -1
-        if tried >= 0:
-            draw = Draw(tried, 1.0, True, best_places(totals, min(candidates_len_max, eligible)))
-        elif learns:
-            assert model is not None and candidates.vectors is not None
-            spread = candidates.vectors.spread_ms
-            draw = self._lottery.by_sampling(totals, spread, eligible, model.exploration)
-            self.learned += 1
-            self.explored += draw.explored
-        else:
-            draw = self._lottery.among_best(totals, eligible)
-        other = ""
-        if model is not None:
-            rivals = shadow.score(candidates, lease, sticky)
-            if barred:
-                rivals[list(barred)] = -np.inf
-            other = self._agent_id(candidates, int(rivals.argmax()))
+        draw = self._draw(candidates, totals, eligible, tried, model if learns else None)
         self.decided += 1
-        decision = self._record(lease, candidates, totals, draw, chosen.policy, other, eligible)
-        return decision, candidates.demand.row_list[draw.place]
+        session = candidates.session(draw.place)
+        demand = candidates.demand
+        top, scores = draw.places[:candidates_len_max], draw.scores[:candidates_len_max]
+        if draw.place not in top:
+            # What was chosen is always told, also when it was not among the best.
+            top[-1], scores[-1] = draw.place, totals.item(draw.place)
+        others = [candidates.session(place) for place in top]
+        decision = Decision(
+            agent_id=session.agent_id,
+            policy=chosen.policy,
+            model_version=model.version if model is not None else "",
+            probability=draw.probability,
+            eligible_count=eligible,
+            filtered=candidates.filtered(eligible, len(barred)),
+            candidates=[other.agent_id for other in others],
+            scores=scores,
+            matches=[demand.match_list[place] for place in top],
+            balances=[other.counted_free / other.max_concurrency for other in others],
+            priority_bonus=float(lease.priority),
+            successes=candidates.successes(top),
+            delays_ms=candidates.delays_ms(top, lease.size),
+            shadow_agent_id=_rival(shadow, lease, candidates, sticky, barred),
+            explored=draw.explored,
+        )
+        return decision, session
+
+    def _draw(
+        self,
+        candidates: Candidates,
+        totals: FloatArray,
+        eligible: int,
+        tried: int,
+        model: Model | None,
+    ) -> Draw:
+        if tried >= 0:
+            places = best_places(totals, min(candidates_len_max, eligible))
+            return Draw(tried, 1.0, True, places.tolist(), totals.take(places).tolist())
+        if model is None:
+            return self._lottery.among_best(totals, eligible)
+        assert candidates.vectors is not None
+        spread = candidates.vectors.spread_ms
+        draw = self._lottery.by_sampling(totals, spread, eligible, model.exploration)
+        self.learned += 1
+        self.explored += draw.explored
+        return draw
 
     def _on_trial(self, candidates: Candidates, barred: tuple[int, ...], now_s: float) -> int:
         """Return the place of an agent that is due for its one try, or -1.
@@ -146,7 +168,7 @@ class Matcher:
         for session, due_s in self._board.on_probation.items():
             place = candidates.demand.places.get(session.row, -1)
             if due_s <= now_s and place >= 0 and place not in barred:
-                if candidates.points[place] > -np.inf:
+                if session.counted_free:
                     self._board.on_probation[session] = now_s + probation_s
                     return place
         return -1
@@ -155,61 +177,10 @@ class Matcher:
         """Return the place of the agent that the task prefers, if it is free."""
         session = self._board.sessions.get(lease.sticky_agent_id)
         place = candidates.demand.places.get(session.row, -1) if session is not None else -1
-        return place if place >= 0 and candidates.points[place] > -np.inf else -1
+        return place if session is not None and session.counted_free else -1
 
-    def _agent_id(self, candidates: Candidates, place: int) -> str:
-        session = self._board.fleet.sessions[candidates.demand.row_list[place]]
-        assert session is not None
-        return session.agent_id
-
-    def _record(
-        self,
-        lease: Lease,
-        candidates: Candidates,
-        totals: FloatArray,
-        draw: Draw,
-        policy: str,
-        shadow: str,
-        eligible: int,
-    ) -> Decision:
-        demand = candidates.demand
-        found = draw.contenders
-        ranked = sorted(zip(totals.take(found).tolist(), found.tolist(), strict=True))
-        scores, top = map(list, zip(*ranked[: -candidates_len_max - 1 : -1], strict=True))
-        if draw.place not in top:
-            # What was chosen is always told, also when it was not among the best.
-            top[-1], scores[-1] = draw.place, totals.item(draw.place)
-        every = self._board.fleet.sessions
-        rows = demand.row_list
-        sessions = [session for place in top if (session := every[rows[place]])]
-        successes: list[float] = []
-        delays: list[float] = []
-        if candidates.vectors is not None:
-            success = candidates.vectors.success_list
-            successes = [success[place] for place in top]
-            delays = [candidates.pace_ms.item(place) * lease.size for place in top]
-        return Decision(
-            agent_id=self._agent_id(candidates, draw.place),
-            policy=policy,
-            model_version=self._model.version if self._model is not None else "",
-            probability=draw.probability,
-            eligible_count=eligible,
-            filtered=candidates.filtered(eligible),
-            candidates=[session.agent_id for session in sessions],
-            scores=scores,
-            matches=[demand.match_list[place] for place in top],
-            balances=[session.counted_free / session.max_concurrency for session in sessions],
-            priority_bonus=float(lease.priority),
-            successes=successes,
-            delays_ms=delays,
-            shadow_agent_id=shadow,
-            explored=draw.explored,
-        )
-
-    def _offer(self, lease: Lease, decision: Decision, row: int, now: Instant) -> None:
+    def _offer(self, lease: Lease, decision: Decision, session: Session, now: Instant) -> None:
         board = self._board
-        session = board.fleet.sessions[row]
-        assert session is not None
         board.placed(lease)
         lease.stage = Stage.OFFERED
         lease.offered_s = now.mono_s
@@ -222,9 +193,29 @@ class Matcher:
         board.effects.append(SendAssign(session, lease, lease.body))
         stream = session.stream
         assert stream is not None
-        stopped = board.queued(stream, lease.size_bytes)
-        # Their reader is behind: the rest of this turn goes to others.
-        self._taken.extend(other.row for other in stopped if other.row != row)
+        # Where its reader is behind, the rest of this turn goes to the agents of other streams.
+        board.queued(stream, lease.size_bytes)
+
+
+def _scores(
+    scorer: Scorer, lease: Lease, candidates: Candidates, sticky: int, barred: tuple[int, ...]
+) -> FloatArray:
+    totals = scorer.score(candidates, lease, sticky)
+    if barred:
+        totals[list(barred)] = -np.inf
+    return totals
+
+
+def _rival(
+    scorer: Scorer, lease: Lease, candidates: Candidates, sticky: int, barred: tuple[int, ...]
+) -> str:
+    """Return whom the policy that did not decide would have chosen; empty without a model."""
+    if candidates.vectors is None:
+        return ""
+    if sticky < 0 and not barred:
+        return candidates.best(scorer, lease.size).session.agent_id
+    rivals = _scores(scorer, lease, candidates, sticky, barred)
+    return candidates.session(int(rivals.argmax())).agent_id
 
 
 def _first_pick(leases: list[tuple[Lease, Candidates]]) -> int:

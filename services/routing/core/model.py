@@ -18,6 +18,7 @@ Matrix = NDArray[np.float64]
 exploration_max = 0.2
 # Deviation of an agent the model has never seen: wide enough to be tried, not to be preferred.
 UNSEEN_DEVIATION = 0.15
+SERVICE_MS_MIN = 1e-6
 vectors_len_max = 4_096
 evidence_min = 8.0
 """Outcomes of a type, over all agents, from which on the model decides about it."""
@@ -64,6 +65,8 @@ class Vectors(NamedTuple):
 
     version: int
     service_ms: FloatArray
+    """Never zero: an agent that takes nothing takes infinitely long, however quick it is."""
+    service_list: list[float]
     success: FloatArray
     loss_ms: FloatArray
     """Expected retries and cost, as delay."""
@@ -153,9 +156,11 @@ class Model:
             service[seen] = self._service[known, column]
             deviation[seen] = self._deviation[known, column]
         costs = self.cost_weight_ms * fleet.cost[rows]
+        np.maximum(service, SERVICE_MS_MIN, out=service)
         return Vectors(
             demand.version,
             service,
+            service.tolist(),
             success,
             (1.0 - success) * self.penalty_ms + costs,
             deviation * self.penalty_ms,

@@ -1,22 +1,25 @@
 """How good each candidate is for a task, with the parts the score is made of.
 
 Two scorers, one interface: the formula, which can always be computed, and the learned expectation.
-Candidates are arrays over all members of a demand, set up once for the tasks of one turn and then
-kept by increments; whoever cannot take a task has a score of minus infinity.
+Scores are arrays over all members of a demand, computed for each choice from the load that the
+fleet keeps; whoever cannot take a task has a score of minus infinity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.routing.core.assignment import Lease
-from services.routing.core.demand import MATCH_WEIGHT, Demand
+from services.routing.core.demand import Demand
 from services.routing.core.fleet import Block, Fleet, FloatArray
 from services.routing.core.model import Model, Vectors
+
+if TYPE_CHECKING:
+    from services.routing.core.session import Session
 
 STICKY_POINTS = 30.0
 """Points for the agent that ran the last task of the same key: a third of a free agent."""
@@ -24,85 +27,91 @@ STICKY_SHARE = 0.25
 """The same for the learned score, as a share of the expected delay."""
 
 
+class Best:
+    """The best of the candidates, until its agent is given a task."""
+
+    __slots__ = ("free_slots", "score", "session")
+
+    def __init__(self, session: Session, score: float) -> None:
+        self.session = session
+        self.score = score
+        self.free_slots = session.counted_free
+        """As long as it has as many it is the best still: the others only become worse."""
+
+
 class Candidates:
-    """The members of a demand, scored for one type of task."""
+    """The members of a demand, for one type of task and one turn.
 
-    __slots__ = (
-        "_best",
-        "_best_row",
-        "_blocked",
-        "_fleet",
-        "_followed",
-        "_seen",
-        "_taken",
-        "demand",
-        "free_count",
-        "loss_ms",
-        "pace_ms",
-        "points",
-        "vectors",
-    )
+    Their load is read from the fleet each time: to follow every agent that gets a task in arrays of
+    each type costs more than to add a hundred numbers up.
+    """
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        demand: Demand,
-        task_type: str,
-        model: Model | None,
-        taken: Sequence[int] = (),
-    ) -> None:
-        """Score them as they are now.
+    __slots__ = ("_best", "_fleet", "_leader", "_left_out", "_typical", "demand", "rows", "vectors")
+
+    def __init__(self, fleet: Fleet, demand: Demand, task_type: str, model: Model | None) -> None:
+        """Take them as they are in this turn.
 
         Args:
             fleet: All agents.
             demand: Whose members are candidates.
             task_type: The type of the tasks.
             model: What was learned; None leaves the formula.
-            taken: Rows that are given tasks from here on; it grows.
         """
-        rows = demand.rows
         self._fleet = fleet
-        self._taken = taken
-        self._seen = self._followed = len(taken)
         self.demand = demand
-        self.points = fleet.points[rows] + demand.points
-        """The formula without the priority."""
-        self.free_count = int(np.count_nonzero(self.points > -np.inf))
+        self.rows = demand.rows
         self.vectors: Vectors | None = None
-        self.pace_ms = self.loss_ms = self.points
+        self._typical = 0.0
         if model is not None:
-            self.vectors = vectors = model.vectors(fleet, demand, task_type)
-            # A busier agent shares itself among its tasks.
-            self.pace_ms = vectors.service_ms * (1.0 + fleet.load_factor[rows])
-            self.pace_ms[self.points == -np.inf] = np.inf
-            self.loss_ms = vectors.loss_ms
-        self._blocked: list[int] | None = None
-        self._best = 0.0
-        self._best_row = -1
+            self.vectors = model.vectors(fleet, demand, task_type)
+            self._typical = sum(self.vectors.typical_ms)
+        self._best: dict[tuple[Scorer, float], Best] = {}
+        self._leader: Best | None = None
+        self._left_out: dict[str, int] | None = None
 
-    def catch_up(self) -> None:
-        """Follow the load of agents that were given tasks."""
-        taken = self._taken
-        for row in taken[self._followed :]:
-            self._refresh(row)
-        self._followed = len(taken)
+    def points(self) -> FloatArray:
+        """Return the formula without the priority, as the agents are now."""
+        points = self._fleet.points.take(self.rows)
+        points += self.demand.points
+        return points
 
-    def _refresh(self, row: int) -> None:
-        place = self.demand.places.get(row)
-        if place is None:
-            return
-        load_points = float(self._fleet.points[row])
-        if load_points == -np.inf:
-            # It may be told of twice, with two tasks at once or as one whose reader is behind.
-            self.free_count -= bool(self.points[place] > -np.inf)
-            self.points[place] = -np.inf
-        else:
-            self.points[place] = load_points + self.demand.match_list[place] * MATCH_WEIGHT
-        if self.vectors is not None:
-            pace_ms = np.inf
-            if load_points > -np.inf:
-                pace_ms = self.vectors.service_ms[place] * (1.0 + self._fleet.load_factor[row])
-            self.pace_ms[place] = pace_ms
+    def pace_ms(self) -> FloatArray:
+        """Return what the model expects a task of size 1 to take on each as it is now."""
+        assert self.vectors is not None
+        pace_ms = self._fleet.slowdown.take(self.rows)
+        pace_ms *= self.vectors.service_ms
+        return pace_ms
+
+    def session(self, place: int) -> Session:
+        """Return a candidate."""
+        session = self._fleet.sessions[self.demand.row_list[place]]
+        assert session is not None
+        return session
+
+    def best(self, scorer: Scorer, size: float = 1.0) -> Best:
+        """Return the best for a task of a size that nothing else is said of."""
+        key = (scorer, size)
+        best = self._best.get(key)
+        if best is None or best.session.counted_free != best.free_slots:
+            totals = scorer.totals(self, size)
+            place = int(totals.argmax())
+            best = self._best[key] = Best(self.session(place), totals.item(place))
+        return best
+
+    def successes(self, places: Iterable[int]) -> list[float]:
+        """Return how likely the model takes each to succeed; empty without one."""
+        if self.vectors is None:
+            return []
+        success = self.vectors.success_list
+        return [success[place] for place in places]
+
+    def delays_ms(self, places: Iterable[int], size: float) -> list[float]:
+        """Return how long the model expects a task of a size to take on each; empty without one."""
+        if self.vectors is None:
+            return []
+        service_ms, rows = self.vectors.service_list, self.demand.row_list
+        slowdown = self._fleet.slowdown
+        return [service_ms[place] * slowdown.item(rows[place]) * size for place in places]
 
     def advantage(self) -> float:
         """Return how good the best candidate is, to compare tasks by.
@@ -110,60 +119,50 @@ class Candidates:
         For the formula that is its score; for the model, how far it is better than the fleet is on
         this kind of task, so that short tasks are not preferred to long ones for being short.
         """
-        taken = self._taken
-        if self._seen < len(taken):
-            # A task only makes an agent worse, so the best stays the best unless it was given one.
-            if self._best_row in taken[self._seen :]:
-                self._best_row = -1
-            self._seen = len(taken)
-        if self._best_row < 0:
-            self.catch_up()
-            if self.vectors is None:
-                place = int(self.points.argmax())
-                self._best = self.points.item(place)
-            else:
-                costs = self.pace_ms + self.loss_ms
-                place = int(costs.argmin())
-                self._best = sum(self.vectors.typical_ms) - costs.item(place)
-            self._best_row = self.demand.row_list[place]
-        return self._best
+        leader = self._leader
+        if leader is None or leader.session.counted_free != leader.free_slots:
+            scorer = FORMULA if self.vectors is None else LEARNED
+            leader = self._leader = self.best(scorer)
+        return self._typical + leader.score
 
-    def filtered(self, eligible_count: int) -> dict[str, int]:
+    def filtered(self, eligible_count: int, excluded_count: int) -> dict[str, int]:
         """Count the agents that are no candidates, by reason."""
-        members = len(self.demand.members)
-        counts: dict[str, int] = {}
-        outdated = len(self.demand.outdated)
-        if outdated:
-            counts["version"] = outdated
-        if len(self._fleet) > members + outdated:
-            counts["capability"] = len(self._fleet) - members - outdated
-        if members == eligible_count:
-            return counts
-        blocked = self._blocked
-        if blocked is None:
-            block = self._fleet.block[self.demand.rows]
-            blocked = self._blocked = np.bincount(block, minlength=len(Block)).tolist()
-        working = blocked[Block.OPEN] + blocked[Block.PAUSED]
-        if working > self.free_count:
-            counts["busy"] = working - self.free_count
-        if self.free_count > eligible_count:
-            counts["excluded"] = self.free_count - eligible_count
-        if members > working:
-            counts |= {name: blocked[index] for name, index in _GRAVE if blocked[index]}
+        if self._left_out is None:
+            self._left_out = self._count_left_out()
+        counts = self._left_out.copy()
+        busy = counts.pop("working") - eligible_count - excluded_count
+        if busy:
+            counts["busy"] = busy
+        if excluded_count:
+            counts["excluded"] = excluded_count
         return counts
+
+    def _count_left_out(self) -> dict[str, int]:
+        """Count those that work, and the others by what stops them; it holds for the whole turn."""
+        fleet, members, outdated = self._fleet, len(self.rows), len(self.demand.outdated)
+        counts = {"version": outdated, "capability": len(fleet) - members - outdated}
+        if fleet.open_count < len(fleet):
+            blocked = np.bincount(fleet.block[self.rows], minlength=len(Block)).tolist()
+            counts |= {name: blocked[index] for name, index in _GRAVE}
+            members = blocked[Block.OPEN] + blocked[Block.PAUSED]
+        return {"working": members} | {name: count for name, count in counts.items() if count}
 
 
 _GRAVE = tuple((block.name.lower(), int(block)) for block in Block if block > Block.PAUSED)
 
 
 class Scorer(Protocol):
-    """Scores the candidates for a task."""
+    """Scores the candidates for a task; higher is better."""
 
     policy: str
     """Name of the policy, as decisions record it."""
 
+    def totals(self, candidates: Candidates, size: float) -> FloatArray:
+        """Return a score for each candidate, for a task of a size that nothing else is said of."""
+        ...
+
     def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
-        """Return a score for each candidate; higher is better.
+        """Return a score for each candidate.
 
         Args:
             candidates: who could take the task.
@@ -178,9 +177,14 @@ class Formula:
 
     policy = "formula"
 
+    def totals(self, candidates: Candidates, size: float) -> FloatArray:
+        """Return the sum of the parts without the priority, which is the same for all."""
+        return candidates.points()
+
     def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return the sum of the parts."""
-        totals = candidates.points + float(lease.priority)
+        totals = candidates.points()
+        totals += float(lease.priority)
         if sticky >= 0:
             totals[sticky] += STICKY_POINTS
         return totals
@@ -191,13 +195,24 @@ class Learned:
 
     policy = "learned"
 
+    def totals(self, candidates: Candidates, size: float) -> FloatArray:
+        """Return minus the expected milliseconds to a result."""
+        assert candidates.vectors is not None
+        totals = candidates.pace_ms()
+        totals *= -size
+        totals -= candidates.vectors.loss_ms
+        return totals
+
     def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return minus the expected milliseconds to a result."""
-        totals = candidates.pace_ms * -lease.size
-        totals -= candidates.loss_ms
+        totals = self.totals(candidates, lease.size)
         if sticky >= 0:
             totals[sticky] *= 1.0 - STICKY_SHARE
         return totals
+
+
+FORMULA: Scorer = Formula()
+LEARNED: Scorer = Learned()
 
 
 class Draw(NamedTuple):
@@ -206,8 +221,10 @@ class Draw(NamedTuple):
     place: int
     probability: float
     explored: bool
-    contenders: NDArray[np.intp]
-    """Places of the best candidates, in no order."""
+    places: list[int]
+    """Those of the best candidates, the best first."""
+    scores: list[float]
+    """Theirs."""
 
 
 CONTENDERS_LEN = 8
@@ -230,9 +247,9 @@ class Lottery:
         """Return one of the best, each as likely as the other."""
         best = (totals >= totals.max() - TIE).nonzero()[0]
         count = len(best)
-        place = best[0] if count == 1 else best[int(self._rng.random() * count)]
-        contenders = best_places(totals, min(CONTENDERS_LEN, eligible_count))
-        return Draw(int(place), 1.0 / count, False, contenders)
+        place = best.item(0 if count == 1 else int(self._rng.random() * count))
+        places = best_places(totals, min(CONTENDERS_LEN, eligible_count))
+        return Draw(place, 1.0 / count, False, places.tolist(), totals.take(places).tolist())
 
     def by_sampling(
         self, totals: FloatArray, spread: FloatArray, eligible_count: int, exploration: float
@@ -243,20 +260,20 @@ class Lottery:
         recorded is the share of the draws that the chosen one wins, so it is exact given the draws.
         """
         contenders = best_places(totals, min(CONTENDERS_LEN, eligible_count))
+        found, best = contenders.tolist(), totals.take(contenders)
         if eligible_count == 1:
-            return Draw(int(contenders[0]), 1.0, False, contenders)
-        scores = self._take_noise()[:, : len(contenders)] * spread.take(contenders)
-        scores += totals.take(contenders)
+            return Draw(found[0], 1.0, False, found, best.tolist())
+        scores = self._take_noise()[:, : len(found)] * spread.take(contenders)
+        scores += best
         winners = scores.argmax(axis=1).tolist()
-        place = contenders.item(winners[0])
+        place = found[winners[0]]
         explored = exploration > 0.0 and self._rng.random() < exploration
         if explored:
             everyone = (totals > -np.inf).nonzero()[0]
-            place = int(everyone[int(self._rng.random() * len(everyone))])
-        found = contenders.tolist()
+            place = everyone.item(int(self._rng.random() * len(everyone)))
         share = winners.count(found.index(place)) / DRAWS if place in found else 0.0
         probability = (1.0 - exploration) * share + exploration / eligible_count
-        return Draw(place, probability, explored, contenders)
+        return Draw(place, probability, explored, found, best.tolist())
 
     def _take_noise(self) -> NDArray[np.float64]:
         # Drawn for many tasks at once: a call costs as much as a hundred numbers.
@@ -270,10 +287,11 @@ class Lottery:
 
 
 def best_places(totals: FloatArray, count: int) -> NDArray[np.intp]:
-    """Return the places of the best `count` candidates, in no order."""
-    if count == len(totals):
-        return np.arange(count, dtype=np.intp)
+    """Return the places of the best `count` candidates, the best first."""
     if count == 1:
         return np.array([totals.argmax()], np.intp)
-    places: NDArray[np.intp] = totals.argpartition(-count)[-count:]
-    return places
+    if count == len(totals):
+        return totals.argsort()[::-1]
+    places = totals.argpartition(-count)[-count:]
+    ranked: NDArray[np.intp] = places[totals.take(places).argsort()[::-1]]
+    return ranked

@@ -70,6 +70,8 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
         resume_token=hello.resume_token,
         body=hello,
         versions=tuple(versions),
+        last_seq=hello.last_seq,
+        draining=hello.draining,
     )
 
 
@@ -82,12 +84,16 @@ def lease_fault(task_id: str, lease_epoch: int) -> str:
 
 def progress_fault(progress: session_pb2.Progress) -> str:
     """Return what is wrong with a progress report; empty when nothing is."""
+    if progress.report_seq < 1:
+        # Not passed over in silence: the checkpoint would be lost with it.
+        return "progress.report_seq must be at least 1: it numbers the reports of an attempt."
     if not 0.0 <= progress.fraction <= 1.0:
         return "progress.fraction must be a number from 0 to 1."
     if len(progress.message) > limits.text_len_max:
         return f"progress.message must be at most {limits.text_len_max} characters."
     if not _type_fits(progress.partial):
-        return f"progress.partial.content_type must be at most {limits.name_len_max} characters."
+        most = limits.name_len_max
+        return f"progress.partial.content_type must be at most {most} printable characters."
     if len(progress.partial.data) > limits.payload_bytes_max:
         return f"progress.partial must be at most {limits.payload_bytes_max} bytes."
     if len(progress.checkpoint) > checkpoint_bytes_max:
@@ -132,7 +138,8 @@ def question_fault(asked: session_pb2.NeedInput) -> str:
 
 
 def _type_fits(payload: task_pb2.Payload) -> bool:
-    return len(payload.content_type) <= limits.name_len_max
+    content_type = payload.content_type
+    return len(content_type) <= limits.name_len_max and content_type.isprintable()
 
 
 def _usage_is_right(usage: task_pb2.Usage) -> bool:

@@ -18,6 +18,10 @@ from podium.sdk.settings import Settings
 from podium.sdk.spans import Attributes, Span, parse_traceparent
 from podium.v1 import session_pb2
 
+GROUP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+"""Ctrl-C goes to the whole group, as does a service manager's end of it: the program that started
+this process decides what they mean, and it may have a grace for what is in work."""
+
 
 class Job(NamedTuple):
     """One attempt, as it travels to the process."""
@@ -136,6 +140,8 @@ def _handler(module: str, name: str) -> Handler:
 
 def main(pipe: Connection) -> None:
     """Works on jobs until the pipe is closed."""
-    # Ctrl-C goes to the whole group; the program that started this one decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in GROUP_SIGNALS:
+        # Not SIG_IGN, which programs that a handler starts would inherit.
+        signal.signal(number, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     _Worker(pipe).run()

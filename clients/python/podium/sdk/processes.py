@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from podium.sdk import process_worker
@@ -43,7 +45,8 @@ class Process:
         self._process = _SPAWN.Process(
             target=process_worker.main, args=(theirs,), name=POOL_PROCESS, daemon=True
         )
-        self._process.start()
+        with _unheard():
+            self._process.start()
         theirs.close()
 
     def work(self, job: Job, said: Callable[[Said], None]) -> Done | None:
@@ -85,6 +88,19 @@ class Process:
     def exit_code(self) -> int | None:
         """As `multiprocessing.Process.exitcode`: negative is a signal."""
         return self._process.exitcode
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keeps signals for the group from what this thread starts, until it takes them up itself.
+
+    It is deaf to them in the end, but may take long to come so far, and would die meanwhile.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, process_worker.GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Processes:

@@ -35,6 +35,10 @@ class Settings:
     # Bearer token for every call; "" = none.
     token: str = ""
 
+    def __post_init__(self) -> None:
+        for name in _SERVICES:
+            object.__setattr__(self, name, _tidy(getattr(self, name)))
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Returns the settings of the environment, defaults where it is silent."""
@@ -66,6 +70,12 @@ class Settings:
     def peer(self, name: str) -> Peer:
         """Returns who is at the address `name`, for error messages."""
         return Peer(_SERVICES[name][0], str(getattr(self, name)), setting_of(name))
+
+
+def _tidy(addresses: str) -> str:
+    """Returns addresses as they are dialled, without what people write around them."""
+    parts = (part.strip().removeprefix("http://").rstrip("/") for part in addresses.split(","))
+    return ",".join(part for part in parts if part)
 
 
 def setting_of(name: str) -> str:

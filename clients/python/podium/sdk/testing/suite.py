@@ -146,9 +146,14 @@ class Suite:
         *agents: who works, each with an agent_id of its own.
         max_retries: of tasks that do not say.
         seed: of the jitter between retries.
+
+    Raises:
+        ValueError: two have one agent_id, or one handles nothing; no program would start with them.
     """
 
     def __init__(self, *agents: Agent, max_retries: int = 3, seed: int = 0) -> None:
+        if len({agent.identity.agent_id for agent in agents}) < len(agents):
+            raise ValueError("each agent needs an agent_id of its own")
         slots = [Slot(a.agent_id, a.versions, a.capacity) for a in agents]
         self.ledger = Ledger(slots, max_retries, random.Random(seed).random)
         # Seconds since the suite began, on its own clock.
