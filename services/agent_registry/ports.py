@@ -92,10 +92,22 @@ class Watcher(Protocol):
         ...
 
 
+class Said(NamedTuple):
+    """What a router is told at once."""
+
+    directives: list[Directive]
+    answer: int
+    """The highest number that it has asked under and to which all is said; 0 = none."""
+
+
 class RouterLine(Protocol):
     """The directives for one router."""
 
-    def directives(self) -> AsyncIterator[list[Directive]]:
+    def ask(self, number: int) -> None:
+        """Note that the router wants to know when all is said about the agents it told of."""
+        ...
+
+    def directives(self) -> AsyncIterator[Said]:
         """Yield what the router must know, until the line is closed."""
         ...
 

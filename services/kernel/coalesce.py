@@ -123,11 +123,14 @@ class Outbox(Generic[T]):
         """True once `close` was called: nothing is accepted any more."""
         return self._closed
 
-    def offer(self, item: T, *, patient: bool = False, urgent: bool = False) -> bool:
+    def offer(
+        self, item: T, *, patient: bool = False, urgent: bool = False, prompt: bool = False
+    ) -> bool:
         """Queue `item`; return False, and drop it, when the queue is full or closed.
 
         A patient item leaves with the next one that is not, in order, and after `patience_s` at
-        the latest: nobody waits for it, and a message of its own costs 150 us a side.
+        the latest: nobody waits for it, and a message of its own costs 150 us a side. A prompt one
+        leaves at once, and takes along whatever gathers before it.
         """
         queue = self._queue
         if self._closed or len(queue) + len(self._urgent) >= self._queue_len_max:
@@ -137,7 +140,7 @@ class Outbox(Generic[T]):
             self._wake()
             return True
         queue.append(item)
-        if self._waiter is not None and len(queue) >= self._wake_len:
+        if self._waiter is not None and (prompt or len(queue) >= self._wake_len):
             if not patient:
                 self._wake()
             elif self._patience is None:

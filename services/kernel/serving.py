@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.config import Common, SettingsError, describe, load, misspelled
 from services.kernel.dialing import dialer
 from services.kernel.errors import FailedPrecondition, PodiumError
+from services.kernel.garbage import Collector
 from services.kernel.inprocess import InProcessHub
 from services.kernel.logs import setup_logging
 from services.kernel.options import Dial
@@ -44,9 +44,6 @@ log = logging.getLogger("podium.kernel.serving")
 
 exit_s_max = 24.0
 """Seconds from the signal to the end, whatever hangs: below the 30 s an orchestrator waits."""
-gc_thresholds = (20_000, 20, 20)
-"""Tasks are records without cycles, so looking for garbage after every 700 of them, as Python does
-by itself, finds none and takes 5 % of the time; later still gained nothing more."""
 stop_grace_s = 5.0
 """Seconds that open calls have to end after the drain."""
 
@@ -134,14 +131,13 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
     clock = SystemClock()
     dial = dialer(loaded[0], clock) if hub is None else dialer(loaded[0], clock, hub.dial)
     services: list[Running] = []
-    # What lives now lives to the end: no collection needs to look at it again. Before anybody is
-    # let in, for who comes back after a crash would wait for it.
-    gc.collect()
-    gc.freeze()
-    # A service that knows itself to be longer without garbage says so as it is put together.
-    gc.set_threshold(*gc_thresholds)
+    collector = Collector()
+    # Before anybody is let in, for who comes back after a crash would wait for it.
+    collector.whole()
     try:
         async with AsyncExitStack() as stack:
+            collecting = asyncio.create_task(collector.run())
+            stack.callback(collecting.cancel)
             for spec, settings in zip(specs, loaded, strict=True):
                 services.append(
                     await stack.enter_async_context(
@@ -156,8 +152,6 @@ async def _serve(specs: Sequence[Spec], loaded: Sequence[Common], hub: InProcess
                         )
                     )
                 )
-            # So does what the services are made of, and next to no garbage with it.
-            gc.freeze()
             failed = await _until(stopping, services)
             _end_within(exit_s_max)
             await _drain(services, loaded[0].drain_s)

@@ -55,11 +55,15 @@ class Router:
     def __init__(self, stub: Any) -> None:
         self.call: Any = stub.SyncSessions()
         self.directives: list[pb.AgentDirective] = []
+        self.answers: list[tuple[int, int]] = []
+        """Each answer, and how many directives had come by then."""
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         async for response in self.call:
             self.directives.extend(response.directives)
+            if response.answer:
+                self.answers.append((response.answer, len(self.directives)))
 
     async def tell(self, router_id: str = "r1", **facts: Any) -> None:
         await self.call.write(pb.SyncSessionsRequest(router_id=router_id, **facts))
@@ -125,6 +129,24 @@ async def test_a_bad_agents_router_is_told_and_operators_can_release_it() -> Non
         assert answer.agent.breaker == agent_pb2.Agent.BREAKER_CLOSED
         assert answer.agent.statistics[0].failed_count == 6
         assert router.directives[-1].breaker == agent_pb2.Agent.BREAKER_CLOSED
+
+
+async def test_a_router_that_asks_is_told_when_all_is_said_of_the_agents_it_opened() -> None:
+    async with registry() as stub:
+        router = Router(stub)
+        await router.tell(snapshot=True, opened=[agent("a1")], ask=1)
+        await eventually(lambda: router.answers)
+        assert router.answers == [(1, 0)], "nothing holds a1 back"
+
+        await stub.QuarantineAgent(pb.QuarantineAgentRequest(agent_id="a1"))
+        await router.tell(closed=[pb.SessionClosed(agent_id="a1", orderly=True)])
+        await eventually(lambda: router.directives)
+        await router.tell(opened=[agent("a1")], ask=2)
+        await eventually(lambda: router.answers[-1][0] == 2)
+        await router.close()
+
+        assert router.answers[-1] == (2, 2), "what holds comes no later than the answer"
+        assert router.directives[-1].quarantined
 
 
 async def test_a_watcher_sees_all_that_is_there_and_then_each_change() -> None:

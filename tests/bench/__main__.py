@@ -82,7 +82,8 @@ def keep(figures: dict[str, Any], folder: Path, console: Console) -> None:
     written = [folder / "bench.json"]
     if "dispatch" in figures:
         described = figures["machine"]
-        caption = f"{described['cpu']}; commit {described['commit']}; {figures['mode']}"
+        told = (described["cpu"], f"Python {described['python']}", f"commit {described['commit']}")
+        caption = ", ".join((*told, figures["mode"].partition(",")[0]))
         written.append(folder / "bench.svg")
         written[-1].write_text(plot.svg(plot.panels(figures["dispatch"]), caption))
     console.print("Written: " + ", ".join(map(str, written)))

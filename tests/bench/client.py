@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from podium.sdk.client import Client
@@ -71,6 +73,9 @@ class Samples:
     ended_s: list[float] = field(default_factory=list)
     """Since the loop began."""
     refused_ms: list[float] = field(default_factory=list)
+    """By the scheduler."""
+    held_back_ms: list[float] = field(default_factory=list)
+    """Refused by the client itself, after a refusal of the scheduler."""
     hints_s: list[float] = field(default_factory=list)
     """When refused tasks may come again; NaN where that was not said."""
     offered: int = 0
@@ -122,6 +127,7 @@ class OpenLoop:
         samples.offered += 1
         self._open += 1
         future = self._client.submit_soon(spec_of(number, priority))
+        here = future.done()
 
         def accepted(future: Accepted) -> None:
             error = future.exception()
@@ -130,7 +136,8 @@ class OpenLoop:
                 return
             if not isinstance(error, ResourceExhausted):
                 raise error
-            samples.refused_ms.append((time.perf_counter() - self._began_s - due_s) * 1e3)
+            answered = samples.held_back_ms if here else samples.refused_ms
+            answered.append((time.perf_counter() - self._began_s - due_s) * 1e3)
             samples.hints_s.append(error.retry_after_s or float("nan"))
             self._closed()
 
@@ -164,6 +171,19 @@ async def quiet(client: Client, seconds: float) -> Samples:
         samples.offered += 1
         await asyncio.sleep(PAUSE_S)
     return samples
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Look for no garbage: a pause of the load generator would be charged to what it measures."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 async def settle(client: Client) -> None:

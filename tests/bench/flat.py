@@ -35,7 +35,9 @@ async def measure(full: bool, console: Console) -> tuple[dict[str, Any], list[Ro
         HOSTS,
         limits=(
             ("PODIUM_ENDED_TASKS_MAX", str(size)),
+            # Ids that the SDK made are kept apart from those that callers choose.
             ("PODIUM_REQUEST_IDS_MAX", str(2 * size)),
+            ("PODIUM_RETRY_IDS_MAX", str(2 * size)),
             ("PODIUM_TAIL_BYTES_MAX", str(int((32 << 20) * scale))),
         ),
     )
@@ -89,15 +91,20 @@ def goals(slices: list[dict[str, float]], size: int) -> list[Row]:
     services = [name for name in first if name.endswith("_mb")]
     # The bounds of what is kept are reached after two slices; what comes then must not add up.
     settled = slices[len(slices) // 2]
-    memory = sum(last[name] for name in services) / sum(settled[name] for name in services)
+    # Of each process alone: among all of them the growth of one would be lost.
+    grown = {name: last[name] / settled[name] for name in services if settled[name] > 0}
+    most = max(grown, key=lambda name: grown[name])
     rate = last["tasks_per_s"] / first["tasks_per_s"]
     read = last["read_us_per_event"] / first["read_us_per_event"]
     of = f"last {size:,} tasks to the first"
-    half = (
-        f"all processes, at the end to half way ({settled['task_scheduler_mb']:.0f} MB scheduler)"
-    )
+    half = f"at the end to half way: {most.removesuffix('_mb')}, {settled[most]:.0f} MB then"
     return [
         Row("flat: throughput", round(rate, 3), least=0.95, note=of),
-        Row("flat: memory", round(memory, 3), most=1.05, note=half),
+        Row(
+            "flat: memory of the process that grows most",
+            round(grown[most], 3),
+            most=1.05,
+            note=half,
+        ),
         Row("flat: time to read an event of the log", round(read, 3), most=1.1, note=of),
     ]

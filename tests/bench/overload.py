@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.bench import subject
-from tests.bench.client import OpenLoop, Samples, settle
+from tests.bench.client import OpenLoop, Samples, settle, undisturbed
 from tests.bench.rows import Row
 from tests.bench.setups import Setup
 from tests.bench.workload import HOSTS, percentile
@@ -48,10 +48,11 @@ async def measure(full: bool, console: Console) -> tuple[dict[str, Any], list[Ro
                     lambda n: (rest, None) if n % URGENT_EVERY else (urgent, URGENT),
                 )
                 calm = OpenLoop(later, lambda _: (after, None))
-                flooding = asyncio.create_task(flood.run(2 * peak, seconds))
-                await asyncio.sleep(seconds)
-                await calm.run(AFTER_RATE, AFTER_S)
-                await flooding
+                with undisturbed():
+                    flooding = asyncio.create_task(flood.run(2 * peak, seconds))
+                    await asyncio.sleep(seconds)
+                    await calm.run(AFTER_RATE, AFTER_S)
+                    await flooding
     figures = summary(peak, seconds, urgent, rest, after)
     return figures, goals(figures)
 
@@ -62,6 +63,7 @@ def summary(
     """Return the figures of a run."""
     ended_s = [at for at in urgent.ended_s + rest.ended_s if RAMP_S <= at < seconds]
     refused_ms = urgent.refused_ms + rest.refused_ms
+    held_back_ms = urgent.held_back_ms + rest.held_back_ms
     hints = urgent.hints_s + rest.hints_s
     slow = [
         at for at, took in zip(after.ended_s, after.end_to_end_ms, strict=True) if took > NORMAL_MS
@@ -74,9 +76,12 @@ def summary(
         "refused": len(refused_ms),
         "refused_p50_ms": percentile(refused_ms, 0.5),
         "refused_p99_ms": percentile(refused_ms, 0.99),
+        "held_back": len(held_back_ms),
+        "held_back_p50_ms": percentile(held_back_ms, 0.5),
+        "held_back_p99_ms": percentile(held_back_ms, 0.99),
         "refused_without_hint": sum(1 for hint in hints if math.isnan(hint)),
         "urgent_offered": urgent.offered,
-        "urgent_refused": len(urgent.refused_ms),
+        "urgent_refused": len(urgent.refused_ms) + len(urgent.held_back_ms),
         "urgent_assignment_p50_ms": percentile(urgent.assignment_ms, 0.5),
         "urgent_assignment_p99_ms": percentile(urgent.assignment_ms, 0.99),
         "urgent_end_to_end_p99_ms": percentile(urgent.end_to_end_ms, 0.99),
@@ -98,11 +103,21 @@ def goals(figures: dict[str, Any]) -> list[Row]:
             figures["urgent_assignment_p50_ms"], "ms", note=urgent),
         Row("overload: urgent tasks to their assignment, p99",
             figures["urgent_assignment_p99_ms"], "ms", most=50),
-        Row("overload: due to refusal, p50", figures["refused_p50_ms"], "ms",
-            note=f"{figures['refused']:,} refused"),
-        Row("overload: due to refusal, p99", figures["refused_p99_ms"], "ms", most=5),
+        *_refusals("the scheduler", figures, "refused"),
+        *_refusals("the client, which knows", figures, "held_back"),
         Row("overload: refusals without a hint when to come again",
             figures["refused_without_hint"], most=0),
         Row("overload: back to normal after", figures["back_to_normal_s"], "s", most=5,
             note=f"last task beyond {NORMAL_MS:.0f} ms at {AFTER_RATE:.0f}/s"),
     ]  # fmt: skip
+
+
+def _refusals(by: str, figures: dict[str, Any], kind: str) -> list[Row]:
+    count = figures[kind]
+    if not count:
+        return []
+    note = f"{count:,} refused by {by}"
+    return [
+        Row(f"overload: due to refusal by {by}, p50", figures[f"{kind}_p50_ms"], "ms", note=note),
+        Row(f"overload: due to refusal by {by}, p99", figures[f"{kind}_p99_ms"], "ms", most=5),
+    ]

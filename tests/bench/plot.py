@@ -8,7 +8,11 @@ from html import escape
 from typing import Any, NamedTuple
 
 WIDTH, LEFT, RIGHT, BAR, GAP = 900, 230, 110, 16, 10
-COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#14b8a6", "#64748b")
+COLOURS = (
+    *("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#14b8a6", "#64748b"),
+    *("#db2777", "#84cc16", "#0ea5e9", "#a16207"),
+)
+"""As many as there are processes in a setup, and two more."""
 
 
 class Bar(NamedTuple):
@@ -36,7 +40,7 @@ def panels(found: dict[str, Any]) -> list[Panel]:
             throughput.append(Bar("", [("skeleton", figures["skeleton_tasks_per_s"])]))
     costs = [Bar(n, list(f["cpu_s_per_1000_by_process"].items())) for n, f in found.items()]
     latency = [
-        Bar(f"{name}, {run['offered']}, {share}", [("assignment", run[f"assignment_{share}_ms"])])
+        Bar(f"{name}, {run['offered']}", [(share, run[f"assignment_{share}_ms"])])
         for name, figures in found.items()
         for run in figures["latency"]
         for share in ("p50", "p99")

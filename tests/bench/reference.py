@@ -114,7 +114,8 @@ async def throughput(pids: dict[str, int], *, tasks: int, window: int) -> Throug
     cpu = meter.used() | {"client": time.process_time() - own}
     await submitting
     await submitter.close()
-    return Throughput(tasks, seconds, cpu, meter.memory(), meter.foreign() - cpu["client"])
+    foreign = max(0.0, meter.foreign() - cpu["client"])
+    return Throughput(tasks, seconds, cpu, meter.memory(), foreign)
 
 
 async def latency(pids: dict[str, int], rate: float, seconds: float) -> Latency:
@@ -158,7 +159,7 @@ async def latency(pids: dict[str, int], rate: float, seconds: float) -> Latency:
     cpu = meter.used() | {"client": time.process_time() - own}
     await submitter.close()
     achieved = len(due_s) / took_s
-    foreign = meter.foreign() - cpu["client"]
+    foreign = max(0.0, meter.foreign() - cpu["client"])
     return Latency(
         rate, achieved, samples.end_to_end_ms, samples.assignment_ms, cpu, took_s, foreign
     )

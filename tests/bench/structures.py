@@ -1,7 +1,7 @@
 """Structures that were weighed: collectors against pools, a sorted list against the ready queue.
 
 The life of tasks (the core and the codec, 10^5 other tasks waiting) is run under the collector as
-Python sets it, as services set it (`gc.freeze`, rare collections) and without one, by turns. A pool
+Python sets it, as services look (by the clock, at what is new) and without one, by turns. A pool
 keeps what would be freed and fills it anew: of tasks, and of messages. The sorted list is kept by
 insertion, by priority and arrival alone; the ready queue does all that it does.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from podium.v1 import task_pb2, task_scheduler_pb2
-from services.kernel.serving import gc_thresholds
+from services.kernel.garbage import Collector
 from services.task_scheduler.core.task import Task
 from tests.bench.backlog import TYPES, Queue
 from tests.bench.rows import Row
@@ -25,8 +25,10 @@ WAITING, TASKS, ROUNDS = 100_000, 4_000, 7
 MADE = 20_000
 DEPTHS = (100, 10_000, 300_000)
 PAYLOAD = b"x" * 200
+LOOK_TASKS = 400
+"""As many as come between two looks of a service at 4,000 tasks a second."""
 
-Collector = Callable[[], None]
+Tend = Callable[[], object]
 Made = Callable[[], object]
 
 
@@ -36,8 +38,8 @@ def collectors(scale: float) -> Sequence[Row]:
     took = {name: [0.0] * ROUNDS for name in COLLECTORS}
     for number in range(ROUNDS):
         for name, set_up in COLLECTORS.items():
-            with _collected(set_up):
-                took[name][number] = _life_us(queue, int(TASKS * scale))
+            with _collected(set_up) as tend:
+                took[name][number] = _life_us(queue, int(TASKS * scale), tend)
     rows = [
         Row(f"a task's life, {name}", round(statistics.median(found), 2), "us")
         for name, found in took.items()
@@ -87,31 +89,35 @@ def _ready_queue(depth: int) -> tuple[str, Made]:
     return "ready queue, fairness and ageing included", turn
 
 
-def _as_python() -> None:
+def _as_python() -> Tend:
     gc.set_threshold(700, 10, 10)
     gc.enable()
+    return lambda: None
 
 
-def _as_services() -> None:
-    gc.freeze()
-    gc.set_threshold(*gc_thresholds)
-    gc.enable()
+def _as_services() -> Tend:
+    gc.disable()
+    return Collector().look
 
 
-COLLECTORS: dict[str, Collector] = {
+def _without() -> Tend:
+    gc.disable()
+    return lambda: None
+
+
+COLLECTORS: dict[str, Callable[[], Tend]] = {
     "collector as Python sets it": _as_python,
     "collector as services set it": _as_services,
-    "no collector": gc.disable,
+    "no collector": _without,
 }
 
 
 @contextmanager
-def _collected(set_up: Collector) -> Iterator[None]:
+def _collected(set_up: Callable[[], Tend]) -> Iterator[Tend]:
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.collect()
-    set_up()
     try:
-        yield
+        yield set_up()
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
@@ -120,11 +126,14 @@ def _collected(set_up: Collector) -> Iterator[None]:
         gc.enable()
 
 
-def _life_us(queue: Queue, count: int) -> float:
+def _life_us(queue: Queue, count: int, tend: Tend) -> float:
     """Return the microseconds of a task from its submit to its end."""
     began_s = time.perf_counter()
-    queue.fill(count)
-    queue.grant(count)
+    for first in range(0, count, LOOK_TASKS):
+        some = min(LOOK_TASKS, count - first)
+        queue.fill(some)
+        queue.grant(some)
+        tend()
     return (time.perf_counter() - began_s) / count * 1e6
 
 

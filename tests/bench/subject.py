@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import time
@@ -38,16 +37,14 @@ class Subject:
         """Submit `tasks` one by one, at most `window` unfinished; until all results are known."""
         async with self.client() as submitter:
             await client.settle(submitter)
-            gc.collect()
-            gc.freeze()  # what is there stays: the client shall not look through it again
             meter = Meter(self.pids)
-            meter.start()
-            began_s, own = time.perf_counter(), time.process_time()
-            await client.closed(submitter, tasks, window)
+            with client.undisturbed():
+                meter.start()
+                began_s, own = time.perf_counter(), time.process_time()
+                await client.closed(submitter, tasks, window)
             seconds = time.perf_counter() - began_s
             cpu = meter.used() | {"client": time.process_time() - own}
             foreign = max(0.0, meter.foreign() - cpu["client"])
-            gc.unfreeze()
             return Throughput(tasks, seconds, cpu, meter.memory(), foreign)
 
     async def latency(self, rate: float, seconds: float) -> Latency:
@@ -55,15 +52,16 @@ class Subject:
         async with self.client() as submitter:
             await client.settle(submitter)
             meter = Meter(self.pids)
-            meter.start()
-            began_s, own = time.perf_counter(), time.process_time()
-            if rate:
-                samples = client.Samples()
-                loop = client.OpenLoop(submitter, lambda number: (samples, None))
-                took_s = await loop.run(rate, seconds)
-            else:
-                samples = await client.quiet(submitter, seconds)
-                took_s = time.perf_counter() - began_s
+            with client.undisturbed():
+                meter.start()
+                began_s, own = time.perf_counter(), time.process_time()
+                if rate:
+                    samples = client.Samples()
+                    loop = client.OpenLoop(submitter, lambda number: (samples, None))
+                    took_s = await loop.run(rate, seconds)
+                else:
+                    samples = await client.quiet(submitter, seconds)
+                    took_s = time.perf_counter() - began_s
             cpu = meter.used() | {"client": time.process_time() - own}
             achieved = samples.offered / took_s
             foreign = max(0.0, meter.foreign() - cpu["client"])

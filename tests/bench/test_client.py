@@ -50,11 +50,11 @@ async def test_a_task_counts_from_when_it_was_due_and_none_is_left_out() -> None
     await loop.run(100.0, 0.5)
 
     assert samples.offered == client.taken == 50
-    assert len(samples.end_to_end_ms) + len(samples.refused_ms) == 50
+    assert len(samples.end_to_end_ms) + len(samples.held_back_ms) == 50
     # Some twenty tasks were due during the stall: each of them waited for what was left of it.
-    late = [took for took in samples.end_to_end_ms + samples.refused_ms if took > 20]
+    late = [took for took in samples.end_to_end_ms + samples.held_back_ms if took > 20]
     assert len(late) >= 10
-    assert samples.hints_s == [0.05] * len(samples.refused_ms)
+    assert samples.hints_s == [0.05] * len(samples.held_back_ms)
 
 
 async def test_tasks_that_come_faster_than_the_loop_turns_are_all_offered() -> None:

@@ -223,7 +223,7 @@ async def test_a_submit_costs_a_client_so_many_calls_and_no_more() -> None:
     with calls() as count:
         await submitted()
 
-    assert answering.batches == [TASKS, TASKS], "all in one call"
+    assert answering.batches == [256, TASKS - 256] * 2, "full calls"
     assert count.calls / TASKS < CLIENT_CALLS
 
 

@@ -12,7 +12,7 @@ def samples(ended_s: list[float], took_ms: float, refused_ms: list[float]) -> Sa
     took = [took_ms] * len(ended_s)
     offered = len(ended_s) + len(refused_ms)
     hints = [0.05] * len(refused_ms)
-    return Samples(ended_s, took, took, ended_s, refused_ms, hints, offered)
+    return Samples(ended_s, took, took, ended_s, refused_ms, [], hints, offered)
 
 
 def test_what_ends_while_the_backlog_fills_or_when_the_flood_is_over_does_not_count() -> None:
@@ -42,3 +42,16 @@ def test_refusals_without_a_hint_are_counted_and_are_missed_goals() -> None:
     assert figures["refused_without_hint"] == 1
     [row] = [row for row in overload.goals(figures) if "without a hint" in row.what]
     assert row.met is False
+
+
+def test_what_the_client_refuses_by_itself_is_told_apart_from_the_scheduler_s_refusals() -> None:
+    rest = samples([2.0], 10.0, [4.0])
+    rest.held_back_ms = [0.1, 6.0]
+
+    rows = overload.goals(overload.summary(1.0, 5.0, Samples(), rest, Samples()))
+
+    met = {row.what: row.met for row in rows if "refusal by" in row.what and row.most}
+    assert met == {
+        "overload: due to refusal by the scheduler, p99": True,
+        "overload: due to refusal by the client, which knows, p99": False,
+    }

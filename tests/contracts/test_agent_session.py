@@ -155,7 +155,8 @@ async def test_an_assignment_that_comes_twice_begins_once(script: Script) -> Non
     await script.until("result", 2)
     await script.settled()
 
-    assert [ack.lease for ack in script.heard("ack")].count(lease) == 1
+    # Its ack may be said again: the first may have gone down with a stream.
+    assert [result.lease for result in script.heard("result")].count(lease) == 1
 
 
 async def test_a_lease_that_a_renewal_has_lost_is_given_up(script: Script) -> None:

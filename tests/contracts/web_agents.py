@@ -97,8 +97,8 @@ class OfTheWeb:
 
     def _take(self, frame: dict[str, Any]) -> bool:
         self._seq = frame.get("seq", self._seq)
-        arm = next(each for each in frame if each not in ("agentId", "seq"))
-        said = frame[arm]
+        arm = next((each for each in frame if each not in ("agentId", "seq")), "")
+        said = frame.get(arm)
         match arm:
             case "ready":
                 self._ready(said)

@@ -255,6 +255,20 @@ async def test_an_urgent_item_waits_for_nothing() -> None:
     assert await asyncio.wait_for(reading, 5) == [2, 1]
 
 
+async def test_a_prompt_item_leaves_at_once_and_in_its_order() -> None:
+    outbox: Outbox[int] = Outbox(linger_s=60.0, batch_len_max=64, patience_s=60.0)
+    batches = outbox.batches()
+    await load(outbox, batches)
+    outbox.put(1)
+    reading = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    assert not reading.done(), "under load one item gathers"
+
+    outbox.offer(2, prompt=True)
+
+    assert await asyncio.wait_for(reading, 5) == [1, 2]
+
+
 async def test_urgent_items_count_against_the_bound() -> None:
     outbox: Outbox[int] = Outbox(queue_len_max=2)
     assert outbox.offer(1, urgent=True) and outbox.offer(2)

@@ -28,6 +28,7 @@ class Floor:
         self.router = Router("router-1", given, np.random.default_rng(7))
         self.board = self.router.board
         self.attendance = self.router.attendance
+        self.standings = self.router.standings
         self.work = self.router.work
         self.orders = self.router.orders
         self.time = Instant(1_000.0, 1_700_000_000_000)
@@ -65,6 +66,7 @@ class Floor:
         cost: float = 0.0,
         proficiency: float = 1.0,
         versions: tuple[str, ...] = (),
+        last_seq: int = 0,
     ) -> Session:
         greeting = Greeting(
             agent_id=agent_id,
@@ -77,6 +79,7 @@ class Floor:
             resume_token=token,
             body=None,
             versions=versions,
+            last_seq=last_seq,
         )
         self.router.admission.hello(stream, greeting, self.time)
         self.turn()

@@ -35,10 +35,10 @@ LOST = session_pb2.LeaseVerdict.VERDICT_LOST
 
 
 class Patient(Settings):
-    """Settings of a router that waits for the scheduler's word however slow the machine is."""
+    """Settings of a router that waits for the scheduler's word, and for no registry."""
 
     def limits(self) -> Limits:
-        return replace(super().limits(), claim_s=60.0)
+        return replace(super().limits(), claim_s=60.0, registry_s=0.0, directive_s=60.0)
 
 
 class Scheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):

@@ -180,7 +180,7 @@ def test_drain_undo_an_agent_that_drains_gets_nothing_more_whatever_it_says() ->
     floor.attendance.drain_agent(session)
     floor.attendance.credit(session, 100)
     floor.attendance.speaker(1, "a1", floor.time)
-    floor.attendance.directive("a1", breaker="CLOSED", draining=False, quarantined=False)
+    floor.standings.directive("a1", breaker="CLOSED", draining=False, quarantined=False)
     lease = floor.granted("t2")
 
     assert lease.session is None and session.draining

@@ -48,7 +48,7 @@ def test_dup_agent_id_an_older_instance_that_comes_back_is_told_at_once_and_gets
 def test_a_newer_instance_is_kept_from_work_as_the_older_was() -> None:
     floor = Floor()
     floor.agent("a1")
-    floor.attendance.directive(
+    floor.standings.directive(
         "a1", breaker="CLOSED", draining=False, quarantined=True, reason="odd answers"
     )
     floor.attendance.open_stream(2)
@@ -162,6 +162,6 @@ def test_what_comes_late_about_a_superseded_agent_does_not_touch_who_has_its_pla
     other = floor.agent("a2", "read")
 
     floor.sleep(1.0)
-    floor.attendance.directive("a1", breaker="OPEN", draining=True, quarantined=True)
+    floor.standings.directive("a1", breaker="OPEN", draining=True, quarantined=True)
 
     assert floor.granted("t2", "read").session is other

@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 
 
 class Registry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):
-    """Remembers the facts it is told and gives directives as told."""
+    """Remembers the facts it is told, and gives directives and answers as told."""
 
     def __init__(self) -> None:
         self.facts: list[agent_registry_pb2.SyncSessionsRequest] = []
@@ -41,7 +41,10 @@ class Registry(agent_registry_pb2_grpc.AgentRegistryServiceServicer):
         reader = asyncio.create_task(read())
         try:
             while (directive := await self.directives.get()) is not None:
-                yield agent_registry_pb2.SyncSessionsResponse(directives=[directive])
+                if isinstance(directive, int):
+                    yield agent_registry_pb2.SyncSessionsResponse(answer=directive)
+                else:
+                    yield agent_registry_pb2.SyncSessionsResponse(directives=[directive])
         finally:
             reader.cancel()
 
@@ -136,6 +139,26 @@ async def test_a_registry_that_comes_back_gets_a_snapshot_of_all_sessions() -> N
 
         again = [f for f in registry.facts if f.snapshot][1]
         assert {agent.agent_id for agent in again.opened} == {"a1", "a2"}
+
+
+async def test_an_agent_that_comes_gets_work_once_the_registry_has_answered() -> None:
+    async with (
+        peers() as (registry, _, address),
+        room(agent_registry_address=address) as here,
+    ):
+        [first] = await eventually(lambda: registry.facts)
+        assert first.snapshot and first.ask > 0
+        registry.directives.put_nowait(first.ask)
+        wire = here.wire()
+        await wire.hello("a1")
+
+        [asked] = await eventually(lambda: [f for f in registry.facts if f.opened])
+        assert asked.ask > first.ask
+        assert not [credit for credit in here.scheduler.credits.values() if credit.total]
+        registry.directives.put_nowait(asked.ask)
+        here.scheduler.grant("t1", await here.scheduler.class_of("echo"))
+
+        await wire.until("a1", "assign")
 
 
 async def test_a_model_is_used_and_a_broken_one_is_not() -> None:

@@ -193,7 +193,7 @@ def test_what_the_registry_forbids_gets_no_work(
     floor = Floor()
     floor.agent("bad")
     floor.agent("good")
-    floor.attendance.directive("bad", breaker=breaker, draining=False, quarantined=quarantined)
+    floor.standings.directive("bad", breaker=breaker, draining=False, quarantined=quarantined)
 
     lease = floor.granted("t1")
 
@@ -205,7 +205,7 @@ def test_what_the_registry_forbids_gets_no_work(
 def test_a_half_open_agent_gets_one_task_at_a_time() -> None:
     floor = Floor()
     floor.agent("probed", slots=8)
-    floor.attendance.directive("probed", breaker="HALF_OPEN", draining=False, quarantined=False)
+    floor.standings.directive("probed", breaker="HALF_OPEN", draining=False, quarantined=False)
 
     first, second = floor.granted("t1"), floor.granted("t2")
 
@@ -221,7 +221,7 @@ def test_a_half_open_agent_is_tried_though_others_are_better() -> None:
     agents = [*(f"a{number}" for number in range(20)), "bad"]
     success = [*([0.99] for _ in range(20)), [0.01]]
     floor.router.learn(raw_model(agents, ["echo"], success=success), floor.time)
-    floor.attendance.directive("bad", breaker="HALF_OPEN", draining=False, quarantined=False)
+    floor.standings.directive("bad", breaker="HALF_OPEN", draining=False, quarantined=False)
 
     leases = [floor.running(f"t{number}") for number in range(50)]
 

@@ -49,6 +49,47 @@ def test_a_task_that_an_agent_came_back_without_is_lost_at_once() -> None:
     assert session.load == 0
 
 
+def test_what_hello_was_too_early_to_name_is_kept_when_it_was_acked() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    lease = floor.running("t1")
+    lease.offered_seq = 5
+    floor.attendance.open_stream(2)
+
+    floor.agent("a1", slots=2, stream=2, token=session.resume_token, last_seq=4)
+
+    assert floor.last(effects.SendReady).verdicts == ((*lease.key, KEEP),)
+    assert floor.of(effects.Ended) == []
+
+
+@pytest.mark.parametrize(("last_seq", "token"), [(5, True), (0, True), (4, False)])
+def test_what_hello_could_have_named_is_lost(last_seq: int, token: bool) -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    lease = floor.running("t1")
+    lease.offered_seq = 5
+    floor.attendance.open_stream(2)
+    resume_token = session.resume_token if token else "another"
+
+    floor.agent("a1", slots=2, stream=2, token=resume_token, last_seq=last_seq)
+
+    assert floor.last(effects.Ended).lease is lease and lease.lost
+
+
+def test_numbers_of_a_session_before_say_nothing_of_this_one() -> None:
+    floor = Floor()
+    session = floor.agent("a1", slots=2)
+    lease = floor.running("t1")
+    lease.offered_seq = 50
+    floor.attendance.open_stream(2)
+    floor.agent("a1", slots=2, stream=2, in_flight=(lease.key,))
+    floor.attendance.open_stream(3)
+
+    floor.agent("a1", slots=2, stream=3, token=session.resume_token, last_seq=1)
+
+    assert floor.last(effects.Ended).lease is lease and lease.lost
+
+
 def test_leases_of_an_earlier_router_are_claimed_before_ready() -> None:
     floor = Floor()
 

@@ -164,6 +164,8 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
 
     def __init__(self) -> None:
         self.batches: list[list[task_pb2.TaskSpec]] = []
+        self.asked: list[list[task_pb2.TaskSpec]] = []
+        """Those that are not answered yet as well."""
         self.tasks: dict[str, task_pb2.Task] = {}
         self.by_request_id: dict[str, str] = {}
         self.events: list[event_pb2.Event] = []
@@ -209,6 +211,7 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     async def SubmitTasks(
         self, request: task_scheduler_pb2.SubmitTasksRequest, context: Any
     ) -> task_scheduler_pb2.SubmitTasksResponse:
+        self.asked.append(list(request.tasks))
         await self.answering.wait()
         if self.failures:
             await refuse(context, *self.failures.pop(0))

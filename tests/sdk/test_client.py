@@ -98,23 +98,37 @@ async def test_a_result_of_another_type_names_every_field_at_fault(
 
 async def test_concurrent_submits_travel_together_and_in_order(scheduler: FakeScheduler) -> None:
     async with connected(scheduler) as client:
-        tasks = await asyncio.gather(*(client.submit("work", str(n)) for n in range(300)))
+        tasks = await asyncio.gather(*(client.submit("work", str(n)) for n in range(250)))
 
     assert len(scheduler.batches) == 1
-    assert [spec.payload.data for spec in scheduler.batches[0]] == [b"%d" % n for n in range(300)]
-    assert [task.task_id for task in tasks] == [f"task-{n}" for n in range(300)]
+    assert [spec.payload.data for spec in scheduler.batches[0]] == [b"%d" % n for n in range(250)]
+    assert [task.task_id for task in tasks] == [f"task-{n}" for n in range(250)]
 
 
-async def test_a_batch_has_at_most_a_thousand_tasks_and_two_mebibytes(
+async def test_a_batch_has_at_most_256_tasks_and_two_mebibytes(
     scheduler: FakeScheduler,
 ) -> None:
     async with connected(scheduler) as client:
         await asyncio.gather(*(client.submit("work") for _ in range(2_500)))
-        assert max(map(len, scheduler.batches)) == 1_000
+        assert max(map(len, scheduler.batches)) == 256
         scheduler.batches.clear()
         await asyncio.gather(*(client.submit("work", bytes(250_000)) for _ in range(20)))
 
     assert max(map(len, scheduler.batches)) < 10
+
+
+async def test_an_urgent_task_waits_for_no_batch_of_others(scheduler: FakeScheduler) -> None:
+    async with connected(scheduler) as client:
+        scheduler.answering.clear()
+        submits = [asyncio.create_task(client.submit("work")) for _ in range(5 * 256)]
+        await eventually(lambda: len(scheduler.asked) == 4)
+
+        submits.append(asyncio.create_task(client.submit("work", priority=6)))
+
+        await eventually(lambda: len(scheduler.asked) == 5)
+        assert [spec.priority for spec in scheduler.asked[4]] == [6]
+        scheduler.answering.set()
+        await asyncio.gather(*submits)
 
 
 async def test_while_calls_are_unanswered_later_submits_gather(scheduler: FakeScheduler) -> None:

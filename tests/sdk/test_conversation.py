@@ -10,7 +10,7 @@ from podium.sdk.errors import InvalidArgument
 from podium.sdk.identity import Identity
 from podium.sdk.leases import IN_FLIGHT_LEN_MAX
 from podium.v1 import agent_pb2, session_pb2, task_pb2
-from podium.v1.session_pb2 import AgentFrame, LeaseRef, RouterFrame
+from podium.v1.session_pb2 import AgentFrame, LeaseRef, LeaseVerdict, RouterFrame
 
 KEY = ("t1", 1)
 LEASE = LeaseRef(task_id="t1", lease_epoch=1)
@@ -43,6 +43,17 @@ def result() -> dict[str, Any]:
 def test_the_same_assignment_twice_is_taken_once(talk: Conversation) -> None:
     assert hear(talk, assign=session_pb2.Assign(task_id="t1", lease_epoch=1)) == []
     assert hear(talk, assign=session_pb2.Assign(task_id="t1", lease_epoch=2)) == ["assign"]
+
+
+def test_an_assignment_that_comes_again_gets_the_answer_it_had(talk: Conversation) -> None:
+    again = RouterFrame(agent_id="a1", assign=session_pb2.Assign(task_id="t1", lease_epoch=1))
+    assert talk.receive([again], 0.0).replies == []
+    say(talk, "ack", ack=session_pb2.Ack(lease=LEASE))
+    [acked] = talk.receive([again], 0.0).replies
+    say(talk, "result", **result())
+    [ended] = talk.receive([again], 0.0).replies
+
+    assert (acked.ack.lease, ended.result.lease) == (LEASE, LEASE)
 
 
 def test_nothing_is_said_about_a_lease_that_is_over(talk: Conversation) -> None:
@@ -160,6 +171,25 @@ def test_leases_are_renewed_when_they_are_old_enough(talk: Conversation) -> None
     assert talk.due(8.9, 1.0) == []
     assert [list(frame.renew.leases) for frame in talk.due(9.0, 1.0)] == [[LEASE]]
     assert talk.due(9.5, 1.0) == []
+
+
+@pytest.mark.parametrize("how", ["renewal", "next stream"])
+def test_what_the_work_asks_about_is_answered_once(talk: Conversation, how: str) -> None:
+    other = LeaseRef(task_id="t2", lease_epoch=2)
+    hear(talk, assign=session_pb2.Assign(task_id="t2", lease_epoch=2))
+    asked = [("ask", ("t1", 1)), ("ask", ("t2", 2)), ("ask", ("lost", 3))]
+    frames = [(kind, key, AgentFrame(agent_id="a1")) for kind, key in asked]
+    [question] = talk.say(frames, 0.0, brief=False)
+    assert list(question.renew.leases) == [LEASE, other]
+
+    verdict = LeaseVerdict(lease=LEASE, verdict=LeaseVerdict.VERDICT_KEEP)
+    answers: dict[str, dict[str, Any]] = {
+        "renewal": {"renew_ack": session_pb2.RenewAck(held=[LEASE])},
+        "next stream": {"ready": session_pb2.Ready(verdicts=[verdict])},
+    }
+    answer = RouterFrame(agent_id="a1", **answers[how])
+    assert [list(each.renew_ack.held) for each in talk.receive([answer], 0.0).work] == [[LEASE]]
+    assert talk.receive([answer], 0.0).work == []
 
 
 def test_results_that_hello_had_no_room_for_are_sent_once_the_session_is_ready() -> None:

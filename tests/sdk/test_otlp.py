@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from podium.sdk.otlp import Exporter, encode_request, shared
+from podium.sdk.otlp import Encoder, Exporter, shared
 from podium.sdk.spans import SPANS_LEN_MAX, Span, SpanBuffer
 from tests.support.ports import free_port
 
@@ -32,7 +32,7 @@ SPAN: Span = (
 
 
 def test_spans_are_what_the_generated_classes_read() -> None:
-    raw = encode_request("agent", [SPAN, (1, 2, 0, "submit", 3, 4, (), "")])
+    raw = Encoder("agent").request([SPAN, (1, 2, 0, "submit", 3, 4, (), "")])
 
     resource_spans = ExportTraceServiceRequest.FromString(raw).resource_spans[0]
     assert resource_spans.resource.attributes[0].value.string_value == "agent"
@@ -49,6 +49,17 @@ def test_spans_are_what_the_generated_classes_read() -> None:
     assert values == dict(SPAN[6])
     assert (first.status.code, first.status.message) == (Status.STATUS_CODE_ERROR, SPAN[7])
     assert (second.parent_span_id, second.status.code) == (b"", Status.STATUS_CODE_UNSET)
+
+
+def test_what_was_encoded_before_is_not_taken_for_what_is_equal_to_it() -> None:
+    encoder = Encoder("agent")
+    spans: list[Span] = [(1, 2, 0, "execute", 3, 4, (("n", n),), "") for n in (1, True, 1.0, 1)]
+
+    raw = encoder.request(spans)
+
+    read = ExportTraceServiceRequest.FromString(raw).resource_spans[0].scope_spans[0].spans
+    kinds = [span.attributes[0].value.WhichOneof("value") for span in read]
+    assert kinds == ["int_value", "bool_value", "double_value", "int_value"]
 
 
 class Sink(TraceServiceServicer):

@@ -13,6 +13,7 @@ from podium.sdk import runner
 from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from podium.sdk.errors import Final, Retryable
+from podium.sdk.pulse import Pulse
 from podium.sdk.runner import Runner
 from podium.sdk.settings import Settings
 from podium.sdk.testing import run_handler, start_handler
@@ -26,11 +27,11 @@ from tests.support.waiting import eventually
 class Bench:
     """A runner, and what it says with the time of each."""
 
-    def __init__(self, *agents: Agent) -> None:
+    def __init__(self, *agents: Agent, pulse: Pulse | None = None) -> None:
         self.said: list[tuple[float, str, str]] = []
         self._changed = asyncio.Event()
         tracer = Tracer("agent", Settings(otlp_endpoint="off"))
-        self.runner = Runner(agents, self._hear, tracer)
+        self.runner = Runner(agents, self._hear, tracer, pulse=pulse)
 
     def _hear(self, said: list[Any]) -> None:
         self.said += [(time.monotonic(), kind, key[0]) for kind, key, _ in said]
@@ -47,6 +48,26 @@ class Bench:
 def assign(task_id: str = "t1", agent_id: str = "a1") -> RouterFrame:
     given = session_pb2.Assign(task_id=task_id, lease_epoch=1, attempt=1, spec=spec())
     return RouterFrame(agent_id=agent_id, assign=given)
+
+
+def held(task_id: str) -> RouterFrame:
+    lease = session_pb2.LeaseRef(task_id=task_id, lease_epoch=1)
+    return RouterFrame(agent_id="a1", renew_ack=session_pb2.RenewAck(held=[lease]))
+
+
+def noting(plain: bool = False, rate_per_s: float | None = None) -> tuple[Agent, list[str]]:
+    """Returns an agent whose tasks are noted as they begin."""
+    agent = Agent("worker", agent_id="a1", capacity=4)
+    begun: list[str] = []
+
+    def work(payload: bytes, task: Context) -> None:
+        begun.append(task.task_id)
+
+    async def awaited(payload: bytes, task: Context) -> None:
+        work(payload, task)
+
+    agent.handles("work", rate_per_s=rate_per_s)(work if plain else awaited)
+    return agent, begun
 
 
 def cancel(task_id: str = "t1", reason: str = "CANCELED") -> RouterFrame:
@@ -87,17 +108,48 @@ def test_a_reason_that_the_wire_would_refuse_is_refused_here() -> None:
         Retryable("x", reason="not like this")
 
 
-async def test_a_task_cancelled_together_with_its_assignment_is_answered() -> None:
-    agent = Agent("worker", agent_id="a1")
-
-    @agent.handles("work")
-    async def work(payload: bytes) -> None:
-        await asyncio.Event().wait()
-
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
+async def test_a_task_cancelled_together_with_its_assignment_is_answered_and_never_begins(
+    plain: bool,
+) -> None:
+    agent, begun = noting(plain)
     bench = Bench(agent)
     bench.runner.take([assign(), cancel()])
 
     assert await bench.until(2) == [("ack", "t1"), ("result", "t1")]
+    assert len(bench.runner) == 0
+    await bench.runner.stop()
+    assert begun == []
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
+async def test_a_task_recalled_before_its_first_step_is_never_begun(plain: bool) -> None:
+    agent, begun = noting(plain)
+    bench = Bench(agent)
+    bench.runner.take([assign("t1"), cancel("t1", "LEASE_LOST"), assign("t2")])
+
+    assert await bench.until(3) == [("ack", "t1"), ("ack", "t2"), ("result", "t2")]
+    await bench.runner.stop()
+    assert begun == ["t2"]
+
+
+@pytest.mark.parametrize(("rate_per_s", "acks"), [(None, 3), (1.0, 1)])
+async def test_after_a_standstill_a_task_begins_once_the_router_says_that_it_is_still_held(
+    rate_per_s: float | None, acks: int
+) -> None:
+    agent, begun = noting(rate_per_s=rate_per_s)
+    now_s = [100.0]
+    bench = Bench(agent, pulse=Pulse(lambda: now_s[0]))
+    now_s[0] += 2.0
+    bench.runner.take([assign("t1"), assign("t2"), assign("t3")])
+
+    heard = await bench.until(acks + 3)
+    assert heard[-3:] == [("ask", "t1"), ("ask", "t2"), ("ask", "t3")]
+    assert begun == []
+
+    bench.runner.take([held("t1"), cancel("t2", "LEASE_LOST"), cancel("t3")])
+    assert sorted((await bench.until(acks + 5))[acks + 3 :]) == [("result", "t1"), ("result", "t3")]
+    assert begun == ["t1"]
     assert len(bench.runner) == 0
     await bench.runner.stop()
 
@@ -293,3 +345,18 @@ async def test_stopping_leaves_behind_what_does_not_stop(
     assert len(bench.runner) == 1
     proceed.set()
     await eventually(lambda: len(bench.runner) == 0)
+
+
+async def test_an_async_handler_may_speak_from_a_thread() -> None:
+    agent = Agent("worker", agent_id="a1")
+
+    @agent.handles("work")
+    async def work(payload: str, task: Context) -> str:
+        # As a library that blocks is called: what it reports must wake the loop.
+        await asyncio.to_thread(task.progress, 0.5, "half way")
+        return payload
+
+    asyncio.get_running_loop().set_debug(True)  # refuses what another thread may not do
+    record = await run_handler(agent, "work", "x")
+
+    assert (record.progress, record.error) == ([(0.5, "half way")], None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 
 import grpc
@@ -233,3 +234,38 @@ async def test_a_stream_stays_while_all_of_its_agents_are_sent_away() -> None:
         await eventually(lambda: sorted(router.streams[0].agents) == ["a1", "a2"])
 
     assert len(router.streams) == 1
+
+
+class _Most(random.Random):
+    """Draws the bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+async def test_streams_that_are_lost_as_soon_as_they_are_open_are_opened_ever_more_slowly() -> None:
+    router, waits = FakeRouter(), []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async with (
+        serving(router_of(router)) as address,
+        running(address, backoff=Backoff(draw=_Most(), sleep=sleep)) as agent,
+    ):
+        for count in range(1, 6):
+            await eventually(lambda count=count: agent.session.connect_count == count)
+            router.end()
+        await eventually(lambda: len(waits) == 5)
+
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def test_a_stream_that_lasted_is_a_beginning() -> None:
+    waits = Backoff(draw=_Most())
+    assert [waits.next_s(), waits.next_s()] == [0.1, 0.2]
+
+    waits.lasted(5.0)
+    assert waits.next_s() == 0.4
+    waits.lasted(5.1)
+    assert waits.next_s() == 0.1

@@ -219,6 +219,33 @@ async def test_f26_a_registry_that_begins_anew_goes_on_from_what_routers_were_to
         await stage.ended(probed, waiting)
 
 
+async def test_a_quarantined_agent_gets_nothing_for_starting_anew_nor_when_its_router_does(
+    stage: Stage,
+) -> None:
+    wire = stage.wire(kind=Bad)
+    await wire.hello("anew", "anew", max_concurrency=4)
+    await stage.until_status("anew", "IDLE")
+    hold = agent_registry_pb2.QuarantineAgentRequest(agent_id="anew", reason="odd answers")
+    await stage.registry.QuarantineAgent(hold)
+    waiting = await stage.submit("anew", *["sleep 0"] * 4)
+
+    for start in range(5):
+        if start:
+            await wire.send(AgentFrame(agent_id="anew", goodbye=session_pb2.Goodbye()))
+            await stage.until_status("anew", "OFFLINE")
+        await wire.drop()
+        if start == 3:
+            await stage.restart("routing")
+        wire = stage.wire(kind=Bad)
+        await wire.hello("anew", "anew", max_concurrency=4, instance_id=f"anew-{start}")
+        await stage.until_status("anew", "QUARANTINED")
+        # Whoever can do anything now is free: had the agent been, it would have these tasks.
+        await stage.worked(f"other-{start}", "other")
+        await stage.ended(await stage.submit_one("other", "sleep 0"))
+
+    assert [stage.of(task_id) for task_id in waiting] == [["CREATED", "QUEUED"]] * 4
+
+
 async def test_a_quarantine_outlasts_the_death_of_registry_and_router_at_once(
     stage: Stage,
 ) -> None:

@@ -17,7 +17,7 @@ from services.kernel.clock import SystemClock
 from services.kernel.rpc import from_rpc_error
 from tests.routing.peers import LOST
 from tests.support.waiting import eventually
-from tests.system.stage import LEASE_S, Stage, beating, staged
+from tests.system.stage import ACK_S, LEASE_S, Stage, beating, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -131,6 +131,35 @@ async def test_f4_a_frozen_agent_that_thaws_stops_its_work_and_what_it_brings_ch
     await stage.until_status("f4-frozen", "IDLE")
     after = await stage.submit_one("f4", "sleep 0")
     assert (await stage.ended(after)).result.data == b"f4-frozen 1"
+
+
+@pytest.mark.parametrize("fault", ["frozen", "blocked"])
+async def test_f4_what_was_recalled_from_an_agent_before_it_could_see_it_runs_elsewhere_alone(
+    stage: Stage, fault: str
+) -> None:
+    """The assignment, and the word that it went back, reach the handlers' loop together."""
+    held_up, other = f"f4-{fault}", f"f4-{fault}-other"
+    agent = await stage.worked(held_up, fault, capacity=4)
+    if fault == "frozen":
+        agent.signal(signal.SIGSTOP)
+    else:
+        await stage.until(await stage.submit_one(fault, f"block {3 * ACK_S}"), "STARTED")
+    task_ids = await stage.submit(fault, *["sleep 0"] * 3)
+    for task_id in task_ids:
+        await stage.until(task_id, "HANDED_BACK")
+    spare = await stage.worked(other, fault, capacity=4)
+    await stage.ended(*task_ids)
+    if fault == "frozen":
+        agent.signal(signal.SIGCONT)
+    await asyncio.to_thread(spare.kill)
+    # What it is given next comes after all that waited for it.
+    after = await stage.submit_one(fault, "sleep 0")
+    await stage.until(after, "COMPLETED")
+
+    for task_id in task_ids:
+        assert (await stage.task(task_id)).result.data == f"{other} 1".encode()
+        assert task_id not in agent.output()
+    assert f"began {after}" in agent.output()
 
 
 async def test_f41_a_router_that_stands_still_costs_no_agent_its_lease_or_its_place(

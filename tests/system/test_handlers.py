@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from podium.sdk.client import Client
 from podium.sdk.context import Context
 from podium.sdk.errors import Final, Retryable, TaskCanceled, TaskFailed
 from podium.sdk.handle import TaskHandle
+from podium.sdk.host import AgentHost
 from podium.v1 import event_pb2, task_pb2
 from tests.support.waiting import eventually
 from tests.system import pooled
@@ -45,6 +47,49 @@ async def told(task: TaskHandle) -> list[str]:
     """Returns the types of a task's events, from its creation to its end."""
     async with asyncio.timeout(10):
         return [Type.Name(event.type).removeprefix("TYPE_") async for event in task.events()]
+
+
+async def test_agents_that_are_replaced_under_load_lose_nothing_and_repeat_nothing(
+    podium: Client, hosting: Hosting
+) -> None:
+    """Each time the stream is opened anew, while the one before still brings tasks."""
+    runs: Counter[int] = Counter()
+
+    def made(capacity: int) -> Agent:
+        agent = Agent("moving", agent_id="moving", capacity=capacity)
+
+        @agent.handles("moving")
+        async def work(number: int) -> int:
+            runs[number] += 1
+            await asyncio.sleep(0.3)
+            return number
+
+        return agent
+
+    tasks: list[TaskHandle] = []
+
+    async def feed() -> None:
+        while True:
+            tasks.append(await podium.submit("moving", len(tasks)))
+
+    async def move(host: AgentHost, capacity: int) -> None:
+        assert host._session is not None
+        more, streams = len(tasks) + 5, host._session.connect_count
+        await eventually(lambda: len(tasks) >= more)
+        await host.replace([made(capacity)])
+        await eventually(lambda: host._session and host._session.connect_count > streams)
+
+    async with hosting(made(100)) as host:
+        feeding = asyncio.create_task(feed())
+        for turn in range(20):
+            await move(host, 101 + turn % 2)
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+        for number, task in enumerate(tasks):
+            assert await task.result(10) == number
+            assert "ATTEMPT_FAILED" not in await told(task)
+
+    assert set(runs.values()) == {1}
 
 
 @dataclass

@@ -116,7 +116,14 @@ class Load:
             tenant = self._tenants[len(self.sent) % len(self._tenants)]
             self.sent.append(request_id)
             asked = spec(request_id=request_id, tenant=tenant)
-            self.acked[request_id] = (await served.submit(asked))[0]
+            while request_id not in self.acked:
+                try:
+                    self.acked[request_id] = (await served.submit(asked))[0]
+                except grpc.aio.AioRpcError as error:
+                    # A database that is slow for a moment is a reason to ask again, no more.
+                    if "journal cannot be reached" not in str(error.details()):
+                        raise
+                    await asyncio.sleep(0.05)
 
     async def route(self, served: Served, partition: int = 0) -> None:
         async with served.router("work", partition=partition) as router:

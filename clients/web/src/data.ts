@@ -21,22 +21,36 @@ export function number(value: number | string | undefined): number {
   return Number(value ?? 0);
 }
 
-/** A payload from a value: text and bytes as they are, everything else as JSON. */
+/**
+ * A payload from a value: text and bytes as they are, everything else as JSON.
+ *
+ * Throws a TypeError for what JSON cannot hold.
+ */
 export function payload(value: unknown, contentType?: string): PayloadJson {
-  if (value instanceof Uint8Array) {
-    return { contentType: contentType ?? "application/octet-stream", data: encode(value) };
-  }
+  const bytes = bytesOf(value);
+  if (bytes) return { contentType: contentType ?? "application/octet-stream", data: encode(bytes) };
   const isText = typeof value === "string";
   const text = isText ? value : json(value ?? null);
   const type = contentType ?? (isText ? "text/plain; charset=utf-8" : "application/json");
   return { contentType: type, data: encode(new TextEncoder().encode(text)) };
 }
 
-/** JSON of a value; a TypeError for numbers that JSON would silently turn into null. */
+/** The bytes of what holds bytes, in whichever form JavaScript has them. */
+function bytesOf(value: unknown): Uint8Array | undefined {
+  if (value instanceof Uint8Array) return value;
+  if (value instanceof ArrayBuffer) return new Uint8Array(value);
+  return ArrayBuffer.isView(value) ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : undefined;
+}
+
+/** JSON of a value; a TypeError for what JSON would silently lose or turn into null. */
 function json(value: unknown): string {
-  const text = JSON.stringify(value);
+  const text: string | undefined = JSON.stringify(value);
+  if (text === undefined || (text === "{}" && !isPlain(value))) {
+    // A function or symbol is nothing in JSON, a Map or Blob an empty object.
+    throw new TypeError(`JSON cannot hold ${Object.prototype.toString.call(value)}.`);
+  }
   // To look at each value costs more than the rest, and only a null can have been such a number.
-  if (text?.includes("null")) {
+  if (text.includes("null")) {
     JSON.stringify(value, (key, found) => {
       if (typeof found === "number" && !Number.isFinite(found)) {
         throw new TypeError(`JSON cannot hold ${found}${key === "" ? "" : ` (${key})`}.`);
@@ -45,6 +59,11 @@ function json(value: unknown): string {
     });
   }
   return text;
+}
+
+function isPlain(value: unknown): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null || "toJSON" in (value as object);
 }
 
 /** A text for people as the wire takes it: cut to so many characters, and without half ones. */

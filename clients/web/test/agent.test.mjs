@@ -138,6 +138,28 @@ test("a number that JSON cannot hold fails the attempt and does not become null"
   assert.equal(result.failure.message, "JSON cannot hold NaN (score).");
 });
 
+for (const bytes of [new Uint8Array([1, 2]), new Uint8Array([1, 2]).buffer, new DataView(new Uint8Array([0, 1, 2]).buffer, 1)]) {
+  test(`bytes in a ${bytes.constructor.name} are the result as they are`, async () => {
+    await ready(() => bytes);
+    assign();
+
+    const { result } = await eventually(() => bridge.frames("result")[0]);
+
+    assert.deepEqual(result.success, { contentType: "application/octet-stream", data: "AQI=" });
+  });
+}
+
+for (const [lost, told] of [[() => 1, "Function"], [Symbol("s"), "Symbol"], [new Map([[1, 2]]), "Map"], [new Blob(["x"]), "Blob"]]) {
+  test(`a ${told}, of which JSON would keep nothing, fails the attempt`, async () => {
+    await ready(() => lost);
+    assign();
+
+    const { result } = await eventually(() => bridge.frames("result")[0]);
+
+    assert.equal(result.failure.message, `JSON cannot hold [object ${told}].`);
+  });
+}
+
 test("a result that nobody could take fails the task instead of the connection", async () => {
   await ready(() => "x".repeat(256 * 1024 + 3));
   assign();

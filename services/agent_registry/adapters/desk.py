@@ -9,7 +9,7 @@ from services.agent_registry.core.agent import Directive
 from services.agent_registry.core.filter import Filter
 from services.agent_registry.core.kept import Note
 from services.agent_registry.core.registry import Registry
-from services.agent_registry.ports import Changes, RouterLine
+from services.agent_registry.ports import Changes, RouterLine, Said
 from services.kernel.clock import Clock
 from services.kernel.coalesce import Outbox
 from services.kernel.instant import Instant
@@ -26,6 +26,18 @@ class DirectiveLine:
     def __init__(self) -> None:
         self._outbox: Outbox[None] = Outbox(queue_len_max=1)
         self._pending: dict[str, Directive] = {}
+        self._asked = 0
+        self._answer = 0
+
+    def ask(self, number: int) -> None:
+        """Note that the router wants to know when all is said about the agents it told of."""
+        self._asked = max(self._asked, number)
+
+    def answer(self) -> None:
+        """Tell the router that what was put until now is all there is to say."""
+        if self._answer < self._asked:
+            self._answer = self._asked
+            self._outbox.offer(None)
 
     def put(self, directives: list[Directive]) -> None:
         """Tell the router soon."""
@@ -33,11 +45,11 @@ class DirectiveLine:
             self._pending[directive.agent_id] = directive
         self._outbox.offer(None)
 
-    async def directives(self) -> AsyncIterator[list[Directive]]:
+    async def directives(self) -> AsyncIterator[Said]:
         """Yield what the router must know, until the line is closed."""
         async for _ in self._outbox.batches():
             pending, self._pending = self._pending, {}
-            yield list(pending.values())
+            yield Said(list(pending.values()), self._answer)
 
     def close(self) -> None:
         """End."""
@@ -189,6 +201,9 @@ class RegistryDesk:
             line = self._lines.get(router_id)
             if line is not None:
                 line.put(directives)
+        if self.registry.is_versed:
+            for line in self._lines.values():
+                line.answer()
         changed = self.registry.take_changes()
         counted, notes = self.registry.take_counted(), self.registry.take_notes()
         if self._listener is not None:

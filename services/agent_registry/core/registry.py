@@ -48,6 +48,11 @@ class Registry:
         self.directives = Directives()
         self.health = Health(self)
 
+    @property
+    def is_versed(self) -> bool:
+        """Whether it knows what its store does: before that its word on an agent is none."""
+        return self.told_s < math.inf
+
     # From routers.
 
     def opened(

@@ -222,15 +222,19 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         async def read() -> None:
             try:
                 self._take(router_id, first)
+                line.ask(first.ask)
                 async for request in requests:
                     self._take(router_id, request)
+                    line.ask(request.ask)
             finally:
                 line.close()
 
         reader = asyncio.create_task(read())
         try:
-            async for directives in line.directives():
-                yield pb.SyncSessionsResponse(directives=map(directive_of, directives))
+            async for said in line.directives():
+                yield pb.SyncSessionsResponse(
+                    directives=map(directive_of, said.directives), answer=said.answer
+                )
             if reader.done():
                 reader.result()
         finally:

@@ -256,8 +256,11 @@ class RouterDesk:
             self._reports[0].put(effect)
 
     def _to_registry(self, fact: Fact) -> None:
-        patient = type(fact) is effects.Outcome
-        if self.registry is not None and not self.registry.offer(fact, patient=patient):
+        if self.registry is None:
+            return
+        kind = type(fact)
+        patient, prompt = kind is effects.Outcome, kind is effects.Opened
+        if not self.registry.offer(fact, patient=patient, prompt=prompt):
             self.facts_dropped += 1
 
     def _settled(self, effect: effects.Settled) -> None:

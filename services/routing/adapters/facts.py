@@ -33,9 +33,9 @@ class Facts:
         self._router_id = router_id
         self._clock = clock
 
-    def snapshot(self, sessions: Iterable[Session]) -> Request:
-        """Return the first message of a stream: every session there is."""
-        request = Request(router_id=self._router_id, snapshot=True)
+    def snapshot(self, sessions: Iterable[Session], ask: int = 0) -> Request:
+        """Return the first message of a stream: every session there is, all asked about."""
+        request = Request(router_id=self._router_id, snapshot=True, ask=ask)
         for session in sessions:
             if session.stream is not None:
                 self._opened(request.opened.add(), session)
@@ -74,6 +74,7 @@ class Facts:
             alive.draining = fact.draining
         elif isinstance(fact, Opened):
             self._opened(request.opened.add(), fact.session)
+            request.ask = fact.ask
         else:
             closed = request.closed.add()
             closed.agent_id = fact.agent_id

@@ -87,7 +87,7 @@ def _assign(frame: session_pb2.RouterFrame, effect: effects.SendAssign) -> None:
     lease = effect.lease
     grant: Any = effect.body
     frame.agent_id = effect.session.agent_id
-    frame.seq = effect.session.next_seq()
+    frame.seq = lease.offered_seq = effect.session.next_seq()
     assign = frame.assign
     assign.task_id = lease.task_id
     assign.lease_epoch = lease.epoch

@@ -16,7 +16,8 @@ from services.routing.adapters.facts import Fact, Facts
 
 outbox_len_max = 65_536
 linger_s = 0.05
-"""Facts are for statistics and health: they can gather for longer than assignments."""
+"""Facts are for statistics and health: they can gather for longer than assignments. Who comes is
+told at once: it waits for the answer."""
 
 
 class RegistryLink:
@@ -40,6 +41,8 @@ class RegistryLink:
         outbox: Outbox[Fact] = Outbox(
             queue_len_max=outbox_len_max, batch_len_max=1_000, linger_s=linger_s
         )
+        standings = desk.router.standings
+        standings.seek(desk.now())
         call: Any = stub.SyncSessions()
         desk.registry = outbox
         writer = asyncio.create_task(self._write(call, outbox))
@@ -52,23 +55,29 @@ class RegistryLink:
                         tuple(directive.superseded_instance_ids),
                         desk.now(),
                     )
-                    desk.router.attendance.directive(
+                    standings.directive(
                         directive.agent_id,
                         breaker=agent_pb2.Agent.Breaker.Name(directive.breaker)[8:],
                         draining=directive.draining,
                         quarantined=directive.quarantined,
                         reason=directive.reason,
+                        instance_id=directive.instance_id,
                     )
+                if response.answer:
+                    standings.answered(response.answer, desk.now())
                 desk.touch()
         finally:
             desk.registry = None
+            standings.lost()
             outbox.close()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             call.cancel()
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Any, Any], outbox: Outbox[Fact]) -> None:
-        await write(call, self._facts.snapshot(self._desk.router.board.sessions.values()))
+        router = self._desk.router
+        sessions = router.board.sessions.values()
+        await write(call, self._facts.snapshot(sessions, router.standings.asks))
         async for batch in outbox.batches():
             for request in self._facts.requests(batch):
                 await write(call, request)

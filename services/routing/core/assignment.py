@@ -66,6 +66,8 @@ class Lease:
     bypassed: int = 0
     """Later tasks that were preferred to it."""
     granted_s: float = 0.0
+    offered_seq: int = 0
+    """Number of the frame that last brought it to its agent, within the session."""
     offered_s: float = 0.0
     """When it was first sent to its agent; 0 when it began at another router."""
     acked_s: float = 0.0

@@ -15,7 +15,6 @@ from services.routing.core.board import Board
 from services.routing.core.effects import (
     KEEP,
     Closed,
-    Opened,
     SendDrain,
     SendReady,
     SendRefusal,
@@ -24,6 +23,7 @@ from services.routing.core.effects import (
 from services.routing.core.reconcile import reconcile
 from services.routing.core.refusals import too_many
 from services.routing.core.session import Greeting, Session, Stream, retry_s, struck_message
+from services.routing.core.standing import Standings
 from services.routing.core.work import Work
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 class Attendance:
     """The streams and sessions of a router."""
 
-    def __init__(self, board: Board, work: Work) -> None:
+    def __init__(self, board: Board, work: Work, standings: Standings) -> None:
         self._board = board
         self._work = work
+        self._standings = standings
         self._departed: deque[tuple[float, Session]] = deque()
         self._claiming: set[Session] = set()
 
@@ -78,6 +79,8 @@ class Attendance:
                 self._turn_away(stream, greeting, newer, now)
                 return
         self._check_room(stream, known)
+        # The registry has told everything about it until now.
+        sure = known is not None and known.stream is not None and not known.asked
         if known is not None and known.instance_id == greeting.instance_id:
             session = self._resume(known, greeting)
         else:
@@ -85,8 +88,8 @@ class Attendance:
             if known is not None:
                 self._supersede(known, session, greeting, now)
             board.sessions[greeting.agent_id] = session
-        self._attach(session, stream, now)
-        reconcile(board, self._work, session, greeting.in_flight, now)
+        self._attach(session, stream, now, sure=sure)
+        reconcile(board, self._work, session, greeting, now)
         if not session.claims:
             self.make_ready(session)
         else:
@@ -182,24 +185,6 @@ class Attendance:
                 session.unproved = False
                 self._board.fleet.refresh(session)
 
-    def directive(
-        self, agent_id: str, *, breaker: str, draining: bool, quarantined: bool, reason: str = ""
-    ) -> None:
-        """Follow what the registry says about an agent."""
-        session = self._board.sessions.get(agent_id)
-        if session is None:
-            return
-        session.breaker_open = breaker == "OPEN"
-        session.half_open = breaker == "HALF_OPEN"
-        if session.half_open:
-            self._board.on_probation.setdefault(session, 0.0)
-        else:
-            self._board.on_probation.pop(session, None)
-        session.draining = session.draining or draining
-        session.quarantined = quarantined
-        session.told_reason = reason
-        self._board.fleet.refresh(session)
-
     def rivals(
         self, agent_id: str, instance_id: str, superseded: tuple[str, ...], now: Instant
     ) -> None:
@@ -280,7 +265,7 @@ class Attendance:
         if not session.resumed:
             session.resume_token = self._board.token()
             session.session_id = session.resume_token[:12]
-            session.seq = 0
+            session.renumber()
         # Counts begin anew with each Ready, whatever was resumed: an assignment that was lost with
         # the stream was counted here and not there, and would be owed for ever.
         session.credit_total = None
@@ -303,6 +288,7 @@ class Attendance:
             if lease is not None:
                 board.unbind(lease)
                 lease.session = new
+                lease.offered_seq = 0
                 new.leases[key] = lease
                 new.load += 1
 
@@ -328,7 +314,7 @@ class Attendance:
         effect = SendSuperseded(stream.number, self._new(greeting, now), newer)
         self._board.effects.append(effect)
 
-    def _attach(self, session: Session, stream: Stream, now: Instant) -> None:
+    def _attach(self, session: Session, stream: Stream, now: Instant, *, sure: bool) -> None:
         board = self._board
         session.stream = stream
         session.detached_s = None
@@ -338,12 +324,12 @@ class Attendance:
         session.stalled = stream.stalled_s is not None
         stream.agents[session.agent_id] = session
         stream.greet(session.agent_id)
+        self._standings.come(session, now, sure=sure)
         row = board.fleet.join(session)
         board.fleet.busy_slots += session.load
         if board.model is not None:
             board.fleet.model_row[row] = board.model.rows.get(session.agent_id, -1)
         board.demands.joined(session)
-        board.effects.append(Opened(session))
 
     def make_ready(self, session: Session) -> None:
         """Let an agent begin."""

@@ -221,6 +221,8 @@ class Opened(NamedTuple):
     """An agent has a session."""
 
     session: Session
+    ask: int = 0
+    """The number under which the registry is asked what holds for it; 0 = it is not."""
 
 
 class Closed(NamedTuple):

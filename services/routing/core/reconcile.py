@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from services.routing.core.assignment import Lease, Stage
 from services.routing.core.board import Board
 from services.routing.core.effects import CANCEL, KEEP, LOST, Claimed, LeaseKey, Renewed
-from services.routing.core.session import Session
+from services.routing.core.session import Greeting, Session
 from services.routing.core.work import Work
 
 if TYPE_CHECKING:
@@ -21,14 +22,19 @@ def reconcile(
     board: Board,
     work: Work,
     session: Session,
-    in_flight: tuple[LeaseKey, ...],
+    greeting: Greeting,
     now: Instant,
 ) -> None:
     """Compare what an agent says it has with what is known.
 
+    An agent that moves to another stream goes on taking tasks on the one before until it is ready:
+    Hello cannot name what was assigned after the last frame it had seen, and that it was acked says
+    that the agent has it.
+
     Verdicts, claims and offers to repeat are left at the session, for Ready.
     """
-    listed = dict.fromkeys(in_flight)
+    listed = dict.fromkeys(greeting.in_flight)
+    seen_seq = greeting.last_seq if session.resumed and greeting.last_seq > 0 else math.inf
     session.verdicts = []
     session.claims = set()
     session.offers = []
@@ -37,6 +43,8 @@ def reconcile(
             continue
         if lease.stage is Stage.OFFERED:
             session.offers.append(lease)
+        elif lease.offered_seq > seen_seq:
+            listed[key] = None
         else:
             work.give_up(lease, now)
     for key in listed:

@@ -17,6 +17,7 @@ from services.routing.core.match import Matcher
 from services.routing.core.model import Model, ModelFault, RawModel
 from services.routing.core.orders import Orders
 from services.routing.core.session import Limits
+from services.routing.core.standing import Standings
 from services.routing.core.work import Work
 
 if TYPE_CHECKING:
@@ -30,14 +31,15 @@ STALL_S = 1.0
 class Router:
     """Sessions, leases and the choice between them.
 
-    Inputs go to `admission`, `attendance`, `work` and `orders`; then `turn` decides and returns
-    what is to be done.
+    Inputs go to `admission`, `attendance`, `standings`, `work` and `orders`; then `turn` decides
+    and returns what is to be done.
     """
 
     def __init__(self, router_id: str, limits: Limits, rng: np.random.Generator) -> None:
         self.board = Board(router_id, limits, rng)
         self.work = Work(self.board)
-        self.attendance = Attendance(self.board, self.work)
+        self.standings = Standings(self.board)
+        self.attendance = Attendance(self.board, self.work, self.standings)
         self.admission = Admission(self.board, self.attendance)
         self.orders = Orders(self.board, self.work, self.attendance)
         self.liveness = Liveness(self.board, self.attendance)
@@ -73,6 +75,7 @@ class Router:
         self._ticked_s = now.mono_s
         if now.mono_s < self._spare_until_s:
             return
+        self.standings.tick(now)
         self.attendance.tick(now)
         self.work.expire_offers(now)
         if now.mono_s >= self._watch_due_s:

@@ -46,6 +46,10 @@ class Limits:
     """How long an agent that declined, or an agent a task should avoid, is left alone."""
     ack_pause_s: float = 5.0
     """How long an agent that never acked gets nothing."""
+    directive_s: float = 0.3
+    """How long an agent that comes waits for the registry's word before it gets work."""
+    registry_s: float = 2.0
+    """The same while a router that has just begun has not reached the registry yet."""
     claim_s: float = 1.0
     """How long Ready waits for the scheduler's word on leases from before."""
     stall_s: float = 10.0
@@ -76,6 +80,8 @@ class Greeting(NamedTuple):
     """The Hello itself, for the registry."""
     versions: tuple[str, ...] = ()
     """Versions of capabilities, as `name@2.1`."""
+    last_seq: int = 0
+    """The last frame it had seen when it said so; 0 when it does not say."""
 
 
 class Stream:
@@ -205,6 +211,8 @@ class Session:
     assigned_total: int = 0
     """Assignments since Ready; what was recalled or declined stays counted, as it does there."""
     draining: bool = False
+    asked: int = 0
+    """The number under which the registry is asked what holds for it; 0 = nobody waits for it."""
     quarantined: bool = False
     told_reason: str = ""
     """Why it is quarantined or drains, as the registry said."""
@@ -233,6 +241,12 @@ class Session:
         self.seq += 1
         return self.seq
 
+    def renumber(self) -> None:
+        """Number frames anew; what was assigned under the numbers before comes before all."""
+        self.seq = 0
+        for lease in self.leases.values():
+            lease.offered_seq = 0
+
     def bars(self, instance_id: str) -> str:
         """Return the instance that has followed one of its agent; empty when none has."""
         if self.superseded_by and self.instance_id == instance_id:
@@ -254,7 +268,7 @@ class Session:
     def block(self) -> Block:
         """Return why it gets no work; the gravest reason when there are several."""
         doubted = self.silent or self.stalled or self.unproved
-        if self.stream is None or not self.ready or doubted:
+        if self.stream is None or not self.ready or doubted or self.asked:
             return Block.SUSPECT
         if self.quarantined:
             return Block.QUARANTINED

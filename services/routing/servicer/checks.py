@@ -70,6 +70,7 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
         resume_token=hello.resume_token,
         body=hello,
         versions=tuple(versions),
+        last_seq=hello.last_seq,
     )
 
 

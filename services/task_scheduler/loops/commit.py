@@ -8,7 +8,6 @@ batches, and a grant made in the same step as its submit shares its fsync.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -234,8 +233,6 @@ class Committer:
         for begin in self._begins:
             begin(self.durable_seq)
         core.start(self._clock.now())
-        # What was replayed is not looked through for cycles again.
-        gc.freeze()
         self._refusal = ""
         self.wake()
         self._started.set()

@@ -27,12 +27,14 @@ async def recover(core: Scheduler, journal: Store, codec: Codec, clock: Clock) -
         FailedPrecondition: JOURNAL_DAMAGED or JOURNAL_TOO_NEW.
     """
     # What is made here lives on: looking for garbage among it would double the time.
+    collects = gc.isenabled()
     gc.disable()
     try:
         snapshot_seq = await _restore(core, journal, codec, clock)
         await _replay(core, journal, codec, clock, snapshot_seq)
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
     if len(core.book.tasks) >= FROZEN_LEN_MIN:
         gc.freeze()
     return snapshot_seq
@@ -78,6 +80,7 @@ class _Turns:
 
     async def share(self) -> None:
         if self._time() - self._shared_s > SLICE_S:
+            gc.freeze()
             await asyncio.sleep(0)
             self._shared_s = self._time()
 

@@ -45,6 +45,14 @@ class Backoff:
         """Waits after one more failure, at least so long, with a lower cap if there is one."""
         await self._sleep(max(self.next_s(cap_s), least_s))
 
+    def lasted(self, seconds: float) -> None:
+        """Notes for how long it worked: it begins again only after more than its longest wait.
+
+        What is let in and thrown out at once would else come back as fast as it can be.
+        """
+        if seconds > self._cap_s:
+            self.reset()
+
     def reset(self) -> None:
         """Begins again: it worked."""
         self.failures = 0

@@ -27,15 +27,21 @@ HELLO_REFUSALS: dict[str, type[PodiumError]] = {
     "CAPABILITY_NOT_GRANTED": PermissionDenied,
 }
 
+# What is at least so large is only shown, and waits where the router does not keep up.
+BULK_BYTES_MIN = 4_096
+
 Outgoing = tuple[str, Key, AgentFrame]
-"""Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame."""
+"""Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame.
+
+"ask" is for the router's word on a lease that the work waits for; its frame is empty.
+"""
 
 
 @dataclass(slots=True)
 class Received:
     """What follows from frames of the router."""
 
-    # Assign, Cancel, Recall and Input, for whoever does the work.
+    # Assign, Cancel and Input, and RenewAck of what was asked, for whoever does the work.
     work: list[RouterFrame] = field(default_factory=list)
     # To be sent on the same stream.
     replies: list[AgentFrame] = field(default_factory=list)
@@ -110,16 +116,24 @@ class Conversation:
         """
         leases = self.leases
         frames: list[AgentFrame] = []
+        asked: list[Key] = []
         for kind, key, frame in items:
             if kind == "result" or kind == "need_input":
                 if not leases.finish(key, frame):
                     continue
-            elif key not in leases or (brief and kind == "progress"):
+            elif (lease := leases.get(key)) is None or (brief and kind == "progress"):
                 continue
+            elif kind == "ack":
+                lease.acked = True
             elif kind == "nack":
                 leases.forget(key)
+            elif kind == "ask":
+                asked.append(key)
+                continue
             self._spoke_s[frame.agent_id] = now_s
             frames.append(frame)
+        if asked:
+            frames += leases.questions(asked, now_s)
         return self._heard(frames)
 
     def due(self, now_s: float, period_s: float) -> list[AgentFrame]:
@@ -175,6 +189,8 @@ class Conversation:
                 assign = frame.assign
                 if leases.add(agent_id, (assign.task_id, assign.lease_epoch), now_s):
                     work.append(frame)
+                else:
+                    received.replies += self._again(agent_id, assign)
             elif kind == "result_ack":
                 ack = frame.result_ack
                 # Of a later version it may be one that is not known here.
@@ -183,6 +199,15 @@ class Conversation:
             elif kind is not None:
                 self._rare[kind](frame, received, now_s)
         return received
+
+    def _again(self, agent_id: str, assign: session_pb2.Assign) -> list[AgentFrame]:
+        """Returns what was said of an assignment that comes again: it went down with a stream."""
+        lease = self.leases.get((assign.task_id, assign.lease_epoch))
+        assert lease is not None, "it is held"
+        if lease.final is not None:
+            return [lease.final]
+        ack = session_pb2.Ack(lease=lease.ref)
+        return [AgentFrame(agent_id=agent_id, ack=ack)] if lease.acked else []
 
     def _on_work(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         received.work.append(frame)
@@ -220,7 +245,8 @@ class Conversation:
         key = (verdict.lease.task_id, verdict.lease.lease_epoch)
         final = self.leases.final(key)
         if verdict.verdict == session_pb2.LeaseVerdict.VERDICT_KEEP:
-            self.leases.hold(key, now_s)
+            if self.leases.hold(key, now_s):
+                received.work.append(_held(agent_id, verdict.lease))
             if final is not None:
                 received.replies.append(final)
         elif verdict.verdict == session_pb2.LeaseVerdict.VERDICT_CANCEL and final is None:
@@ -231,7 +257,8 @@ class Conversation:
 
     def _on_renew_ack(self, frame: RouterFrame, received: Received, now_s: float) -> None:
         for ref in frame.renew_ack.held:
-            self.leases.hold((ref.task_id, ref.lease_epoch))
+            if self.leases.hold((ref.task_id, ref.lease_epoch)):
+                received.work.append(_held(frame.agent_id, ref))
         for ref in frame.renew_ack.lost:
             self._lose(frame.agent_id, ref, received, now_s)
 
@@ -304,5 +331,15 @@ class Conversation:
             self.renew_s = renew_s
 
 
+def is_bulk(item: Outgoing) -> bool:
+    """Tells whether what an agent says is a large piece of a result."""
+    kind, _, frame = item
+    return kind == "progress" and len(frame.progress.partial.data) >= BULK_BYTES_MIN
+
+
 def _cancel(agent_id: str, ref: session_pb2.LeaseRef, reason: str) -> RouterFrame:
     return RouterFrame(agent_id=agent_id, cancel=session_pb2.Cancel(lease=ref, reason=reason))
+
+
+def _held(agent_id: str, ref: session_pb2.LeaseRef) -> RouterFrame:
+    return RouterFrame(agent_id=agent_id, renew_ack=session_pb2.RenewAck(held=[ref]))

@@ -17,6 +17,8 @@ from podium.v1 import task_pb2
 PRIORITY = 5
 """Of tasks that name none."""
 PRIORITY_MAX = 9
+URGENT_PRIORITY = 6
+"""From which a scheduler takes tasks that others have no room for; a refusal says its own."""
 WINDOW_MIN = 16.0
 GROWTH = 16.0
 """Tasks by which the window grows while as many are taken as it holds."""

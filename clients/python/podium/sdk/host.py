@@ -17,6 +17,7 @@ from podium.sdk.children import Submitting
 from podium.sdk.conversation import Outgoing
 from podium.sdk.identity import Identity, new_instance_id
 from podium.sdk.lifespans import Lifespans
+from podium.sdk.pulse import Pulse
 from podium.sdk.runner import STOP_S_MAX, Runner, check
 from podium.sdk.session import GOODBYE_S_MAX, Session, first_of
 from podium.sdk.settings import Settings
@@ -64,6 +65,7 @@ class AgentHost:
         self._tracer = Tracer("agent", self._settings)
         self._session: Session | None = None
         self._runner: Runner | None = None
+        self._pulse: Pulse | None = None
         self._children: Submitting | None = None
         self._lifespans = Lifespans()
         self._swapping = asyncio.Lock()
@@ -97,7 +99,10 @@ class AgentHost:
         outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
         incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
         self._children = Submitting(self._settings, inline=self._inline)
-        self._runner = Runner(self._agents, outgoing.post_all, self._tracer, self._children)
+        self._pulse = Pulse()
+        self._runner = Runner(
+            self._agents, outgoing.post_all, self._tracer, self._children, self._pulse
+        )
 
         async def make() -> Session:
             peer, metadata = self._settings.peer("routing"), self._settings.metadata
@@ -256,6 +261,8 @@ class AgentHost:
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=CLOSE_S_MAX)
             self._task.cancel()
+        if self._pulse is not None:
+            self._pulse.stop()
         if self._runner is not None:
             await self._runner.stop(STOP_S_MAX)
         if self._children is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from podium.v1 import session_pb2
 
@@ -18,7 +18,17 @@ IN_FLIGHT_LEN_MAX = 2_000
 class Lease:
     """One lease: a task in work here, or its outcome that the router has not settled yet."""
 
-    __slots__ = ("_asked_s", "agent_id", "final", "held_s", "ref", "renewed_s", "stopping")
+    __slots__ = (
+        "_asked_s",
+        "acked",
+        "agent_id",
+        "doubted",
+        "final",
+        "held_s",
+        "ref",
+        "renewed_s",
+        "stopping",
+    )
 
     def __init__(self, agent_id: str, ref: session_pb2.LeaseRef, now_s: float) -> None:
         self.agent_id = agent_id
@@ -32,6 +42,10 @@ class Lease:
         self.final: session_pb2.AgentFrame | None = None
         # Canceled by the router: it waits for the answer and takes no renewal.
         self.stopping = False
+        # Accepted by a word that the router may not have heard.
+        self.acked = False
+        # Whoever does the work waits for the router's word on it.
+        self.doubted = False
 
     def ask(self, now_s: float) -> None:
         """Notes that it is renewed."""
@@ -80,11 +94,18 @@ class LeaseTable:
         if lease is not None:
             lease.stopping = True
 
-    def hold(self, key: Key, now_s: float | None = None) -> None:
-        """Notes that the router holds a lease: now, or when it was last asked."""
+    def hold(self, key: Key, now_s: float | None = None) -> bool:
+        """Notes that the router holds a lease: now, or when it was last asked.
+
+        Returns:
+            whether the work waits for this.
+        """
         lease = self._leases.get(key)
-        if lease is not None:
-            lease.hold(now_s)
+        if lease is None:
+            return False
+        lease.hold(now_s)
+        doubted, lease.doubted = lease.doubted, False
+        return doubted
 
     def forget(self, key: Key) -> Lease | None:
         """Drops a lease that is settled, lost or handed back."""
@@ -133,16 +154,31 @@ class LeaseTable:
 
         Each is of one agent, and an agent with very many leases has several.
         """
-        due: dict[str, list[session_pb2.LeaseRef]] = {}
-        for lease in self._leases.values():
-            if now_s - lease.renewed_s >= older_s and not lease.stopping:
-                lease.ask(now_s)
-                due.setdefault(lease.agent_id, []).append(lease.ref)
-        return [
-            session_pb2.AgentFrame(
-                agent_id=agent_id,
-                renew=session_pb2.Renew(leases=refs[start : start + RENEW_LEN_MAX]),
-            )
-            for agent_id, refs in due.items()
-            for start in range(0, len(refs), RENEW_LEN_MAX)
+        due = [
+            lease
+            for lease in self._leases.values()
+            if now_s - lease.renewed_s >= older_s and not lease.stopping
         ]
+        return _renews(due, now_s)
+
+    def questions(self, keys: Sequence[Key], now_s: float) -> list[session_pb2.AgentFrame]:
+        """Returns Renews of leases that the work waits to hear of."""
+        doubted = [lease for key in keys if (lease := self._leases.get(key)) is not None]
+        for lease in doubted:
+            lease.doubted = True
+        return _renews(doubted, now_s)
+
+
+def _renews(leases: Iterable[Lease], now_s: float) -> list[session_pb2.AgentFrame]:
+    by_agent: dict[str, list[session_pb2.LeaseRef]] = {}
+    for lease in leases:
+        lease.ask(now_s)
+        by_agent.setdefault(lease.agent_id, []).append(lease.ref)
+    return [
+        session_pb2.AgentFrame(
+            agent_id=agent_id,
+            renew=session_pb2.Renew(leases=refs[start : start + RENEW_LEN_MAX]),
+        )
+        for agent_id, refs in by_agent.items()
+        for start in range(0, len(refs), RENEW_LEN_MAX)
+    ]

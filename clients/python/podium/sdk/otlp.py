@@ -19,12 +19,19 @@ BATCH_LEN_MAX = 2_048
 INTERVAL_S = 0.2
 EXPORT_S_MAX = 2.0
 FLUSH_S_MAX = 3.0
+NAMES_LEN_MAX = 256
+ATTRIBUTES_LEN_MAX = 4_096
+REMEMBERED_BYTES_MAX = 128
 
 _TIMES = struct.Struct("<BQBQ").pack
 _DOUBLE = struct.Struct("<d").pack
 
 
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -52,28 +59,54 @@ def _key_value(tag: int, key: str, value: Value) -> bytes:
     return _field(tag, name + _field(0x12, _value(value)))
 
 
-def encode_span(span: Span) -> bytes:
-    """Returns one opentelemetry.proto.trace.v1.Span."""
-    trace_id, span_id, parent_id, name, start_ns, end_ns, attributes, error = span
-    parts = [
-        b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08" + span_id.to_bytes(8, "big"),
-        b"\x22\x08" + parent_id.to_bytes(8, "big") if parent_id else b"",
-        _field(0x2A, name.encode("utf-8", "replace")),
-        b"\x30\x01",  # kind INTERNAL
-        _TIMES(0x39, start_ns, 0x41, end_ns),
-    ]
-    parts += [_key_value(0x4A, key, value) for key, value in attributes]
-    if error:
-        parts.append(_field(0x7A, _field(0x12, error.encode("utf-8", "replace")) + b"\x18\x02"))
-    return b"".join(parts)
+class Encoder:
+    """Encodes spans of one service as ExportTraceServiceRequest."""
 
+    def __init__(self, service: str) -> None:
+        self._resource = _field(0x0A, _key_value(0x0A, "service.name", service))
+        self._scope = _field(0x0A, _field(0x0A, b"podium"))
+        self._names: dict[str, bytes] = {}
+        self._attributes: dict[tuple[str, Value, type], bytes] = {}
 
-def encode_request(service: str, spans: Iterable[Span]) -> bytes:
-    """Returns an ExportTraceServiceRequest with the spans of one service."""
-    resource = _field(0x0A, _key_value(0x0A, "service.name", service))
-    scope = _field(0x0A, _field(0x0A, b"podium"))
-    body = scope + b"".join(_field(0x12, encode_span(span)) for span in spans)
-    return _field(0x0A, resource + _field(0x12, body))
+    def request(self, spans: Iterable[Span]) -> bytes:
+        """Returns one request with the spans."""
+        parts = []
+        for span in spans:
+            body = self._span(span)
+            parts.append(b"\x12" + _varint(len(body)) + body)
+        return _field(0x0A, self._resource + _field(0x12, self._scope + b"".join(parts)))
+
+    def _span(self, span: Span) -> bytes:
+        trace_id, span_id, parent_id, name, start_ns, end_ns, attributes, error = span
+        named = self._names.get(name)
+        if named is None:
+            # Kind is INTERNAL (1).
+            named = _field(0x2A, name.encode("utf-8", "replace")) + b"\x30\x01"
+            # Names that a program makes up may be many.
+            if len(self._names) < NAMES_LEN_MAX:
+                self._names[name] = named
+        ids = b"\x0a\x10%b\x12\x08%b" % (trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big"))
+        if parent_id:
+            ids += b"\x22\x08" + parent_id.to_bytes(8, "big")
+        parts = [ids, named, _TIMES(0x39, start_ns, 0x41, end_ns)]
+        known = self._attributes
+        for key, value in attributes:
+            # Types and agents come again and again. The class is part of it: 1, 1.0 and True are
+            # equal.
+            attribute = (key, value, value.__class__)
+            body = known.get(attribute)
+            if body is None:
+                body = _key_value(0x4A, key, value)
+                # What is long is text of its own, and comes but once.
+                if len(body) <= REMEMBERED_BYTES_MAX:
+                    if len(known) >= ATTRIBUTES_LEN_MAX:
+                        known.clear()
+                    known[attribute] = body
+            parts.append(body)
+        if error:
+            message = _field(0x12, error.encode("utf-8", "replace"))
+            parts.append(_field(0x7A, message + b"\x18\x02"))
+        return b"".join(parts)
 
 
 class Exporter:
@@ -91,7 +124,7 @@ class Exporter:
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._buffer = buffer
-        self._service = service
+        self._encoder = Encoder(service)
         self._target = target
         self._metadata = metadata
         self._stopping = threading.Event()
@@ -120,7 +153,7 @@ class Exporter:
     def _flush(self, call: grpc.UnaryUnaryMultiCallable[bytes, bytes]) -> None:
         while spans := self._buffer.take(BATCH_LEN_MAX):
             try:
-                request = encode_request(self._service, spans)
+                request = self._encoder.request(spans)
                 call(request, timeout=EXPORT_S_MAX, metadata=self._metadata)
             except Exception as error:  # whatever goes wrong, tasks go on
                 self.dropped += len(spans)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from podium.sdk import attempts, tracing
 from podium.sdk.agent import Agent
@@ -19,6 +21,7 @@ from podium.sdk.errors import TaskError
 from podium.sdk.handlers import Handler, find
 from podium.sdk.leases import Key
 from podium.sdk.processes import Processes
+from podium.sdk.pulse import Pulse
 from podium.sdk.spans import format_traceparent
 from podium.sdk.threads import Threads, aside
 from podium.v1 import session_pb2
@@ -29,6 +32,8 @@ log = logging.getLogger("podium.sdk.agent")
 THREADS_MAX = 64
 # Below the 5 s within which a router wants an Ack.
 HOLD_S_MAX = 3.0
+# How long what is to be asked about is gathered: a router takes 50 questions a second.
+ASK_S = 0.05
 # How long handlers may take to stop when the runner does.
 STOP_S_MAX = 3.0
 
@@ -41,6 +46,7 @@ class Runner:
         send: is given what they say, in order, in batches.
         tracer: is given their spans.
         children: where handlers submit tasks.
+        pulse: tells when an assignment may be an old one; None where none can be.
 
     Raises:
         TypeError: another process could not find a handler that is to run in one.
@@ -52,16 +58,21 @@ class Runner:
         send: Callable[[list[Outgoing]], None],
         tracer: tracing.Tracer,
         children: Children = NO_CHILDREN,
+        pulse: Pulse | None = None,
     ) -> None:
         self._agents = {agent.agent_id: agent for agent in agents}
         self._send = send
         self._tracer = tracer
         self._children = children
+        self._pulse = pulse
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
         self._said: list[Outgoing] = []
         self._flushing = False
+        # Those that begin once the router has said that it still holds their leases.
+        self._doubted: dict[Key, asyncio.Future[None]] = {}
+        self._to_ask: list[Outgoing] = []
         # By agent: one whose handlers block must not hold up the others.
         self._processes: dict[str, Processes] = {}
         self._threads: dict[str, Threads] = {}
@@ -77,13 +88,17 @@ class Runner:
         # router waits for an ack.
         self._flushing = True
         self._loop.call_soon(self._flush)
+        doubtful = self._pulse is not None and self._pulse.doubtful
         for frame in frames:
             kind = frame.WhichOneof("frame")
             if kind == "assign":
-                self._start(self._agents[frame.agent_id], frame.assign)
+                self._start(self._agents[frame.agent_id], frame.assign, doubtful=doubtful)
             elif kind == "cancel":
                 ref = frame.cancel.lease
                 self._cancel((ref.task_id, ref.lease_epoch), frame.cancel.reason)
+            elif kind == "renew_ack":
+                for ref in frame.renew_ack.held:
+                    self._believe((ref.task_id, ref.lease_epoch))
 
     async def replace(self, agent: Agent) -> list[asyncio.Task[None]]:
         """Lets tasks from now on go to other handlers of the same agent; running ones go on.
@@ -127,21 +142,26 @@ class Runner:
         for processes in self._processes.values():
             await aside(processes.stop)
 
-    def _start(self, agent: Agent, assign: session_pb2.Assign) -> None:
+    def _start(self, agent: Agent, assign: session_pb2.Assign, *, doubtful: bool) -> None:
         key = (assign.task_id, assign.lease_epoch)
         handler = agent.handler_for(assign.spec)
         if handler is None:
             self._decline(agent.agent_id, key, session_pb2.Nack.REASON_INCAPABLE)
             return
-        say = self._say if handler.is_async else self._say_from_thread
+        # An async handler too may speak from a thread, as within `asyncio.to_thread`.
+        say = self._say_from_thread
         context = Context(agent.agent_id, assign, say, self._tracer, self._children)
         if handler.pace is None or handler.pace.wait_s(time.monotonic()) <= 0:
             if handler.pace is not None:
                 handler.pace.take(time.monotonic())
             self._accept(agent.agent_id, key)
-            work = self._work(handler, context, assign)
+            do = self._work
         else:
-            work = self._work_in_turn(handler, context, assign)
+            do = self._work_in_turn
+        if doubtful:
+            work = self._if_held(do, handler, context, assign)
+        else:
+            work = do(handler, context, assign)
         self._running[key] = (self._loop.create_task(work), context)
 
     def _accept(self, agent_id: str, key: Key) -> None:
@@ -154,11 +174,51 @@ class Runner:
 
     def _cancel(self, key: Key, reason: str) -> None:
         running = self._running.get(key)
-        if running is not None:
-            task, context = running
-            context.cancel_reason = reason
-            # Behind the task's first step: one that is cancelled before it would end in silence.
-            self._loop.call_soon(task.cancel)
+        if running is None:
+            return
+        task, context = running
+        context.cancel_reason = reason
+        task.cancel()
+        coroutine = task.get_coro()
+        assert inspect.iscoroutine(coroutine), "it was made of one"
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            # It never takes its first step, so neither does the handler: the task may be another's.
+            del self._running[key]
+            self._end(context, attempts.canceled(context))
+
+    async def _if_held(
+        self,
+        do: Callable[[Handler, Context, session_pb2.Assign], Coroutine[Any, Any, None]],
+        handler: Handler,
+        context: Context,
+        assign: session_pb2.Assign,
+    ) -> None:
+        """Works once the router has said that the lease is still held."""
+        key = context.key
+        answer = self._doubted[key] = self._loop.create_future()
+        frame = session_pb2.AgentFrame(agent_id=context.agent_id)
+        self._to_ask.append(("ask", key, frame))
+        if len(self._to_ask) == 1:
+            self._loop.call_later(ASK_S, self._ask)
+        try:
+            await answer
+        except asyncio.CancelledError:
+            del self._running[key]
+            self._end(context, attempts.canceled(context))
+            return
+        finally:
+            del self._doubted[key]
+        await do(handler, context, assign)
+
+    def _ask(self) -> None:
+        asked, self._to_ask = self._to_ask, []
+        for item in asked:
+            self._say(item)
+
+    def _believe(self, key: Key) -> None:
+        answer = self._doubted.get(key)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
 
     async def _work_in_turn(
         self, handler: Handler, context: Context, assign: session_pb2.Assign

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import math
 import random
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from podium.sdk.backoff import Backoff, after
-from podium.sdk.conversation import Conversation, Outgoing, Received
+from podium.sdk.conversation import Conversation, Outgoing, Received, is_bulk
 from podium.sdk.errors import InvalidArgument, Peer, PodiumError, ResourceExhausted
 from podium.sdk.fallback import report_unary
 from podium.sdk.identity import Identity
@@ -30,7 +31,6 @@ FALLBACK_AFTER_S = 10.0
 FRESH_CONNECTION_AFTER = 3
 PROGRESS_LEN_MAX = 4_096
 BULK_LEN_MAX = 64
-BULK_BYTES_MIN = 4_096
 GOODBYE_S_MAX = 1.0
 ACK_HOLD_S = 0.002
 CALM_S = 60.0
@@ -47,7 +47,7 @@ class Session:
     Args:
         identities: the agents.
         peer: the router; several with commas between, of which one that answers is taken.
-        deliver: is given Assign, Cancel, Input and Recall.
+        deliver: is given Assign, Cancel and Input, and RenewAck of what was asked.
         metadata: goes with every call.
         own_connection: share no connection with other sessions of the process.
     """
@@ -68,6 +68,8 @@ class Session:
         self._metadata = metadata
         self._own_connection = own_connection
         self._backoff = backoff or Backoff()
+        # Of streams that are lost soon after they were open.
+        self._losses = copy.copy(self._backoff)
         # Of each agent whose session was closed on a stream that stays: how long it waits, and
         # when that was last.
         self._waits: dict[str, tuple[Backoff, float]] = {}
@@ -99,7 +101,7 @@ class Session:
         link = self._link
         if link is not None and len(link.outbox) > BULK_LEN_MAX:
             # Renewals and results must not wait behind pieces of results that are only shown.
-            items = [item for item in items if not _is_bulk(item)]
+            items = [item for item in items if not is_bulk(item)]
         brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
         frames = self.talk.say(items, time.monotonic(), brief=brief)
         if link is not None and frames:
@@ -181,6 +183,7 @@ class Session:
         lost_s = time.monotonic()
         while True:
             link = await self._connect(self._peer, lost_s)
+            began_s = time.monotonic()
             while link.open:
                 self.ready.set()
                 moving = asyncio.create_task(self._moving.wait())
@@ -191,6 +194,7 @@ class Session:
                 if link.open:
                     link = await self._move(link)
             lost_s = time.monotonic()
+            self._losses.lasted(lost_s - began_s)
             # Moving may have failed often, since the router had no successor yet; now it may.
             self._backoff.reset()
             self._moving.clear()
@@ -198,8 +202,7 @@ class Session:
             reason = await self._ended(link)
             log.info("the stream to %s is lost: %s", self._peer.address, reason)
             # A router that goes is lost by all its agents at once; they must not return at once.
-            await self._backoff.wait(self._away_s)
-            self._backoff.reset()
+            await self._losses.wait(self._away_s)
 
     async def _move(self, old: Link) -> Link:
         """Opens the replacement of a stream whose router drains, then leaves the old one."""
@@ -393,8 +396,3 @@ class Session:
 async def first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Waits until one of them is done, or so long."""
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _is_bulk(item: Outgoing) -> bool:
-    kind, _, frame = item
-    return kind == "progress" and len(frame.progress.partial.data) >= BULK_BYTES_MIN
