@@ -17,9 +17,9 @@ Span = tuple[int, int, int, str, int, int, Attributes, str]
 """trace id, span id, parent id (0 = root), name, start ns, end ns, attributes, error."""
 
 _SAMPLED = "01"
-# version-trace-parent-flags; a later version may append more fields.
-_traceparent = re.compile(
-    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL
+# version-trace-parent-flags in fixed columns; a later version may append more fields.
+_TRACEPARENT = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL
 ).fullmatch
 
 # Seeded from the system once a process; ids need to be unique, not unpredictable.
@@ -45,11 +45,14 @@ def format_traceparent(trace_id: int, span_id: int) -> str:
 
 def parse_traceparent(text: str) -> tuple[int, int] | None:
     """Return (trace id, span id), or None when `text` is not a valid `traceparent`."""
-    found = _traceparent(text)
-    if found is None or (found[3] and text.startswith("00")):
+    found = _TRACEPARENT(text)
+    if found is None:
         return None
-    trace_id, span_id = int(found[1], 16), int(found[2], 16)
-    return (trace_id, span_id) if trace_id and span_id else None
+    version, trace_id, span_id, more = found.groups()
+    if version == "ff" or (more and version == "00"):
+        return None
+    ids = int(trace_id, 16), int(span_id, 16)
+    return ids if all(ids) else None
 
 
 class Tracer:

@@ -88,6 +88,7 @@ class Attendance:
             if known is not None:
                 self._supersede(known, session, greeting, now)
             board.sessions[greeting.agent_id] = session
+        session.draining = session.draining or greeting.draining
         self._attach(session, stream, now, sure=sure)
         reconcile(board, self._work, session, greeting, now)
         if not session.claims:

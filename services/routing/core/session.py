@@ -82,6 +82,8 @@ class Greeting(NamedTuple):
     """Versions of capabilities, as `name@2.1`."""
     last_seq: int = 0
     """The last frame it had seen when it said so; 0 when it does not say."""
+    draining: bool = False
+    """Whether it takes nothing new."""
 
 
 class Stream:

@@ -71,6 +71,7 @@ def greeting(agent_id: str, hello: session_pb2.Hello) -> Greeting:
         body=hello,
         versions=tuple(versions),
         last_seq=hello.last_seq,
+        draining=hello.draining,
     )
 
 
