@@ -250,14 +250,15 @@ class Listener:
 
     def _result(self, session: Session, result: session_pb2.Result, now: Instant) -> None:
         lease = result.lease
-        if result.WhichOneof("outcome") is None:
+        outcome = result.WhichOneof("outcome")
+        if outcome is None:
             message = "result.outcome is required: success, failure or canceled."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
             return
         key = self._key(session, lease, now)
         if key is None:
             return
-        refused = result_fault(result)
+        refused = result_fault(result, outcome)
         self._work.result(session, key, result, blame(result, refused), now, refused=refused)
 
     def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:
