@@ -23,7 +23,8 @@ class _WordCounter:
     def __init__(self) -> None:
         self.about: dict[str, object] = {"instance_id": os.urandom(8).hex(), "max_concurrency": 4}
         self.leases: dict[bytes, session_pb2.Result | None] = {}  # by LeaseRef; None while in work
-        self.taken, self.stopping, self.renew_s, self.wait_s, self.away_s = 0, False, 1.0, 0.05, 0.0
+        self.taken, self.stopping, self.wait_s, self.away_s = 0, False, 0.05, 0.0
+        self.paces_s, self.tuned = [1.0, 1.0], threading.Event()  # of renewals and heartbeats
 
     def run(self) -> None:
         threading.Thread(target=self.renew, daemon=True).start()
@@ -43,8 +44,7 @@ class _WordCounter:
             self.away_s = 0.0
 
     def receive(self, kind: str | None, frame: session_pb2.RouterFrame) -> None:
-        told = frame.ready.renew_interval, frame.tune.renew_interval
-        self.renew_s = max(each.ToMilliseconds() for each in told) / 1e3 or self.renew_s
+        self.pace(frame.ready, frame.tune)
         if kind == "ready":
             self.ready_by, self.wait_s, self.taken = READY, 0.1, 0  # each Ready counts anew
             self.about["resume_token"] = frame.ready.resume_token
@@ -68,6 +68,13 @@ class _WordCounter:
             self.stopping, self.leases = True, {}
             self.say(goodbye={})
             self.outbox.put(None)
+
+    def pace(self, *told: session_pb2.Ready | session_pb2.Tune) -> None:
+        for each in (each for each in told if each.ByteSize()):  # a Tune may set one of them alone
+            paces = [each.renew_interval, each.heartbeat_interval]
+            told_s = [pace.ToMilliseconds() / 1e3 for pace in paces]
+            self.paces_s = [told or old for told, old in zip(told_s, self.paces_s, strict=True)]
+            self.tuned.set()
 
     def take(self, task: session_pb2.Assign) -> None:
         self.taken += 1
@@ -93,8 +100,10 @@ class _WordCounter:
         self.say(credit={"total": self.taken + 4 - len(self.leases)})  # counts up
 
     def renew(self) -> None:
-        while not threading.Event().wait(self.renew_s):  # for ever, every so often
-            self.say(renew={"leases": map(session_pb2.LeaseRef.FromString, self.leases.copy())})
+        while True:  # one that names nothing is as good a sign of life as a heartbeat
+            if not self.tuned.wait(min(self.paces_s)):  # else the time begins anew
+                self.say(renew={"leases": map(session_pb2.LeaseRef.FromString, self.leases.copy())})
+            self.tuned.clear()
             if time.monotonic() > self.ready_by:
                 self.call.cancel()  # nobody answers: the next stream may do better
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections import deque
 
 Value = str | int | float | bool
@@ -16,6 +17,10 @@ Span = tuple[int, int, int, str, int, int, Attributes, str]
 """trace id, span id, parent id (0 = root), name, start ns, end ns, attributes, error."""
 
 _SAMPLED = "01"
+# version-trace-parent-flags in fixed columns; a later version may append more fields.
+_TRACEPARENT = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL
+).fullmatch
 
 # Seeded from the system once a process; ids need to be unique, not unpredictable.
 _ids = random.Random(os.urandom(16))
@@ -40,23 +45,14 @@ def format_traceparent(trace_id: int, span_id: int) -> str:
 
 def parse_traceparent(text: str) -> tuple[int, int] | None:
     """Return (trace id, span id), or None when `text` is not a valid `traceparent`."""
-    # version-trace-parent-flags in fixed columns; a later version may append more fields.
-    if len(text) < 55 or text[2] != "-" or text[35] != "-" or text[52] != "-":
+    found = _TRACEPARENT(text)
+    if found is None:
         return None
-    version = text[:2]
-    if version == "ff" or (version == "00" and len(text) != 55):
+    version, trace_id, span_id, more = found.groups()
+    if version == "ff" or (more and version == "00"):
         return None
-    if len(text) > 55 and text[55] != "-":
-        return None
-    head = text[:2] + text[3:35] + text[36:52] + text[53:55]
-    # int() alone would take underscores, signs and capitals.
-    if head.strip("0123456789abcdef"):
-        return None
-    try:
-        trace_id, span_id = int(text[3:35], 16), int(text[36:52], 16)
-    except ValueError:
-        return None
-    return (trace_id, span_id) if trace_id and span_id else None
+    ids = int(trace_id, 16), int(span_id, 16)
+    return ids if all(ids) else None
 
 
 class Tracer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from podium.v1.event_pb2 import Event as EventMessage
@@ -188,7 +189,8 @@ class Store(Journal, Snapshots, Checks, Protocol):
     """A journal that keeps its snapshots and can be checked."""
 
 
-class Sealed(NamedTuple):
+@dataclass(slots=True)
+class Sealed:
     """An event with its bytes, encoded once for the log, for watchers and for replay."""
 
     event: Event

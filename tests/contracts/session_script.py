@@ -51,6 +51,8 @@ MAKES: dict[str, Begin] = (
 )
 START_S = 30.0
 """How long a program may take to start."""
+UNTIL_S = 15.0
+"""How long a frame may take that is due."""
 
 
 @asynccontextmanager
@@ -73,10 +75,10 @@ class Script:
     def heard(self, kind: str) -> list[Any]:
         return [getattr(frame, kind) for frame in self.router.frames(kind)]
 
-    async def until(self, kind: str, count: int = 1, within_s: float = 15.0) -> list[Any]:
+    async def until(self, kind: str, count: int = 1, within_s: float = 0.0) -> list[Any]:
         return await eventually(
             lambda: found if len(found := self.heard(kind)) >= count else None,
-            within_s=within_s,
+            within_s=within_s or UNTIL_S,
             told=lambda: f"{[frame.WhichOneof('frame') for frame in self.router.frames()]}",
         )
 
@@ -105,6 +107,10 @@ class Script:
         """Waits until the agent has answered a probe: a measure of its time, not of ours."""
         self.say(probe=session_pb2.Probe(nonce=nonce))
         await eventually(lambda: nonce in [reply.nonce for reply in self.heard("probe_reply")])
+        await asyncio.sleep(0.1)
+
+    async def unanswered(self) -> None:
+        """Lets pass what an agent might say too early; nothing tells that it says nothing."""
         await asyncio.sleep(0.1)
 
     def say(self, **frame: Any) -> None:

@@ -30,14 +30,16 @@ class OfTheWeb:
         self._leases: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._timers: list[asyncio.Task[None]] = []
-        self._leaving = self._gone = False
+        self._leaving = self._gone = self._ready = False
+        self._paces_s: dict[str, float] = {}
         self._wait_s = WAIT_S_MIN
         self._task = asyncio.create_task(self._run())
 
     def stop(self) -> None:
         self._leaving = True
-        self._say(drain={"reason": "stopping"})
-        self._leave_if_done()
+        if self._ready:  # else it is said after Ready
+            self._say(drain={"reason": "stopping"})
+            self._leave_if_done()
 
     @property
     def ended(self) -> bool:
@@ -101,7 +103,7 @@ class OfTheWeb:
         said = frame.get(arm)
         match arm:
             case "ready":
-                self._ready(said)
+                self._welcomed(said)
             case "assign":
                 self._begin(said)
             case "cancel" if said.get("reason") != "LEASE_LOST":
@@ -115,46 +117,57 @@ class OfTheWeb:
             case "refusal" if said.get("closing"):
                 self._silence()
                 self._hello_later(float(said.get("retryAfter", "0s").removesuffix("s")))
-            case "tune" if "renewInterval" in said:
-                self._pace(said["renewInterval"])
+            case "tune":
+                self._pace(said)
             case "superseded":
                 return True
         return self._leave_if_done()
 
     def _leave_if_done(self) -> bool:
-        if not self._leaving or self._leases:
+        if not self._leaving or not self._ready or self._leases:
             return False
         self._say(goodbye={"reason": "stopping"})
         self._gone = True
         asyncio.get_running_loop().call_later(0.1, self._task.cancel)
         return False
 
-    def _ready(self, ready: dict[str, Any]) -> None:
+    def _welcomed(self, ready: dict[str, Any]) -> None:
+        self._ready = True
         self._token = ready.get("resumeToken", "")
         for verdict in ready.get("verdicts", ()):
             if verdict["verdict"] != "VERDICT_KEEP":
                 self._forget([verdict["lease"]])
+        if self._leaving:
+            self._say(drain={"reason": "stopping"})
         for result in [each for each in self._leases.values() if each is not None]:
             self._say(result=result)
         self._wait_s = WAIT_S_MIN
-        self._pace(ready["renewInterval"])
+        self._pace(ready)
 
     def _hello_later(self, away_s: float = 0.0) -> None:
         drawn_s = random.uniform(0, self._wait_s)
         self._wait_s = min(WAIT_S_MAX, 2 * self._wait_s)
         asyncio.get_running_loop().call_later(away_s + drawn_s, self._hello)
 
-    def _pace(self, interval: str) -> None:
-        self._silence()
-        self._timers.append(asyncio.create_task(self._renew(interval)))
+    def _pace(self, told: dict[str, Any]) -> None:
+        for name in ("renewInterval", "heartbeatInterval"):
+            if name in told:
+                self._paces_s[name] = float(told[name].removesuffix("s"))
+        self._quiet()
+        # An empty renewal is a sign of life as a heartbeat is: one timer does for both.
+        self._timers.append(asyncio.create_task(self._renew(min(self._paces_s.values()))))
 
-    async def _renew(self, interval: str) -> None:
+    async def _renew(self, interval_s: float) -> None:
         while True:
-            await asyncio.sleep(float(interval.removesuffix("s")))
+            await asyncio.sleep(interval_s)
             held = [{"taskId": task_id, "leaseEpoch": epoch} for task_id, epoch in self._leases]
             self._say(renew={"leases": held})
 
     def _silence(self) -> None:
+        self._ready = False
+        self._quiet()
+
+    def _quiet(self) -> None:
         for timer in self._timers:
             if timer.get_coro().__name__ == "_renew":  # type: ignore[union-attr]  # a coroutine
                 timer.cancel()

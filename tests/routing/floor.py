@@ -67,6 +67,7 @@ class Floor:
         proficiency: float = 1.0,
         versions: tuple[str, ...] = (),
         last_seq: int = 0,
+        draining: bool = False,
     ) -> Session:
         greeting = Greeting(
             agent_id=agent_id,
@@ -80,6 +81,7 @@ class Floor:
             body=None,
             versions=versions,
             last_seq=last_seq,
+            draining=draining,
         )
         self.router.admission.hello(stream, greeting, self.time)
         self.turn()

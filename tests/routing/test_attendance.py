@@ -186,6 +186,15 @@ def test_drain_undo_an_agent_that_drains_gets_nothing_more_whatever_it_says() ->
     assert lease.session is None and session.draining
 
 
+def test_drain_undo_an_agent_that_drains_when_it_comes_gets_nothing() -> None:
+    floor = Floor()
+    task = floor.granted("t1", of=("echo",))
+
+    session = floor.agent("a1", draining=True)
+
+    assert task.session is None and session.draining
+
+
 def test_credits_count_up_and_bound_what_an_agent_gets() -> None:
     floor = Floor()
     session = floor.agent("a1", slots=10)

@@ -245,6 +245,24 @@ def test_a_drain_is_repeated_on_every_new_stream(talk: Conversation) -> None:
     assert received.replies[0].drain.reason == "stopping"
 
 
+def test_drain_undo_an_agent_that_drains_says_so_at_once_and_declines_what_comes(
+    talk: Conversation,
+) -> None:
+    hear(talk, assign=session_pb2.Assign(task_id="t1", lease_epoch=1))
+    talk.draining = "stopping"
+    new = session_pb2.Assign(task_id="t2", lease_epoch=2)
+
+    assert all(frame.hello.draining for frame in talk.hellos())
+    frames = [RouterFrame(agent_id="a1", ready=session_pb2.Ready())]
+    received = talk.receive([*frames, RouterFrame(agent_id="a1", assign=new)], 0.0)
+    [declined] = [each.nack for each in received.replies if each.HasField("nack")]
+
+    assert declined.reason == session_pb2.Nack.REASON_DRAINING
+    assert (declined.lease.task_id, declined.lease.lease_epoch) == ("t2", 2)
+    assert received.work == [] and ("t2", 2) not in talk.leases
+    assert ("t1", 1) in talk.leases, "what it has it finishes"
+
+
 def test_frames_of_a_later_version_are_passed_over(talk: Conversation) -> None:
     unknown = RouterFrame.FromString(b"\x0a\x02a1\x10\x05" + b"\xfa\x07\x02\x0a\x00")
 

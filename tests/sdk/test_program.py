@@ -51,3 +51,29 @@ async def test_a_second_ctrl_c_ends_the_program_at_once(
     await eventually(lambda: program.popen.poll() is not None, within_s=10)
     assert program.popen.returncode == 130
     assert router.frames("result") == []
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "code"),
+    [
+        # As asyncio has it: the task is cancelled, and ends in order before the interrupt goes on.
+        ("run", signal.SIGINT, -signal.SIGINT),
+        ("host", signal.SIGINT, -signal.SIGINT),
+        ("host", signal.SIGTERM, 0),
+    ],
+)
+async def test_a_program_with_a_loop_of_its_own_finishes_what_it_has_too(
+    how: str, number: signal.Signals, code: int, router: FakeRouter, processes: Processes
+) -> None:
+    address: str = router.address  # type: ignore[attr-defined]  # set by the fixture
+    environ = {"PODIUM_ROUTING_ADDRESS": address, "PODIUM_OTLP_ENDPOINT": "off"}
+    program = processes.python("-m", "tests.sdk.embedded", how, environ=environ)
+    await begin(router, program, b"0.3")
+
+    program.signal(number)
+
+    await eventually(lambda: program.popen.poll() is not None, within_s=20, told=program.output)
+    assert program.popen.returncode == code, program.output()
+    assert results(router.frames("result")) == [("t1", "success")]
+    kinds = [frame.WhichOneof("frame") for frame in router.frames()]
+    assert kinds[-3:] == ["drain", "result", "goodbye"]

@@ -11,7 +11,7 @@ def test_usage_adds_up() -> None:
 def test_an_event_names_only_what_its_kind_needs() -> None:
     event = Event(1, Kind.QUEUED, "t", 5)
 
-    assert event[4:] == (0, 0, "", "", None)
+    assert event == Event(1, Kind.QUEUED, "t", 5, 0, 0, "", "", None)
 
 
 def test_terms_of_tasks_that_ask_for_nothing_are_equal() -> None:

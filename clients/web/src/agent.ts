@@ -85,13 +85,14 @@ export class Agent {
   #spokeMs = 0;
   #again: ReturnType<typeof setTimeout> | undefined;
   #draining: string | undefined;
+  #farewell: { reason: string } | undefined;
   #done = () => {};
 
   constructor(wire: Wire, options: AgentOptions) {
     this.#wire = wire;
     this.#options = options;
     this.#silence = wire.speak(options.agentId, {
-      opened: () => this.#hello(),
+      opened: () => this.#opened(),
       closed: () => this.#setState("connecting"),
       take: (frame) => this.#take(frame),
       refused: (error) => this.#unheard(error),
@@ -108,7 +109,8 @@ export class Agent {
   /** Takes nothing new; what it has is finished. */
   drain(reason = "asked to"): void {
     this.#draining = plain(reason, MESSAGE_LENGTH_MAX);
-    this.#say({ drain: { reason: this.#draining } });
+    // Before Ready there is no session to drain: it is said then.
+    if (this.state === "ready") this.#say({ drain: { reason: this.#draining } });
   }
 
   /** Takes nothing new, finishes what it has, and leaves: nothing goes back, no attempt is lost. */
@@ -125,8 +127,22 @@ export class Agent {
   stop(reason = "stopped"): void {
     if (FINAL_STATES.has(this.state)) return;
     for (const { abort } of this.#held.values()) abort.abort(new Error(reason));
-    this.#say({ goodbye: { reason: plain(reason, MESSAGE_LENGTH_MAX) } });
-    this.#end("stopped");
+    const goodbye = { reason: plain(reason, MESSAGE_LENGTH_MAX) };
+    if (this.state === "ready") {
+      this.#say({ goodbye });
+      this.#end("stopped");
+      return;
+    }
+    // Its Hello may be on the way: should a session come of it, that ends then.
+    this.#farewell = goodbye;
+    clearTimeout(this.#again);
+    this.#setState("stopped");
+    this.#done();
+  }
+
+  #opened(): void {
+    if (this.#farewell) this.#silence();
+    else this.#hello();
   }
 
   #end(state: AgentState): void {
@@ -161,6 +177,7 @@ export class Agent {
         inFlight: [...this.#held.values()].map(({ lease }) => lease),
         resumeToken: this.#resumeToken,
         lastSeq: this.#lastSeq,
+        draining: this.#draining !== undefined,
         ...(name ? { name } : {}),
         ...(labels ? { labels } : {}),
       },
@@ -169,7 +186,8 @@ export class Agent {
 
   #take(frame: RouterFrameJson): void {
     if (frame.seq) this.#lastSeq = frame.seq;
-    if (frame.ready) this.#ready(frame.ready);
+    if (this.#farewell) this.#parted(frame);
+    else if (frame.ready) this.#ready(frame.ready);
     else if (frame.assign) void this.#assigned(frame.assign);
     else if (frame.renewAck) for (const lease of frame.renewAck.lost ?? []) this.#lose(lease);
     else if (frame.resultAck) this.#forget(frame.resultAck.lease);
@@ -179,6 +197,11 @@ export class Agent {
     else if (frame.tune) this.#pace(frame.tune);
     else if (frame.superseded) this.#end("superseded");
     else if (frame.refusal) this.#refused(frame.refusal);
+  }
+
+  #parted(frame: RouterFrameJson): void {
+    if (frame.ready) this.#say({ goodbye: this.#farewell! });
+    if (frame.ready || frame.refusal || frame.superseded) this.#silence();
   }
 
   #ready(ready: ReadyJson): void {
@@ -216,6 +239,7 @@ export class Agent {
   async #assigned(assign: AssignJson): Promise<void> {
     const lease: LeaseRefJson = { taskId: assign.taskId!, leaseEpoch: assign.leaseEpoch! };
     if (this.#held.has(key(lease))) return; // it is in work already
+    if (this.#draining !== undefined) return this.#say({ nack: { lease, reason: "REASON_DRAINING" } });
     const held: Held = { lease, abort: new AbortController(), result: undefined, reports: 0 };
     this.#held.set(key(lease), held);
     this.#say({ ack: { lease } });

@@ -149,7 +149,10 @@ export class Wire {
   speak(agentId: string, spoken: Spoken): () => void {
     this.#spoken.set(agentId, spoken);
     if (this.state === "open") spoken.opened();
-    return () => this.#spoken.delete(agentId);
+    return () => {
+      // Another one may have taken the id over.
+      if (this.#spoken.get(agentId) === spoken) this.#spoken.delete(agentId);
+    };
   }
 
   /** Sends frames of agents; false when there is no connection now. */

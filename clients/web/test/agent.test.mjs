@@ -271,6 +271,21 @@ test("it drains, and stopping says goodbye", async () => {
   assert.equal(agent.state, "stopped");
 });
 
+test("one that drains says so in its hello, and declines what comes all the same", async () => {
+  const agent = await ready(() => 1);
+  agent.drain("enough");
+  bridge.drop();
+  await eventually(() => bridge.frames("hello").length === 2, 5_000);
+
+  bridge.tell({ agentId: "a-1", assign: { taskId: "t-1", leaseEpoch: "1", spec: { type: "a" } } });
+  await eventually(() => bridge.frames("nack").length === 1);
+
+  assert.deepEqual(bridge.frames("hello").map(({ hello }) => hello.draining ?? false), [false, true]);
+  assert.equal(bridge.frames("nack")[0].nack.reason, "REASON_DRAINING");
+  assert.equal(bridge.frames("ack").length, 0);
+  agent.stop();
+});
+
 test("a hello that finds no router is said again", async () => {
   const agent = await ready(() => 1);
   bridge.tell({ agentId: "a-1", refusal: { reason: "ROUTER_LOST", closing: true } });
@@ -298,6 +313,19 @@ test("leaving waits for what is in work", async () => {
 
   assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "enough");
   assert.equal(agent.state, "stopped");
+});
+
+test("told to leave before it is ready it says so only then", async () => {
+  const agent = podium.agent({ agentId: "a-1", capabilities: ["a"], handle: () => 1 });
+  await eventually(() => bridge.frames("hello").length === 1);
+  await agent.leave("enough");
+  assert.equal(agent.state, "stopped");
+  assert.equal(bridge.frames("drain").length + bridge.frames("goodbye").length, 0);
+
+  bridge.tell({ agentId: "a-1", ready: { resumeToken: "t", renewInterval: "10s" } });
+
+  await eventually(() => bridge.frames("goodbye").length === 1);
+  assert.equal(bridge.frames("goodbye")[0].goodbye.reason, "enough");
 });
 
 const NO = { reason: "CAPABILITY_NOT_GRANTED", code: "PERMISSION_DENIED", message: "not granted" };

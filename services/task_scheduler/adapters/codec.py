@@ -1,31 +1,24 @@
 """The core's events and orders as bytes of the wire contract, and back.
 
 The five events every task has are joined by hand, the rare ones are built as messages; a test
-reads both with the generated classes.
+reads both with the generated classes. Where `%c` is the length of a field, it is of one that is
+never longer than the 127 bytes whose length is a byte: a duration, a hash, an id of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from podium.v1 import event_pb2, schedule_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from podium.v1 import event_pb2, schedule_pb2, task_pb2
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
 from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Origin, Terms
-from services.task_scheduler.core.orders import (
-    Grant,
-    Order,
-    Reclaim,
-    Revoke,
-    Settled,
-    Verdicts,
-    Welcome,
-)
+from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.states import SKIPPABLE, Kind
 from services.task_scheduler.core.task import Task
@@ -74,30 +67,31 @@ class ProtoCodec:
         self._identities: dict[str, bytes] = {}
         self._kinship = lru_cache(4_096)(_kinship)
         self._policy = lru_cache(1_024)(_policy)
-        self._agent = lru_cache(16_384)(lambda agent_id: field(b"\x42", agent_id.encode()))
-        self._router = lru_cache(1_024)(lambda router_id: field(b"\x4a", router_id.encode()))
+        self._holders = lru_cache(16_384)(_holders)
 
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
-        seq, kind, task_id, wall_ms, epoch, attempt, agent_id, router_id, detail = event
+        detail, wall_ms = event.detail, event.wall_ms
         if wall_ms != self._wall_ms:
             self._wall_ms = wall_ms
             self._time = field(b"\x2a", timestamp(wall_ms)) + self._partition
-        parts = [b"\x08", varint(seq), _KIND[kind], self._time]
+        identity = b""
         if task is not None:
-            identity = self._identities.get(task_id)
-            parts.append(self._identify(task) if identity is None else identity)
+            identity = self._identities.get(event.task_id) or self._identify(task)
         elif type(detail) is facts.ScheduleChange:
-            parts.append(field(tag(18), detail.tenant.encode()))
-        if epoch:
-            parts += (b"\x30", varint(epoch))
-        if attempt:
-            parts += (b"\x38", varint(attempt))
-        if agent_id:
-            parts.append(self._agent(agent_id))
-        if router_id:
-            parts.append(self._router(router_id))
-        common = b"".join(parts)
+            identity = field(tag(18), detail.tenant.encode())
+        common = b"".join(
+            (
+                b"\x08",
+                varint(event.seq),
+                _KIND[event.kind],
+                self._time,
+                identity,
+                b"\x30" + varint(event.lease_epoch) if event.lease_epoch else b"",
+                b"\x38" + varint(event.attempt) if event.attempt else b"",
+                self._holders(event.agent_id, event.router_id),
+            )
+        )
         if detail is None:
             frame = field(_FRAME, common)
             return Sealed(event, task, mono_s, frame, frame)
@@ -222,9 +216,8 @@ class ProtoCodec:
         if isinstance(order, Grant):
             return field(_FRAME, field(b"\x12", _grant(order)))
         if isinstance(order, Settled):
-            body = _lease(b"\x0a", *order.lease) + b"\x10" + varint(order.settlement)
-            return field(_FRAME, field(b"\x1a", body))
-        return field(_FRAME, _rare(order).SerializeToString())
+            return _settled(*order.lease, order.settlement)
+        return field(_FRAME, messages.rare_order(order).SerializeToString())
 
     def fill_plan(self, message: schedule_pb2.Schedule, plan: facts.Plan) -> None:
         """Write what a schedule does, its payload included."""
@@ -271,6 +264,18 @@ def _kinship(task_type: str, tenant: str, submitter_id: str) -> bytes:
     return kinship + field(_SUBMITTER_ID, submitter_id.encode()) if submitter_id else kinship
 
 
+def _holders(agent_id: str, router_id: str) -> bytes:
+    """Return what the events of all leases of an agent at a router repeat."""
+    agent = field(b"\x42", agent_id.encode()) if agent_id else b""
+    return agent + field(b"\x4a", router_id.encode()) if router_id else agent
+
+
+@lru_cache(1_024)
+def _asker(principal: str, submitter_id: str) -> bytes:
+    """Return what the first events of all tasks of a submitter repeat."""
+    return field(b"\x12", principal.encode()) + field(b"\x1a", submitter_id.encode())
+
+
 def _spec(one: Created | Task, payload: bytes) -> bytes:
     """Return a TaskSpec put together again."""
     spec, request_id, traceparent, origin = one.head, one.request_id, one.traceparent, one.origin
@@ -287,11 +292,7 @@ def _spec(one: Created | Task, payload: bytes) -> bytes:
 
 
 def _created(created: Created) -> tuple[bytes, bytes]:
-    rest = (
-        field(b"\x12", created.principal.encode())
-        + field(b"\x1a", created.submitter_id.encode())
-        + field(b"\x22", created.spec_hash)
-    )
+    rest = _asker(created.principal, created.submitter_id) + field(b"\x22", created.spec_hash)
     if created.origin.root_task_id:
         rest += field(b"\x2a", created.origin.root_task_id.encode())
         rest += b"\x30" + varint(created.origin.depth)
@@ -304,7 +305,8 @@ def _created(created: Created) -> tuple[bytes, bytes]:
 
 
 def _started(started: facts.Started) -> tuple[bytes, bytes]:
-    body = field(b"\x12", duration(started.latency_us))
+    latency = duration(started.latency_us)
+    body = b"\x12%c%b" % (len(latency), latency)
     if started.decision:
         body += field(b"\x0a", started.decision)
     whole = field(b"\x62", body)
@@ -312,11 +314,9 @@ def _started(started: facts.Started) -> tuple[bytes, bytes]:
 
 
 def _completed(completed: facts.Completed) -> tuple[bytes, bytes]:
-    rest = (
-        field(b"\x1a", duration(completed.run_us))
-        + field(b"\x22", duration(completed.total_us))
-        + field(b"\x32", completed.result_hash)
-    )
+    run, total = duration(completed.run_us), duration(completed.total_us)
+    digest = completed.result_hash
+    rest = b"\x1a%c%b\x22%c%b\x32%c%b" % (len(run), run, len(total), total, len(digest), digest)
     if completed.usage is not None:
         rest += field(b"\x12", messages.usage_bytes(completed.usage))
     if completed.confidence is not None:
@@ -346,8 +346,10 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
 }
 
 
-def _lease(head: bytes, task_id: str, epoch: int) -> bytes:
-    return field(head, field(b"\x0a", task_id.encode()) + b"\x10" + varint(epoch))
+def _settled(task_id: str, epoch: int, settlement: Settlement) -> bytes:
+    lease = b"\x0a%c%b\x10%b" % (len(task_id), task_id.encode(), varint(epoch))
+    body = b"\x0a%c%b\x10%c" % (len(lease), lease, settlement)
+    return b"\x0a%c\x1a%c%b" % (len(body) + 2, len(body), body)
 
 
 def _grant(grant: Grant) -> bytes:
@@ -362,7 +364,8 @@ def _grant(grant: Grant) -> bytes:
         b"\x28",
         varint(grant.class_id),
     ]
-    parts += [field(b"\x32", agent_id.encode()) for agent_id in task.excluded]
+    if task.excluded:
+        parts += [field(b"\x32", agent_id.encode()) for agent_id in task.excluded]
     if task.checkpoint:
         parts.append(field(b"\x3a", task.checkpoint))
     if task.input:
@@ -371,29 +374,3 @@ def _grant(grant: Grant) -> bytes:
     if grant.sticky_agent_id:
         parts.append(field(b"\x52", grant.sticky_agent_id.encode()))
     return b"".join(parts)
-
-
-def _rare(order: Welcome | Revoke | Verdicts | Reclaim) -> task_scheduler_pb2.DispatchOrder:
-    message = task_scheduler_pb2.DispatchOrder()
-    if isinstance(order, Revoke):
-        message.revoke.lease.task_id, message.revoke.lease.lease_epoch = order.lease
-        message.revoke.reason = order.reason
-        return message
-    if isinstance(order, Reclaim):
-        message.reclaim.capabilities.extend(sorted(order.capabilities))
-        message.reclaim.count = order.most
-        return message
-    if isinstance(order, Welcome):
-        message.welcome.lease_ttl.FromMilliseconds(round(order.lease_ttl_s * 1000))
-        verdicts = message.welcome.verdicts
-    else:
-        message.verdicts.agent_id = order.agent_id
-        verdicts = message.verdicts.verdicts
-    for (task_id, epoch), verdict in order.verdicts:
-        lease = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)
-        verdicts.append(
-            session_pb2.LeaseVerdict(
-                lease=lease, verdict=cast("session_pb2.LeaseVerdict.Verdict", int(verdict))
-            )
-        )
-    return message

@@ -1,4 +1,4 @@
-"""Details of events to and from the generated messages: rare ones both ways, all of them back."""
+"""Events and orders as generated messages: rare ones both ways, all events back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from google.protobuf.duration_pb2 import Duration
 
-from podium.v1 import event_pb2, schedule_pb2, task_pb2
+from podium.v1 import event_pb2, schedule_pb2, session_pb2, task_pb2, task_scheduler_pb2
 from services.task_scheduler.core.event import (
     CatchUp,
     Completed,
@@ -28,6 +28,7 @@ from services.task_scheduler.core.event import (
     Started,
     Usage,
 )
+from services.task_scheduler.core.orders import Reclaim, Revoke, Verdicts, Welcome
 
 
 class Specs(Protocol):
@@ -323,3 +324,32 @@ def read_usage(message: task_pb2.Usage) -> Usage:
 
 def _us(message: Duration) -> int:
     return message.ToMicroseconds()
+
+
+def rare_order(
+    order: Welcome | Revoke | Verdicts | Reclaim,
+) -> task_scheduler_pb2.DispatchOrder:
+    """Return an order that few tasks have."""
+    message = task_scheduler_pb2.DispatchOrder()
+    if isinstance(order, Revoke):
+        message.revoke.lease.task_id, message.revoke.lease.lease_epoch = order.lease
+        message.revoke.reason = order.reason
+        return message
+    if isinstance(order, Reclaim):
+        message.reclaim.capabilities.extend(sorted(order.capabilities))
+        message.reclaim.count = order.most
+        return message
+    if isinstance(order, Welcome):
+        message.welcome.lease_ttl.FromMilliseconds(round(order.lease_ttl_s * 1000))
+        verdicts = message.welcome.verdicts
+    else:
+        message.verdicts.agent_id = order.agent_id
+        verdicts = message.verdicts.verdicts
+    for (task_id, epoch), verdict in order.verdicts:
+        lease = session_pb2.LeaseRef(task_id=task_id, lease_epoch=epoch)
+        verdicts.append(
+            session_pb2.LeaseVerdict(
+                lease=lease, verdict=cast("session_pb2.LeaseVerdict.Verdict", int(verdict))
+            )
+        )
+    return message

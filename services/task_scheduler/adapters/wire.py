@@ -6,8 +6,10 @@ Building a message object from keywords costs 5-10 us; joining its bytes costs o
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
-_SHORT_MAX = 1 << 14
+_SHORT_BITS = 14
+_SHORT_MAX = 1 << _SHORT_BITS
 _double = struct.Struct("<d").pack
 
 
@@ -17,6 +19,8 @@ def _short(value: int) -> bytes:
 
 SHORT = [_short(value) for value in range(_SHORT_MAX)]
 """Varints of lengths: to look one up takes a third of the time of a call."""
+_GOING_ON = [bytes((value & 127 | 128, value >> 7 | 128)) for value in range(_SHORT_MAX)]
+"""The same bits where more of them follow, so that a long varint is a few of these and a short."""
 
 
 def varint(value: int) -> bytes:
@@ -29,28 +33,12 @@ def varint(value: int) -> bytes:
         return SHORT[value]
     if value < 0:
         raise ValueError(f"no varint: {value}")
-    if value < 1 << 21:
-        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
-    if value < 1 << 28:
-        return bytes(
-            (value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21)
-        )
-    if value < 1 << 35:
-        return bytes(
-            (
-                value & 127 | 128,
-                value >> 7 & 127 | 128,
-                value >> 14 & 127 | 128,
-                value >> 21 & 127 | 128,
-                value >> 28,
-            )
-        )
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    head = _GOING_ON[value & _SHORT_MAX - 1]
+    value >>= _SHORT_BITS
+    while value >= _SHORT_MAX:
+        head += _GOING_ON[value & _SHORT_MAX - 1]
+        value >>= _SHORT_BITS
+    return head + SHORT[value]
 
 
 def tag(field: int, wire_type: int = 2) -> bytes:
@@ -60,8 +48,10 @@ def tag(field: int, wire_type: int = 2) -> bytes:
 
 def field(head: bytes, body: bytes) -> bytes:
     """Return a length-delimited field with the given tag."""
-    length = len(body)
-    return head + (SHORT[length] if length < _SHORT_MAX else varint(length)) + body
+    try:
+        return head + SHORT[len(body)] + body
+    except IndexError:
+        return head + varint(len(body)) + body
 
 
 def double(head: bytes, value: float) -> bytes:
@@ -69,8 +59,9 @@ def double(head: bytes, value: float) -> bytes:
     return head + _double(value)
 
 
+@lru_cache(256)
 def timestamp(wall_ms: int) -> bytes:
-    """Return the body of a Timestamp."""
+    """Return the body of a Timestamp; what is written together mostly happened together."""
     seconds, ms = divmod(wall_ms, 1000)
     body = b"\x08" + varint(seconds)
     return body + b"\x10" + varint(ms * 1_000_000) if ms else body
@@ -78,6 +69,8 @@ def timestamp(wall_ms: int) -> bytes:
 
 def duration(us: int) -> bytes:
     """Return the body of a Duration."""
+    if 0 < us < 1_000_000:
+        return b"\x10" + varint(us * 1000)
     seconds, rest = divmod(us, 1_000_000)
     body = b"\x08" + varint(seconds) if seconds else b""
     return body + b"\x10" + varint(rest * 1000) if rest else body

@@ -71,18 +71,19 @@ class Admission:
         within: dict[str, bytes] = {}
         known = [self._known(index, draft, within, now) for index, draft in enumerate(drafts)]
         new = [(i, draft) for i, draft in enumerate(drafts) if known[i] is None]
-        self._room.check([draft.created for _, draft in new], now)
-        self._book.queue.keys.check([draft.created for _, draft in new])
+        all_created = [draft.created for _, draft in new]
+        self._room.check(all_created, now)
+        self._book.queue.keys.check(all_created)
         kin: dict[str, int] = {}
         for index, draft in new:
             self._check(index, draft, now)
             if draft.created.origin.parent_task_id:
                 self._check_kin(index, draft.created, kin)
         # Last, since it takes from what the tenant may do.
-        self._quotas.check((draft.created.tenant for _, draft in new), now.mono_s)
+        self._quotas.check((created.tenant for created in all_created), now.mono_s)
         self._room.taken(len(new), now)
         # Only where an id comes twice may a task become known while its batch is taken in.
-        twice = len(within) < sum(1 for draft in drafts if draft.created.request_id)
+        twice = len(within) < sum([draft.created.request_id != "" for draft in drafts])
         return [
             Admitted(first, True) if first is not None else self._take(draft, now, twice=twice)
             for first, draft in zip(known, drafts, strict=True)
@@ -169,7 +170,8 @@ class Admission:
 
     def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
         book, created = self._book, draft.created
-        if created.terms.deadline_after_ms or created.terms.delay_ms:
+        terms = created.terms
+        if terms.deadline_after_ms or terms.delay_ms:
             created = book.dated(created, now.wall_ms)
         if twice and created.request_id:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)

@@ -35,6 +35,7 @@ from services.task_scheduler.core.schedule import Schedules
 from services.task_scheduler.core.states import (
     LEASED,
     RESIZING_KINDS,
+    TABLE,
     TASKLESS,
     TERMINAL_KINDS,
     Kind,
@@ -50,6 +51,10 @@ Redate = Callable[[bytes, int, int], bytes]
 
 Recorded = tuple[Event, Task | None, float]
 """An event, its task, and when it happened on the monotonic clock."""
+
+
+RUNS = (Completed, Failed, Input)
+"""Details that tell how long an attempt ran."""
 
 
 def as_it_is(head: bytes, deadline_ms: int, not_before_ms: int) -> bytes:
@@ -110,28 +115,29 @@ class Book:
         router_id: str = "",
     ) -> None:
         """Write an event about a task and apply it."""
+        mono_s, wall_ms = now
         event = Event(
             self.seq + 1,
             kind,
             task.task_id,
-            now.wall_ms,
+            wall_ms,
             lease_epoch,
             attempt,
             agent_id,
             router_id,
             detail,
         )
-        self._change(task, event, now.mono_s)
-        self.outbox.append((event, task, now.mono_s))
+        self._change(task, event, mono_s)
+        self.outbox.append((event, task, mono_s))
 
     def create(self, created: Created, now: Instant) -> Task:
         """Write the CREATED event of a new task and apply it."""
-        event = Event(
-            self.seq + 1, Kind.CREATED, self.ids.make(now.wall_ms), now.wall_ms, detail=created
-        )
-        task = self._add(event, created, now.mono_s)
-        self._change(task, event, now.mono_s)
-        self.outbox.append((event, task, now.mono_s))
+        mono_s, wall_ms = now
+        task_id = self.ids.make(wall_ms)
+        event = Event(self.seq + 1, Kind.CREATED, task_id, wall_ms, 0, 0, "", "", created)
+        task = self._add(event, created, mono_s)
+        self._change(task, event, mono_s)
+        self.outbox.append((event, task, mono_s))
         return task
 
     def dated(self, created: Created, wall_ms: int) -> Created:
@@ -201,25 +207,21 @@ class Book:
     def _change(self, task: Task, event: Event, mono_s: float) -> None:
         if self.before_change is not None:
             self.before_change(task)
-        kind = event.kind
-        before = task.state
-        state = next_state(before, kind)
+        kind, before = event.kind, task.state
+        state = TABLE.get((before, kind)) or next_state(before, kind)
         self.seq = event.seq
         if state is not before:
             self._leave(task, event, state)
             task.state = state
         task.last_seq = event.seq
-        resizing = kind in RESIZING_KINDS
-        if resizing:
-            self.open_bytes -= task.size_bytes
         change = CHANGES.get(kind)
         if change is not None:
             change(self, task, event, mono_s)
-        if kind in TERMINAL_KINDS:
-            self._end(task, event)
-            return
-        if resizing:
-            self.open_bytes += task.size_bytes
+        if kind in RESIZING_KINDS:
+            self.open_bytes += task.weigh()
+            if kind in TERMINAL_KINDS:
+                self.open_bytes -= task.size_bytes
+                self._end(task, event)
         if state is State.QUEUED:
             self.queue.push(task)
 
@@ -287,8 +289,7 @@ class Book:
             self.timers.dropped()
         lane, detail = task.lane, event.detail
         assert lane is not None
-        run_us = detail.run_us if isinstance(detail, Completed | Failed | Input) else -1
-        used_s = max(run_us, 0) / 1e6
+        used_s = detail.run_us / 1e6 if isinstance(detail, RUNS) and detail.run_us > 0 else 0.0
         share = lane.share
         share.settle(task.charged_s, used_s)
         task.charged_s = 0.0
@@ -328,7 +329,7 @@ class Book:
                 next_id = self.schedules.ended(task)
                 if next_id:
                     self.waits.take_turn(self.tasks[next_id], self.before_change)
-        if len(self.lineages) and not origin.parent_task_id:
+        if self.lineages.counts and not origin.parent_task_id:
             self.lineages.end_root(task.task_id)
 
     def _end_turns(self, change: ScheduleChange) -> None:

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from services.task_scheduler.core.event import (
+    FROM_CLIENT,
     Completed,
     Created,
     Event,
@@ -48,10 +49,12 @@ def created(book: Book, task: Task, event: Event, mono_s: float) -> None:
         seen = Seen(task.task_id, detail.spec_hash)
         book.requests.add(detail.principal, detail.request_id, seen, event.wall_ms)
     terms = task.terms
-    _set_deadline(book, task, event, mono_s)
+    if terms.deadline_ms:
+        _set_deadline(book, task, event, mono_s)
     if terms.not_before_ms > event.wall_ms:
         _wait_until(book, task, terms.not_before_ms, event, mono_s)
-    book.wait_for_others(task)
+    if detail.depends_on or task.origin is not FROM_CLIENT:
+        book.wait_for_others(task)
 
 
 def queued(book: Book, task: Task, event: Event, mono_s: float) -> None:
@@ -211,6 +214,7 @@ def requeued(book: Book, task: Task, event: Event, mono_s: float) -> None:
     if deadline_ms != task.terms.deadline_ms:
         task.terms = task.terms._replace(deadline_ms=deadline_ms)
         task.head = book.redate(task.head, deadline_ms, 0)
+    task.weigh()
     book.open_bytes += task.size_bytes
     book.open(task, new=False)
     queued(book, task, event, mono_s)
@@ -246,9 +250,11 @@ def _settle(task: Task, event: Event, usage: Usage | None, result_hash: bytes) -
 
 def _end_attempt(task: Task, event: Event) -> None:
     """Note the end of the attempt that runs, if one does, and add up what it consumed."""
-    if not task.attempts or task.last_attempt.end_ms:
+    if not task.attempts:
         return
-    attempt = task.last_attempt
+    attempt = task.attempts[-1]
+    if attempt.end_ms:
+        return
     attempt.end_ms = event.wall_ms
     used = attempt.usage
     if used is not None:

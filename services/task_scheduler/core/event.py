@@ -1,10 +1,11 @@
-"""Events: the facts of the log, as plain tuples.
+"""Events: the facts of the log, as plain records.
 
 Payloads, results and decisions are bytes that the core passes on and never opens.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -285,8 +286,9 @@ Detail = (
 )
 
 
-class Event(NamedTuple):
-    """One fact of the log."""
+@dataclass(slots=True)
+class Event:
+    """One fact of the log; never changed. Of all records the one that is made and read most."""
 
     seq: int
     kind: Kind

@@ -11,13 +11,15 @@ _COUNTERS = 1 << 40
 class Ids:
     """Makes ids that only grow, also when the wall clock steps back or the process restarts."""
 
-    __slots__ = ("_counter", "_ms", "_prefix")
+    __slots__ = ("_counter", "_head", "_ms", "_prefix")
 
     def __init__(self, partition: int = 0) -> None:
         assert 0 <= partition < 256
         self._prefix = f"{partition:02x}"
         self._ms = 0
         self._counter = 0
+        self._head = (-1, "")
+        """What the ids of a millisecond begin with, and of which."""
 
     def make(self, wall_ms: int) -> str:
         """Return the next id."""
@@ -27,12 +29,16 @@ class Ids:
             self._counter += 1
             if self._counter == _COUNTERS:
                 self._ms, self._counter = self._ms + 1, 0
-        return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
+        return self.last
 
     @property
     def last(self) -> str:
         """The id made or seen last; going on behind it makes no id twice."""
-        return f"{self._prefix}-{self._ms:012x}-{self._counter:010x}"
+        ms, head = self._head
+        if ms != self._ms:
+            head = f"{self._prefix}-{self._ms:012x}-"
+            self._head = self._ms, head
+        return f"{head}{self._counter:010x}"
 
     def seen(self, task_id: str) -> None:
         """Go on behind an id that the log holds."""

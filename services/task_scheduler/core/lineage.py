@@ -17,31 +17,31 @@ from services.task_scheduler.core.task import Task
 class Lineages:
     """The descendants of all tasks that are open or dead letters, and what joins them."""
 
-    __slots__ = ("_children", "_counts", "_links")
+    __slots__ = ("_children", "_links", "counts")
 
     def __init__(self) -> None:
         # By parent. None stands for a child that has ended and is there for those below it.
         self._children: dict[str, dict[str, Task | None]] = {}
         self._links: dict[str, str] = {}
         """The parents of those for which None stands: they may have left memory."""
-        # By first task: descendants there have been, and those of them that are open.
-        self._counts: dict[str, list[int]] = {}
+        self.counts: dict[str, list[int]] = {}
+        """By first task: descendants there have been, and those of them that are open."""
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self.counts)
 
     def total(self, root_task_id: str) -> int:
         """Return how many tasks descend from one, those that have ended included."""
-        counted = self._counts.get(root_task_id)
+        counted = self.counts.get(root_task_id)
         return counted[0] if counted is not None else 0
 
     def add(self, task: Task, *, new: bool) -> None:
         """Take in an open child, new or revived."""
         origin = task.origin
-        counted = self._counts.get(origin.root_task_id)
+        counted = self.counts.get(origin.root_task_id)
         if counted is None:
             # Of a lineage that had ended, one that is revived is the first again.
-            counted, new = self._counts.setdefault(origin.root_task_id, [0, 0]), True
+            counted, new = self.counts.setdefault(origin.root_task_id, [0, 0]), True
         counted[0] += new
         counted[1] += 1
         self._children.setdefault(origin.parent_task_id, {})[task.task_id] = task
@@ -54,18 +54,18 @@ class Lineages:
             root_open: Whether the first task of its lineage is open.
         """
         origin = task.origin
-        counted = self._counts[origin.root_task_id]
+        counted = self.counts[origin.root_task_id]
         counted[1] -= 1
         if not counted[1] and not root_open:
-            del self._counts[origin.root_task_id]
+            del self.counts[origin.root_task_id]
         if task.state is not State.FAILED:
             self.forget(task)
 
     def end_root(self, task_id: str) -> None:
         """Let a task without a parent end."""
-        counted = self._counts.get(task_id)
+        counted = self.counts.get(task_id)
         if counted is not None and not counted[1]:
-            del self._counts[task_id]
+            del self.counts[task_id]
 
     def forget(self, task: Task) -> None:
         """Let a child go that will not be open again, and what was there for it alone."""
@@ -102,7 +102,7 @@ class Lineages:
 
     def plain(self) -> dict[str, int]:
         """Return how many tasks there have been by lineage; the rest follows from the tasks."""
-        return {root: counted[0] for root, counted in self._counts.items()}
+        return {root: counted[0] for root, counted in self.counts.items()}
 
     def links(self) -> dict[str, str]:
         """Return the parents of tasks that have ended and are there for those below them."""
@@ -116,7 +116,7 @@ class Lineages:
         A snapshot of an earlier version has no links: they follow from the tasks in memory then.
         """
         for root, total in plain.items():
-            self._counts[root] = [total, 0]
+            self.counts[root] = [total, 0]
         for task in tasks.values():
             if task.origin.parent_task_id:
                 if not task.ended:

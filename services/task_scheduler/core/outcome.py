@@ -193,7 +193,8 @@ class Outcomes:
             router_id=task.router_id,
         )
         self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
-        self._dependents.follow_up(now)
+        if self._book.waits.affected:
+            self._dependents.follow_up(now)
 
     def failed(
         self,
@@ -356,4 +357,5 @@ def _run_us(task: Task, run_s: float | None, now: Instant) -> int:
 
 
 def _us(seconds: float) -> int:
-    return max(0, round(seconds * 1e6))
+    us = round(seconds * 1e6)
+    return us if us > 0 else 0

@@ -47,7 +47,7 @@ Row = tuple[Any, ...]
 _DERIVED = frozenset(
     {
         *("attempt_s", "created_s", "queued_s", "renewed_s"),  # this process's clock
-        *("lane", "place"),
+        *("lane", "place", "said_bytes"),
     }
 )
 _STORED = tuple(name for name in Task.__slots__ if name not in _DERIVED)
@@ -249,6 +249,7 @@ class Restoring:
         for name, source in (("created_s", "created_ms"), ("queued_s", "queued_ms")):
             _each(_SET[name], tasks, map(self._time, self._values(source, part)))
         for task in tasks:
+            task.weigh()
             if task.attempts:
                 task.attempt_s = self._zero_s + task.attempts[-1].start_ms / 1000
         self._tasks += tasks

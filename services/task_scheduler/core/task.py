@@ -106,6 +106,7 @@ class Task:
         "request_id",
         "result",
         "router_id",
+        "said_bytes",
         "settled_epoch",
         "settled_hash",
         "start_ms",
@@ -130,20 +131,24 @@ class Task:
         mono_s: float,
     ) -> None:
         self.task_id = task_id
-        self.task_type = created.task_type
-        self.tenant = created.tenant
-        self.principal = created.principal
-        self.submitter_id = created.submitter_id
-        self.traceparent = created.traceparent
-        self.needs = created.capabilities
+        self.terms: Terms
+        (
+            self.task_type,
+            self.tenant,
+            self.needs,
+            self.terms,
+            self.depends_on,
+            self.head,
+            self.payload,
+            self.traceparent,
+            self.principal,
+            self.submitter_id,
+            self.request_id,
+            _,
+            self.origin,
+        ) = created
         self.lane: Lane | None = None
         """Where it waits when it is ready; until it ends."""
-        self.terms: Terms = created.terms
-        self.depends_on = created.depends_on
-        self.head = created.head
-        self.payload = created.payload
-        self.request_id = created.request_id
-        self.origin = created.origin
         self.state = State.NEW
         self.created_ms = wall_ms
         self.created_s = mono_s
@@ -168,6 +173,8 @@ class Task:
         """Why it was paused last, for people."""
         self.end_ms = 0
         self.attempts: list[Attempt] | tuple[()] = ()
+        self.said_bytes = 0
+        """What was asked, answered and told, as `weigh` found it last."""
 
     def _reset_queueing(self) -> None:
         self.place = 0
@@ -273,26 +280,26 @@ class Task:
     @property
     def size_bytes(self) -> int:
         """Bytes it carries for others: what they gave, asked, answered and were told."""
-        # Most of it is empty most of the time, and this is asked several times for each task.
-        size_bytes = len(self.head) + len(self.payload)
-        for said in (
-            self.result,
-            self.checkpoint,
-            self.input,
-            self.input_request,
-            self.message,
-            self.pause_reason,
-        ):
-            if said:
-                size_bytes += len(said)
+        return len(self.head) + len(self.payload) + self.said_bytes
+
+    def weigh(self) -> int:
+        """Count anew what was said about it; return by how many bytes it has grown."""
+        said_bytes = (
+            len(self.result)
+            + len(self.checkpoint)
+            + len(self.input)
+            + len(self.input_request)
+            + len(self.message)
+            + len(self.pause_reason)
+        )
         if self.failure is not None:
-            size_bytes += _said(self.failure)
+            said_bytes += _said(self.failure)
         for one in self.attempts:
-            if one.decision:
-                size_bytes += len(one.decision)
+            said_bytes += len(one.decision)
             if one.failure is not None:
-                size_bytes += _said(one.failure)
-        return size_bytes
+                said_bytes += _said(one.failure)
+        grown_bytes, self.said_bytes = said_bytes - self.said_bytes, said_bytes
+        return grown_bytes
 
 
 def _said(failure: Failure) -> int:

@@ -48,8 +48,9 @@ class Subscription:
         self.kinds = kinds
         self.tenant = tenant
         """The only tenant it may see; None = all."""
+        # Events come commit by commit: under load these have gathered already.
         self.outbox: Outbox[tuple[int, bytes]] = Outbox(
-            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX
+            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX, linger_s=0.0
         )
         self.size_bytes = 0
         self.lost_seq = 0
@@ -75,6 +76,8 @@ class Feed:
         self.last_seq = 0
         self.closed = False
         self._subscriptions: set[Subscription] = set()
+        self._followed = dict.fromkeys(Kind, 0)
+        """How many subscriptions want each kind of event."""
         self._tail: deque[Chunk] = deque()
         self._tail_bytes = 0
         self._tail_bytes_max = tail_bytes_max
@@ -108,8 +111,10 @@ class Feed:
         while self._tail_bytes > self._tail_bytes_max and len(self._tail) > 1:
             self._tail_bytes -= self._tail.popleft().size_bytes
         self.last_seq = last_seq
-        if self._by_submitter or self._by_task or self._endings:
-            for one in sealed:
+        followed, endings = self._followed, self._endings
+        for one in sealed:
+            kind = one.event.kind
+            if followed[kind] or (endings and kind in TERMINAL_KINDS):
                 self._tell(one)
         self._wake(self._news)
         self._news = []
@@ -151,6 +156,8 @@ class Feed:
     def subscribe(self, subscription: Subscription) -> None:
         """Push the events of some tasks from here on."""
         self._subscriptions.add(subscription)
+        for kind in subscription.kinds or Kind:
+            self._followed[kind] += 1
         if self.closed:
             subscription.outbox.close()
         for index, key in _keys(self._by_submitter, self._by_task, subscription):
@@ -158,7 +165,10 @@ class Feed:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Push no more; a subscription that never began is no fault."""
-        self._subscriptions.discard(subscription)
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+            for kind in subscription.kinds or Kind:
+                self._followed[kind] -= 1
         for index, key in _keys(self._by_submitter, self._by_task, subscription):
             listed = index.get(key, [])
             if subscription in listed:

@@ -39,8 +39,9 @@ class Link:
 
     def __init__(self) -> None:
         self.router_id = ""
+        # Orders come commit by commit: under load these have gathered already.
         self.outbox: Outbox[bytes] = Outbox(
-            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX
+            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX, linger_s=0.0
         )
         self.error: PodiumError | None = None
 
@@ -246,7 +247,8 @@ class Links:
         usage = _usage(ended.usage) if ended.HasField("usage") else None
         run_s = None
         if ended.HasField("run_duration"):
-            run_s = max(0.0, ended.run_duration.ToMicroseconds() / 1e6)
+            ran = ended.run_duration
+            run_s = max(0.0, ran.seconds + ran.nanos / 1e9)
         which = ended.WhichOneof("outcome")
         if which == "success":
             confidence = ended.confidence if ended.HasField("confidence") else None

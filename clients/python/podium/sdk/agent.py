@@ -52,6 +52,9 @@ class Agent:
         build_id: version of its program.
         processes: how many processes handlers with ``pool="process"`` may use. Default: as many
             as the machine has processors, and at most `capacity`.
+
+    Raises:
+        ValueError: `capacity` or `agent_id` is outside of that.
     """
 
     def __init__(
@@ -110,6 +113,10 @@ class Agent:
             rate_per_s: starts a second; 0 = no limit. Tasks above it wait here for a moment and
                 then go back to the queue, without an attempt.
             burst: starts that may come at once after a quiet time.
+
+        Raises:
+            ValueError: it is no task type, or has a handler already, or a rate makes no sense.
+            TypeError: the function takes what no payload can be.
         """
         pace = Pace(rate_per_s, burst) if rate_per_s else None
 
@@ -181,7 +188,11 @@ class Agent:
 
     @property
     def identity(self) -> Identity:
-        """What it says of itself on the wire."""
+        """What it says of itself on the wire.
+
+        Raises:
+            ValueError: it handles nothing yet.
+        """
         if not self._capabilities:
             raise ValueError(f"agent {self.name} handles nothing: decorate a function with handles")
         return Identity(
@@ -197,7 +208,19 @@ class Agent:
         )
 
     async def run(self, settings: Settings | None = None) -> None:
-        """Works until it is cancelled; see `AgentHost.run`."""
+        """Works until it is cancelled, as a part of a program with a loop of its own.
+
+        Being cancelled it finishes what it has for 20 seconds and says goodbye, so Ctrl-C under
+        `asyncio.run` does. SIGTERM ends such a program without a word, as it ends any: `main`
+        obeys it, or an `AgentHost` whose `stop` the program calls. Nor is a program's own loop
+        kept from waiting for handlers that do not stop; `main` leaves them behind.
+
+        Raises:
+            ValueError: it handles nothing.
+            AgentSuperseded: a newer instance has taken over.
+            InvalidArgument: the router refuses what it says of itself.
+            PermissionDenied: the token does not let it be this agent.
+        """
         # host imports this module.
         from podium.sdk.host import AgentHost  # noqa: PLC0415 - a cycle otherwise
 
@@ -207,6 +230,12 @@ class Agent:
         """Works until SIGTERM or Ctrl-C, then finishes what it has; for a program's last line.
 
         Tells what it does on stderr, unless the program has set up its logging.
+
+        Raises:
+            ValueError: it handles nothing.
+            AgentSuperseded: a newer instance has taken over.
+            InvalidArgument: the router refuses what it says of itself.
+            PermissionDenied: the token does not let it be this agent.
         """
         if multiprocessing.current_process().name == POOL_PROCESS:
             return  # a process of the pool imports the program for its handlers alone

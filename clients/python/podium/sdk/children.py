@@ -27,7 +27,13 @@ class ChildHandle(Protocol):
     async def result(self, timeout_s: float | None = None, *, into: type[T]) -> T: ...
 
     async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
-        """Waits for the result and returns it; raises TaskFailed where there is none."""
+        """Waits for the result and returns it; as `TaskHandle.result`.
+
+        Raises:
+            TaskFailed: the child ended without one; TaskCanceled, TaskExpired, TaskRejected.
+            ResultMisfit: the result is not what `into` says.
+            TimeoutError: it has not ended within `timeout_s`, in seconds; it goes on.
+        """
 
     async def cancel(self, reason: str = "") -> bool:
         """Cancels the child; False when it had ended before."""
@@ -47,11 +53,19 @@ class NoChildren:
     """For handlers that run where no client can be."""
 
     async def submit(self, task_type: str, payload: Any, options: SubmitOptions) -> ChildHandle:
-        """Refuses."""
+        """Refuses.
+
+        Raises:
+            Unimplemented: NO_CHILDREN_HERE.
+        """
         raise self._refusal()
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Refuses."""
+        """Refuses.
+
+        Raises:
+            Unimplemented: NO_CHILDREN_HERE.
+        """
         work.close()
         raise self._refusal()
 

@@ -55,6 +55,9 @@ class Client:
         patience_s: how long calls are tried again while nobody answers.
         inline: let the caller's loop do gRPC, which is faster but only for programs that run no
             `AgentHost` beside it and never block their loop.
+
+    Each method that asks a service raises Unavailable when nobody answers for `patience_s`, and
+    Unauthenticated or PermissionDenied when the token does not allow it; this is not said again.
     """
 
     def __init__(

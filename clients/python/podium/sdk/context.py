@@ -109,7 +109,11 @@ class Context:
 
     @property
     def confidence(self) -> float | None:
-        """How sure the agent is of its result, 0 to 1; None = it does not say."""
+        """How sure the agent is of its result, 0 to 1; None = it does not say.
+
+        Raises:
+            ValueError: what it is set to is no number from 0 to 1.
+        """
         return self._confidence
 
     @confidence.setter
@@ -239,6 +243,10 @@ class Context:
 
         An answer is given once: a second call in the same run asks another question. A handler
         with several questions keeps what it was told in a checkpoint.
+
+        Raises:
+            Parked: the question is asked; it ends the handler and is not to be caught.
+            TypeError: JSON cannot hold the question.
         """
         if not self._answer_taken:
             self._answer_taken = True
@@ -284,7 +292,8 @@ class Context:
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the host's loop, for handlers that run in a thread.
 
-        For example ``child = task.wait_for(task.submit("text.count", text))``.
+        For example ``child = task.wait_for(task.submit("text.count", text))``. It blocks for as
+        long as the work takes, and raises what that raises; NO_CHILDREN_HERE in a process.
         """
         return self._children.wait_for(work)
 

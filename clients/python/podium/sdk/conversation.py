@@ -109,7 +109,8 @@ class Conversation:
         """Returns the first frame of an agent, with what it has in work."""
         named, self._unnamed[agent_id] = self.leases.named(agent_id)
         token, seq = self._tokens.get(agent_id, ""), self._seqs.get(agent_id, 0)
-        return self.identities[agent_id].hello(named, token, seq)
+        draining = bool(self.draining)
+        return self.identities[agent_id].hello(named, token, seq, draining=draining)
 
     def say(self, items: Sequence[Outgoing], now_s: float, *, brief: bool) -> list[AgentFrame]:
         """Returns what of `items` may be sent: nothing about a lease that is over.
@@ -163,6 +164,14 @@ class Conversation:
                 frames.append(AgentFrame(agent_id=agent_id, heartbeat=session_pb2.Heartbeat()))
         return self._heard(frames)
 
+    def unanswered(self, now_s: float) -> bool:
+        """Tells whether the stream looks open and its router does not hear what is said on it.
+
+        Renewals have had no answer for as long as a lease lives.
+        """
+        lived_s = self.lease_s
+        return lived_s > 0 and self.leases.unanswered(now_s, lived_s, self.closed)
+
     def _heard(self, frames: list[AgentFrame]) -> list[AgentFrame]:
         """Leaves out what nobody would hear: it is said by Hello, or again after Ready."""
         if not self.closed:
@@ -201,7 +210,10 @@ class Conversation:
             if kind == "assign":
                 assign = frame.assign
                 taken[agent_id] += 1
-                if leases.add(agent_id, (assign.task_id, assign.lease_epoch), now_s):
+                key = (assign.task_id, assign.lease_epoch)
+                if self.draining and key not in leases:
+                    received.replies.append(_declined(agent_id, assign))
+                elif leases.add(agent_id, key, now_s):
                     work.append(frame)
                 else:
                     received.replies += self._again(agent_id, assign)
@@ -243,6 +255,7 @@ class Conversation:
         self._spoke_s[agent_id] = now_s
         self.closed.discard(agent_id)
         self.slots.begin(agent_id)
+        self.leases.forgive(agent_id)
         self._set_intervals(ready)
         self.lease_s = ready.lease_ttl.ToTimedelta().total_seconds()
         received.tuned = True
@@ -352,6 +365,13 @@ def is_bulk(item: Outgoing) -> bool:
     """Tells whether what an agent says is a large piece of a result."""
     kind, _, frame = item
     return kind == "progress" and len(frame.progress.partial.data) >= BULK_BYTES_MIN
+
+
+def _declined(agent_id: str, assign: session_pb2.Assign) -> AgentFrame:
+    """Returns the answer of an agent that drains: the task goes elsewhere, no attempt is spent."""
+    lease = session_pb2.LeaseRef(task_id=assign.task_id, lease_epoch=assign.lease_epoch)
+    nack = session_pb2.Nack(lease=lease, reason=session_pb2.Nack.REASON_DRAINING)
+    return AgentFrame(agent_id=agent_id, nack=nack)
 
 
 def _cancel(agent_id: str, ref: session_pb2.LeaseRef, reason: str) -> RouterFrame:

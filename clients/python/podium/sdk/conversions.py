@@ -38,7 +38,11 @@ def anything(value: Any, path: str) -> Any:
 
 
 def null(value: Any, path: str) -> None:
-    """Takes nothing but null."""
+    """Takes nothing but null.
+
+    Raises:
+        Misfit: it is something.
+    """
     if value is not None:
         raise Misfit([(path, "is not null")])
 

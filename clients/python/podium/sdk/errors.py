@@ -192,6 +192,9 @@ class TaskError(Exception):
         message: for people, at most 4 KiB.
         reason: for machines, `[A-Z][A-Z0-9_]+[A-Z0-9]`.
         retryable: whether another attempt may help; False ends the task at once.
+
+    Raises:
+        ValueError: `reason` has not this form.
     """
 
     def __init__(

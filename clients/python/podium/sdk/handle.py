@@ -39,7 +39,14 @@ class TaskHandle:
         self._ended = ended
 
     def when_ended(self, callback: Callable[[Outcome], None]) -> None:
-        """Calls back when the task has ended; only for tasks that this client submitted."""
+        """Calls back when the task has ended; only for tasks that this client submitted.
+
+        Args:
+            callback: is given how it ended, on the program's loop; at once where it has ended.
+
+        Raises:
+            ValueError: the task was not submitted by this client, as one known by its id.
+        """
         if self._ended is None:
             raise ValueError("the end of another client's task is not followed: await outcome()")
         self._ended.add_done_callback(
@@ -47,7 +54,11 @@ class TaskHandle:
         )
 
     async def outcome(self) -> Outcome:
-        """Waits for the task's end and returns how it ended."""
+        """Waits for the task's end, for however long, and returns how it ended.
+
+        Raises:
+            NotFound: there is no such task, or it ended too long ago.
+        """
         if self._ended is None:
             return await self._client._poll(self.task_id)
         # Whoever gives up waiting must not take the future from the others.
@@ -82,11 +93,19 @@ class TaskHandle:
         return self._ended is not None and self._ended.done()
 
     def events(self) -> AsyncIterator[event_pb2.Event]:
-        """Yields the task's events from its creation on, until it has ended."""
+        """Yields the task's events from its creation on, until it has ended.
+
+        Raises:
+            NotFound: there is no such task, or it ended too long ago.
+        """
         return self._client.watch(task_ids=[self.task_id], cursor=self.cursor, until_ended=True)
 
     async def cancel(self, reason: str = "") -> bool:
-        """Cancels the task; False when it had ended before."""
+        """Cancels the task; False when it had ended before.
+
+        Raises:
+            NotFound: there is no such task, or it ended too long ago.
+        """
         try:
             await self._client.cancel([self.task_id], reason=reason)
         except FailedPrecondition:
@@ -94,5 +113,10 @@ class TaskHandle:
         return True
 
     async def provide_input(self, value: Any, *, question: int = 0) -> None:
-        """Answers the task's question: of that epoch, or what it asks now."""
+        """Answers the task's question: of that epoch, or what it asks now.
+
+        Raises:
+            FailedPrecondition: INPUT_NOT_REQUIRED.
+            AlreadyExists: QUESTION_ANSWERED, by another answer.
+        """
         await self._client.provide_input(self.task_id, value, question=question)

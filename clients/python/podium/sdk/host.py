@@ -43,6 +43,9 @@ class AgentHost:
         settings: where the suite is. Default: the environment.
         grace_s: how long `stop` lets running tasks go on.
         inline: let the program's loop do gRPC (see `wire.acquire`).
+
+    Raises:
+        ValueError: there is no agent, or two have the same id.
     """
 
     def __init__(
@@ -142,7 +145,11 @@ class AgentHost:
     async def run(self) -> None:
         """Works until `stop` is called or the task is cancelled, then finishes in order.
 
+        A program that runs it on a loop of its own has Ctrl-C from `asyncio.run`, which cancels,
+        and SIGTERM by ``loop.add_signal_handler(signal.SIGTERM, host.stop)``.
+
         Raises:
+            ValueError: an agent handles nothing.
             AgentSuperseded: newer instances of all agents have taken over.
             InvalidArgument: the router refuses what an agent says of itself.
         """

@@ -35,6 +35,8 @@ class Identity:
         in_flight: Sequence[session_pb2.LeaseRef] = (),
         resume_token: str = "",
         last_seq: int = 0,
+        *,
+        draining: bool = False,
     ) -> session_pb2.AgentFrame:
         """Returns the first frame of a stream."""
         hello = session_pb2.Hello(
@@ -48,6 +50,7 @@ class Identity:
             in_flight=in_flight,
             resume_token=resume_token,
             last_seq=last_seq,
+            draining=draining,
         )
         if self.cost_per_task or self.cost_per_kilotoken:
             hello.cost_hint.cost_per_task = self.cost_per_task

@@ -9,6 +9,9 @@ class Pace:
     Args:
         rate_per_s: starts a second in the long run.
         burst: starts that may come at once after a quiet time.
+
+    Raises:
+        ValueError: there would be no start at all.
     """
 
     def __init__(self, rate_per_s: float, burst: int = 1) -> None:

@@ -36,6 +36,9 @@ class Source:
 
     Its files are those of the module and of all modules beside or below it that are imported; while
     it cannot be imported, all that lie there, since the one to blame may not have been.
+
+    Raises:
+        WrongTarget: it is not of that form.
     """
 
     def __init__(self, target: str) -> None:

@@ -168,7 +168,11 @@ def duration(seconds: float) -> Duration:
 
 
 def timestamp(when: datetime | timedelta) -> Timestamp:
-    """Returns a time, or a span from now, as a message."""
+    """Returns a time, or a span from now, as a message.
+
+    Raises:
+        InvalidArgument: a time without a zone.
+    """
     if isinstance(when, timedelta):
         # The one thing here that depends on the wall clock, as does what the caller asks for.
         message = Timestamp()
