@@ -41,6 +41,7 @@ AWAY_S = 10.0
 """Long enough for the longest wait between two tries of an agent, short enough for its lease."""
 PRODUCT = "what a fleet costs that comes back, wherever it runs"
 ELSEWHERE = "on machines of its own, as a rule; here it takes its share of the same cores"
+BESIDE = "the other services, this bench, and what else the machine has to do"
 HERD = 5_000
 CALM = 20
 """Agents that are there already."""
@@ -162,6 +163,7 @@ async def _returned(scale: float, together: int, how: str) -> list[Row]:
         Row("tasks requeued", requeued / count * 100, "%", most=0.1),
         Row("CPU of Routing for each agent that is back", first.router_ms, "ms", note=PRODUCT),
         Row("CPU of the agent for it", first.agent_ms, "ms", note=ELSEWHERE),
+        Row("CPU of all else until then", first.beside_s, "s", note=BESIDE),
         Row(
             "back after it listens again, p99",
             percentile(later.after_s, 0.99),
@@ -183,6 +185,8 @@ class Return(NamedTuple):
     """CPU of the router for an agent, from when it listens until all are back."""
     agent_ms: float
     """The same of the agents' processes."""
+    beside_s: float
+    """The same of everything else on the machine, in all."""
 
 
 async def _return(
@@ -204,12 +208,14 @@ async def _return(
     meter = machine.Meter({"routing": stage.suite.pids["routing"], **hosts})
     meter.start()
     whole = len(known) + count
-    await eventually(lambda: len(back()) >= whole, within_s=60.0, told=lambda: f"{len(back())}")
-    used = meter.used()
+    await eventually(
+        lambda: len(back()) >= whole, within_s=60.0, every_s=0.05, told=lambda: f"{len(back())}"
+    )
+    used, beside_s = meter.used(), meter.foreign()
     router_ms = used.pop("routing") * 1e3 / count
     new = [each for each in back() if each not in known]
     after_s, kept = [float(at) - from_s for at, _, _ in new], sum(int(held) for _, held, _ in new)
-    return Return(after_s, kept, router_ms, sum(used.values()) * 1e3 / count)
+    return Return(after_s, kept, router_ms, sum(used.values()) * 1e3 / count, beside_s)
 
 
 async def _deaths(scale: float) -> list[Row]:

@@ -200,12 +200,18 @@ def _goals_of(name: str, found: dict[str, Any], least: float | None, fsync_ms: f
         Row(f"{name}: throughput", found["tasks_per_s"], "tasks/s", least=least),
         Row(f"{name}: CPU-seconds per 1,000", found["cpu_s_per_1000"], "s", most=0.25),
     ]
+    bare = {run["offered_per_s"]: run for run in found["skeleton_latency"]}
     for run in found["latency"]:
-        p50, p99 = run["assignment_p50_ms"], run["assignment_p99_ms"]
-        if run["offered_per_s"] == 0:
-            note = f"one fsync ({fsync_ms:.2f} ms, median) + 1 ms"
+        rate, p50, p99 = run["offered_per_s"], run["assignment_p50_ms"], run["assignment_p99_ms"]
+        notes = [
+            f"bare skeleton {bare[rate][f'assignment_{share}_ms']:.1f} ms" if rate in bare else ""
+            for share in ("p50", "p99")
+        ]
+        if rate == 0:
+            note = f"one fsync ({fsync_ms:.2f} ms, median) + 1 ms; {notes[0]}".rstrip("; ")
             rows.append(Row(f"{name}: quiet, p50", p50, "ms", most=fsync_ms + 1, note=note))
-        elif run["offered_per_s"] == 1_000:
-            rows.append(Row(f"{name}: assignment at 1,000/s, p50", p50, "ms", most=5))
-            rows.append(Row(f"{name}: assignment at 1,000/s, p99", p99, "ms", most=20))
+        elif rate == 1_000:
+            for share, value, most, note in (("p50", p50, 5, notes[0]), ("p99", p99, 20, notes[1])):
+                what = f"{name}: assignment at 1,000/s, {share}"
+                rows.append(Row(what, value, "ms", most=most, note=note))
     return rows

@@ -96,7 +96,7 @@ class Listener:
                     self._uninvited(frame.agent_id, error, now)
                     continue
                 if session is None:
-                    self._unheard(frame.agent_id, kind)
+                    self._unheard(frame.agent_id, kind, now)
                     continue
                 handlers[kind](session, getattr(frame, kind or "agent_id"), now)
             if self._unfit:
@@ -116,11 +116,13 @@ class Listener:
     def _nothing(self, session: Session, agent_id: str, now: Instant) -> None:
         self._refuse(agent_id, "INVALID_FIELD", "The frame says nothing.", now)
 
-    def _unheard(self, agent_id: str, kind: str | None) -> None:
+    def _unheard(self, agent_id: str, kind: str | None, now: Instant) -> None:
         """Pass over a frame of an agent whose session is over, or whose Hello waits."""
         self._count(agent_id)
         if kind in ("goodbye", "detached"):
             self._admission.forget(self._number, agent_id)
+        else:
+            self._attendance.unheard(self._number, agent_id, now)
 
     def _count(self, agent_id: str) -> None:
         self._idle[agent_id] = self._idle.get(agent_id, 0) + 1
@@ -248,14 +250,15 @@ class Listener:
 
     def _result(self, session: Session, result: session_pb2.Result, now: Instant) -> None:
         lease = result.lease
-        if result.WhichOneof("outcome") is None:
+        outcome = result.WhichOneof("outcome")
+        if outcome is None:
             message = "result.outcome is required: success, failure or canceled."
             self._refuse(session.agent_id, "INVALID_FIELD", message, now, lease.task_id[:64])
             return
         key = self._key(session, lease, now)
         if key is None:
             return
-        refused = result_fault(result)
+        refused = result_fault(result, outcome)
         self._work.result(session, key, result, blame(result, refused), now, refused=refused)
 
     def _credit(self, session: Session, credit: session_pb2.Credit, now: Instant) -> None:

@@ -48,8 +48,9 @@ class Subscription:
         self.kinds = kinds
         self.tenant = tenant
         """The only tenant it may see; None = all."""
+        # Events come commit by commit: under load these have gathered already.
         self.outbox: Outbox[tuple[int, bytes]] = Outbox(
-            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX
+            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX, linger_s=0.0
         )
         self.size_bytes = 0
         self.lost_seq = 0

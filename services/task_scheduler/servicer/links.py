@@ -39,8 +39,9 @@ class Link:
 
     def __init__(self) -> None:
         self.router_id = ""
+        # Orders come commit by commit: under load these have gathered already.
         self.outbox: Outbox[bytes] = Outbox(
-            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX
+            queue_len_max=QUEUE_LEN_MAX, batch_len_max=BATCH_LEN_MAX, linger_s=0.0
         )
         self.error: PodiumError | None = None
 
