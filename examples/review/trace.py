@@ -16,7 +16,6 @@ SHOWN = (
     "task.outcome",
     "decision.policy",
     "decision.candidates",
-    "decision.scores",
 )
 
 

@@ -94,6 +94,19 @@ def test_an_event_after_closing_is_late_and_changes_no_count() -> None:
     assert windows.late_count == 1
 
 
+def test_a_long_window_tells_at_once_what_the_short_ones_in_it_hold() -> None:
+    windows = counted(
+        [fact(at_s, Kind.COMPLETED, agent_id="a", total=at_s) for at_s in (1.0, 9.0, 20.0, 21.0)]
+    )
+
+    for _ in range(2):  # and asking changes nothing
+        (long,) = views(windows, 21.0, 300_000)
+        assert [row.counts[Kind.COMPLETED] for row in (long.total, *long.agents)] == [4, 4]
+        assert long.total.latencies[Latency.TOTAL].max_s == 21.0
+    windows.close_until(BEGIN_MS + 300_000)
+    assert views(windows, 21.0, 300_000)[0].total == long.total
+
+
 def test_the_clock_closes_windows_of_a_quiet_log() -> None:
     windows = counted([fact(1.0)])
     windows.close_until(BEGIN_MS + 10_000)

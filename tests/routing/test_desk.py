@@ -58,7 +58,7 @@ async def test_route_and_assign_are_spans_of_the_tasks_trace() -> None:
     listener.take([hello("a1")])
     kind = room.router.board.fleet.class_of(["echo"])
 
-    link._follow(grant("t1", kind.class_id), ())
+    link._follow(grant("t1", kind.class_id), (), room.now())
     await asyncio.sleep(0)
     await clock.advance(0.5)
     lease = next(iter(room.router.board.leases))
@@ -151,7 +151,7 @@ async def test_bytes_that_the_transport_took_make_room_for_more() -> None:
         order = grant(f"t{number}", kind.class_id)
         order.grant.lease_epoch = number + 1
         order.grant.spec.payload.data = bytes(256 * 1024)
-        link._follow(order, ())
+        link._follow(order, (), room.now())
     room.touch()
     await asyncio.sleep(0)
     assert stream.full and stream.queued_bytes == 4 * 256 * 1024

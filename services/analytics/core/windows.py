@@ -137,6 +137,13 @@ class _Open:
             statistics = self.agents.get(agent_id) or _of(self.agents, agent_id, agents_len_max)
             statistics.count(kind, timed)
 
+    def absorb(self, part: _Open) -> None:
+        """Add everything that a window inside this one has counted."""
+        for key, statistics in part.types.items():
+            (self.types.get(key) or _of(self.types, key, types_len_max)).merge(statistics)
+        for key, statistics in part.agents.items():
+            (self.agents.get(key) or _of(self.agents, key, agents_len_max)).merge(statistics)
+
     def view(self, start_ms: int, length_ms: int, *, rows: bool = True) -> View:
         total = Statistics()
         for statistics in self.types.values():
@@ -190,10 +197,20 @@ class _Closed:
 
 
 class Series:
-    """The windows of one length."""
+    """The windows of one length.
 
-    def __init__(self, length_ms: int) -> None:
+    Args:
+        length_ms: Of each window.
+        within: The longer ones that each of these lies in. What is counted here is added to them
+            when the window closes, and to what they tell until then: so an event is counted once.
+    """
+
+    def __init__(self, length_ms: int, within: Series | None = None) -> None:
         self.length_ms = length_ms
+        self._within = within
+        self._parts: Series | None = None
+        if within is not None:
+            within._parts = self
         self._open: dict[int, _Open] = {}
         self._closed: dict[int, _Closed] = {}
         self._rows_len = 0
@@ -208,12 +225,19 @@ class Series:
             if start_ms >= self._next_ms - windows_len_max * self.length_ms:
                 self._late(start_ms)
             return False
+        self._opened(start_ms).count(fact, timed)
+        return True
+
+    def _opened(self, time_ms: int) -> _Open:
+        start_ms = time_ms - time_ms % self.length_ms
         window = self._open.get(start_ms)
         if window is None:
             window = self._open[start_ms] = _Open()
             self._reach(start_ms)
-        window.count(fact, timed)
-        return True
+            if self._within is not None:
+                # It ends no sooner than this one, so that it is open as well.
+                self._within._opened(start_ms)
+        return window
 
     def _late(self, start_ms: int) -> None:
         closed = self._closed.get(start_ms)
@@ -234,7 +258,10 @@ class Series:
         self._next_ms = next_ms
         ended = sorted(start for start in self._open if start < next_ms)
         for start_ms in ended:
-            closed = _Closed(self._open.pop(start_ms).view(start_ms, self.length_ms))
+            window = self._open.pop(start_ms)
+            if self._within is not None:
+                self._within._opened(start_ms).absorb(window)
+            closed = _Closed(window.view(start_ms, self.length_ms))
             self._closed[start_ms] = closed
             self._rows_len += closed.rows_len
         self._shrink(next_ms)
@@ -264,10 +291,25 @@ class Series:
         return self.views(last_ms - (count - 1) * self.length_ms, until_ms, rows=rows)
 
     def _view(self, start_ms: int, *, rows: bool = True) -> View:
-        window = self._open.get(start_ms) or self._closed.get(start_ms)
+        growing = self._open.get(start_ms)
+        if growing is not None:
+            return self._with_parts(start_ms, growing).view(start_ms, self.length_ms, rows=rows)
+        window = self._closed.get(start_ms)
         if window is not None:
             return window.view(start_ms, self.length_ms, rows=rows)
         return View(start_ms, self.length_ms, start_ms < self._next_ms, _nothing)
+
+    def _with_parts(self, start_ms: int, window: _Open) -> _Open:
+        """Return an open window with what its parts have not handed over yet."""
+        if self._parts is None:
+            return window
+        end_ms = start_ms + self.length_ms
+        whole = _Open()
+        whole.absorb(window)
+        for begin_ms, part in self._parts._open.items():
+            if start_ms <= begin_ms < end_ms:
+                whole.absorb(part)
+        return whole
 
     def _shrink(self, next_ms: int) -> None:
         oldest_ms = next_ms - windows_len_max * self.length_ms
@@ -287,7 +329,11 @@ class Windows:
     """All windows."""
 
     def __init__(self) -> None:
-        self.series = {length_ms: Series(length_ms) for length_ms in lengths_ms}
+        short_ms, long_ms = lengths_ms
+        self._long = Series(long_ms)
+        self._short = Series(short_ms, self._long)
+        # The short ones close first: what they hold is part of the long ones.
+        self.series = {short_ms: self._short, long_ms: self._long}
         self.positions: dict[int, int] = {}
         """Last event of each partition that was taken in."""
         self.watermark_ms = 0
@@ -306,8 +352,9 @@ class Windows:
     def count(self, fact: Fact) -> None:
         """Count an event."""
         timed = [(latency, bucket(value_s), value_s) for latency, value_s in fact.latencies]
-        for series in self.series.values():
-            if not series.count(fact, timed):
+        if not self._short.count(fact, timed):
+            self.late_count += 1
+            if not self._long.count(fact, timed):
                 self.late_count += 1
         self.revision += 1
         if fact.time_ms > self.watermark_ms:

@@ -10,6 +10,7 @@ import grpc.aio
 
 from podium.v1 import task_scheduler_pb2, task_scheduler_pb2_grpc
 from services.kernel.coalesce import Outbox, messages
+from services.kernel.instant import Instant
 from services.kernel.options import Dial
 from services.kernel.writing import write
 from services.routing.adapters.desk import RouterDesk
@@ -128,12 +129,13 @@ class DispatchLink:
         try:
             await write(call, self._reports.hello(held, partition))
             async for response in call:
+                now = desk.now()
                 for order in response.orders:
                     if order.WhichOneof("order") == "welcome":
                         self._direct = True
                         desk.connect(partition, outbox)
                         writer = asyncio.create_task(self._write(call, outbox))
-                    self._follow(order, held)
+                    self._follow(order, held, now)
                 desk.touch()
         finally:
             desk.connect(partition, None)
@@ -151,15 +153,20 @@ class DispatchLink:
             for request in messages(batch, self._reports.request):
                 await write(call, request)
 
-    def _follow(self, order: task_scheduler_pb2.DispatchOrder, held: tuple[LeaseKey, ...]) -> None:
+    def _follow(
+        self,
+        order: task_scheduler_pb2.DispatchOrder,
+        held: tuple[LeaseKey, ...],
+        now: Instant,
+    ) -> None:
         router = self._desk.router
-        now = self._desk.now()
         kind = order.WhichOneof("order")
         if kind == "grant":
-            self._grant(order.grant)
+            self._grant(order.grant, now)
         elif kind == "settled":
-            lease = order.settled.lease
-            router.orders.settled((lease.task_id, lease.lease_epoch), order.settled.verdict)
+            settled = order.settled
+            lease = settled.lease
+            router.orders.settled((lease.task_id, lease.lease_epoch), settled.verdict)
         elif kind == "revoke":
             lease = order.revoke.lease
             router.orders.revoke((lease.task_id, lease.lease_epoch), order.revoke.reason, now)
@@ -172,7 +179,7 @@ class DispatchLink:
             verdicts = _verdicts(order.welcome.verdicts)
             router.orders.welcome(held, verdicts, now, lease_s, self._partition)
 
-    def _grant(self, grant: task_scheduler_pb2.Grant) -> None:
+    def _grant(self, grant: task_scheduler_pb2.Grant, now: Instant) -> None:
         spec = grant.spec
         timeout_ms = 0
         if spec.HasField("attempt_timeout"):
@@ -198,7 +205,7 @@ class DispatchLink:
             grant.class_id,
             spec.required_capabilities or (spec.type,),
             spec.preferred_capabilities,
-            self._desk.now(),
+            now,
         )
 
 

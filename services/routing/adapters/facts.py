@@ -63,8 +63,10 @@ class Facts:
             outcome.task_id = fact.task_id
             outcome.task_type = fact.task_type
             outcome.kind = KINDS[fact.kind]
-            outcome.run_duration.FromNanoseconds(round(fact.run_s * 1e9))
-            outcome.end_time.FromMilliseconds(fact.wall_ms)
+            run, end = outcome.run_duration, outcome.end_time
+            run.seconds, run.nanos = divmod(round(fact.run_s * 1e9), 1_000_000_000)
+            end.seconds, millis = divmod(fact.wall_ms, 1_000)
+            end.nanos = millis * 1_000_000
         elif isinstance(fact, Session):
             alive = request.alive.add()
             alive.agent_id = fact.agent_id

@@ -79,8 +79,9 @@ class Reports:
         to.capability_matches.extend(decision.matches)
         to.load_balances.extend(decision.balances)
         to.priority_bonuses.extend([decision.priority_bonus] * len(decision.candidates))
-        if decision.filtered:
-            to.filtered_counts.update(decision.filtered)
+        filtered_counts = to.filtered_counts
+        for reason, count in decision.filtered.items():
+            filtered_counts[reason] = count
         if decision.model_version:
             to.model_version = decision.model_version
             to.success_probabilities.extend(decision.successes)
@@ -132,7 +133,9 @@ def _ended(report: Report, effect: effects.Ended) -> None:
     ended.lease.lease_epoch = lease.epoch
     ended.agent_id = lease.agent_id
     if lease.run_s:
-        ended.run_duration.FromMicroseconds(round(lease.run_s * 1e6))
+        run = ended.run_duration
+        run.seconds, micros = divmod(round(lease.run_s * 1e6), 1_000_000)
+        run.nanos = micros * 1_000
     result: Any = lease.outcome
     if result is None:
         ended.lost.SetInParent()

@@ -57,7 +57,6 @@ class Traces:
                 ("decision.probability", decision.probability),
                 ("decision.eligible", decision.eligible_count),
                 ("decision.candidates", ",".join(decision.candidates)),
-                ("decision.scores", ",".join(f"{score:.1f}" for score in decision.scores)),
             ),
         )
 

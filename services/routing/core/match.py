@@ -56,7 +56,7 @@ class Matcher:
         self._candidates = {}
         window = Window(board.waiting, window_len, fleet.free_mask, self._of)
         while fleet.free_mask and (leases := window.leases(fleet.free_mask)):
-            at = _first_pick(leases) if len(leases) > 1 else 0
+            at = _first_pick(leases, len(self._candidates)) if len(leases) > 1 else 0
             lease, candidates = leases.pop(at)
             barred = self._barred(lease, candidates, now.mono_s) if lease.excluded else ()
             if barred is None:
@@ -108,7 +108,7 @@ class Matcher:
         learns = model is not None and _decides(model, lease)
         chosen, shadow = (LEARNED, FORMULA) if learns else (FORMULA, LEARNED)
         totals = _scores(chosen, lease, candidates, sticky, barred)
-        eligible = int(np.count_nonzero(totals > -np.inf))
+        eligible = int(np.count_nonzero(np.isfinite(totals)))
         if not eligible:
             return None
         tried = self._on_trial(candidates, barred, now_s) if self._board.on_probation else -1
@@ -218,8 +218,13 @@ def _rival(
     return candidates.session(int(rivals.argmax())).agent_id
 
 
-def _first_pick(leases: list[tuple[Lease, Candidates]]) -> int:
-    """Return the place of the task whose best candidate is the best of all."""
+def _first_pick(leases: list[tuple[Lease, Candidates]], sorts: int) -> int:
+    """Return the place of the task whose best candidate is the best of all.
+
+    Args:
+        leases: The tasks to choose from.
+        sorts: How many different candidates they have at most.
+    """
     first, its = leases[0]
     if first.bypassed >= bypass_max:
         return 0
@@ -228,12 +233,15 @@ def _first_pick(leases: list[tuple[Lease, Candidates]]) -> int:
     best, most = 0, its.advantage()
     seen = {its}
     for at, (lease, candidates) in enumerate(leases):
+        if candidates in seen:
+            if len(seen) == sorts:
+                break
+            continue
         if lease.priority != first.priority:
             break
-        if candidates not in seen:
-            seen.add(candidates)
-            if (advantage := candidates.advantage()) > most:
-                best, most = at, advantage
+        seen.add(candidates)
+        if (advantage := candidates.advantage()) > most:
+            best, most = at, advantage
     return best
 
 

@@ -46,7 +46,17 @@ class Candidates:
     each type costs more than to add a hundred numbers up.
     """
 
-    __slots__ = ("_best", "_fleet", "_leader", "_left_out", "_typical", "demand", "rows", "vectors")
+    __slots__ = (
+        "_best",
+        "_fleet",
+        "_leader",
+        "_left_out",
+        "_typical",
+        "_working",
+        "demand",
+        "rows",
+        "vectors",
+    )
 
     def __init__(self, fleet: Fleet, demand: Demand, task_type: str, model: Model | None) -> None:
         """Take them as they are in this turn.
@@ -68,6 +78,7 @@ class Candidates:
         self._best: dict[tuple[Scorer, float], Best] = {}
         self._leader: Best | None = None
         self._left_out: dict[str, int] | None = None
+        self._working = 0
 
     def points(self) -> FloatArray:
         """Return the formula without the priority, as the agents are now."""
@@ -129,8 +140,8 @@ class Candidates:
         """Count the agents that are no candidates, by reason."""
         if self._left_out is None:
             self._left_out = self._count_left_out()
-        counts = self._left_out.copy()
-        busy = counts.pop("working") - eligible_count - excluded_count
+        counts = dict(self._left_out)
+        busy = self._working - eligible_count - excluded_count
         if busy:
             counts["busy"] = busy
         if excluded_count:
@@ -138,14 +149,15 @@ class Candidates:
         return counts
 
     def _count_left_out(self) -> dict[str, int]:
-        """Count those that work, and the others by what stops them; it holds for the whole turn."""
+        """Count those that are none whatever their load; it holds for the whole turn."""
         fleet, members, outdated = self._fleet, len(self.rows), len(self.demand.outdated)
         counts = {"version": outdated, "capability": len(fleet) - members - outdated}
         if fleet.open_count < len(fleet):
             blocked = np.bincount(fleet.block[self.rows], minlength=len(Block)).tolist()
             counts |= {name: blocked[index] for name, index in _GRAVE}
             members = blocked[Block.OPEN] + blocked[Block.PAUSED]
-        return {"working": members} | {name: count for name, count in counts.items() if count}
+        self._working = members
+        return {name: count for name, count in counts.items() if count}
 
 
 _GRAVE = tuple((block.name.lower(), int(block)) for block in Block if block > Block.PAUSED)
@@ -232,7 +244,9 @@ DRAWS = 16
 TEMPER = 0.25
 """Factor on the deviations: a posterior 16 times as concentrated, which measured best."""
 TIE = 1e-9
-_NOISE_LEN = 256
+_NOISE_LEN = 32
+_SORTED_LEN_MAX = 256
+"""Up to so many scores are sorted outright: vectorised, that is quicker than to part them first."""
 
 
 class Lottery:
@@ -279,7 +293,8 @@ class Lottery:
         # Drawn for many tasks at once: a call costs as much as a hundred numbers.
         if self._used == len(self._noise):
             shape = (_NOISE_LEN, DRAWS, CONTENDERS_LEN)
-            self._noise = self._rng.standard_normal(shape) * TEMPER
+            self._noise = self._rng.standard_normal(shape)
+            self._noise *= TEMPER
             self._used = 0
         self._used += 1
         noise: NDArray[np.float64] = self._noise[self._used - 1]
@@ -288,10 +303,8 @@ class Lottery:
 
 def best_places(totals: FloatArray, count: int) -> NDArray[np.intp]:
     """Return the places of the best `count` candidates, the best first."""
-    if count == 1:
-        return np.array([totals.argmax()], np.intp)
-    if count == len(totals):
-        return totals.argsort()[::-1]
+    if len(totals) <= _SORTED_LEN_MAX:
+        return totals.argsort()[: -count - 1 : -1]
     places = totals.argpartition(-count)[-count:]
     ranked: NDArray[np.intp] = places[totals.take(places).argsort()[::-1]]
     return ranked

@@ -103,18 +103,26 @@ def progress_fault(progress: session_pb2.Progress) -> str:
     return ""
 
 
-def result_fault(result: session_pb2.Result) -> str:
+def result_fault(result: session_pb2.Result, outcome: str | None) -> str:
     """Return why a result cannot be taken as it is; empty when it can.
 
     Such a result fails the attempt and not the session.
+
+    Args:
+        result: What the agent sent.
+        outcome: Which outcome it names.
     """
-    if len(result.success.data) > limits.payload_bytes_max:
-        return "RESULT_TOO_LARGE"
-    if result.HasField("failure"):
+    if outcome == "success":
+        success = result.success
+        if len(success.data) > limits.payload_bytes_max:
+            return "RESULT_TOO_LARGE"
+        if not _type_fits(success):
+            return "RESULT_INVALID"
+    elif outcome == "failure":
         failure = result.failure
         if not _REASON(failure.reason) or len(failure.message) > failure_len_max:
             return "RESULT_INVALID"
-    if not _type_fits(result.success) or len(result.traceparent) > limits.name_len_max:
+    if len(result.traceparent) > limits.name_len_max:
         return "RESULT_INVALID"
     if result.HasField("usage") and not _usage_is_right(result.usage):
         return "RESULT_INVALID"

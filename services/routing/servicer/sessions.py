@@ -105,7 +105,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
                 retry_after_s=1.0,
             )
         key = (result.lease.task_id, result.lease.lease_epoch)
-        refused = result_fault(result)
+        refused = result_fault(result, result.WhichOneof("outcome"))
         kind = blame(result, refused)
         desk.router.work.report(request.agent_id, key, result, kind, refused, desk.now())
         verdict = await desk.settlement(key)

@@ -151,6 +151,14 @@ class Conversation:
                 frames.append(AgentFrame(agent_id=agent_id, heartbeat=session_pb2.Heartbeat()))
         return self._heard(frames)
 
+    def unanswered(self, now_s: float) -> bool:
+        """Tells whether the stream looks open and its router does not hear what is said on it.
+
+        Renewals have had no answer for as long as a lease lives.
+        """
+        lived_s = self.lease_s
+        return lived_s > 0 and self.leases.unanswered(now_s, lived_s, self.closed)
+
     def _heard(self, frames: list[AgentFrame]) -> list[AgentFrame]:
         """Leaves out what nobody would hear: it is said by Hello, or again after Ready."""
         if not self.closed:
@@ -230,6 +238,7 @@ class Conversation:
         self._seqs[agent_id] = frame.seq
         self._spoke_s[agent_id] = now_s
         self.closed.discard(agent_id)
+        self.leases.forgive(agent_id)
         self._set_intervals(ready)
         self.lease_s = ready.lease_ttl.ToTimedelta().total_seconds()
         received.tuned = True

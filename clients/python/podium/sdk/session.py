@@ -391,6 +391,8 @@ class Session:
                 continue
             if self._link is not None:
                 self._link.outbox.extend(self.talk.due(time.monotonic(), period_s))
+                if self.talk.unanswered(time.monotonic()):
+                    self._link.end()
 
 
 async def first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from podium.v1 import decision_pb2
+from services.routing.adapters.reports import Reports
+from services.routing.core.effects import Started
+from tests.routing.floor import Floor, raw_model
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_decision_is_told_as_it_was_made(count: int, learned: bool) -> None:
+    floor = Floor()
+    agents = [f"a{number}" for number in range(count)]
+    for number, agent in enumerate(agents):
+        floor.agent(agent, slots=4, proficiency=1.0 - number / 10)
+    if learned:
+        service_ms = [[10.0 + number] for number in range(count)]
+        floor.router.learn(raw_model(agents, ["echo"], service_ms=service_ms), floor.time)
+    floor.agent("other", "sing")
+    lease = floor.granted("t1", priority=7)
+    made = lease.decision
+    assert made is not None
+
+    [report] = Reports("router-1").request([Started(lease)]).reports
+
+    told = report.started.decision
+    assert told == decision_pb2.Decision(
+        agent_id=made.agent_id,
+        policy=made.policy,
+        model_version=made.model_version,
+        probability=made.probability,
+        eligible_count=count,
+        router_id="router-1",
+        candidate_agent_ids=made.candidates,
+        scores=made.scores,
+        capability_matches=made.matches,
+        load_balances=made.balances,
+        priority_bonuses=[7.0] * min(count, 5),
+        filtered_counts={"capability": 1},
+        success_probabilities=made.successes,
+        expected_delays_ms=made.delays_ms,
+        shadow_agent_id=made.shadow_agent_id,
+        explored=made.explored,
+    )
+    filled = {field.name for field in told.DESCRIPTOR.fields} - {"explored"}
+    if learned:
+        names = MessageToDict(told, preserving_proto_field_name=True).keys()
+        assert names == filled, "each part is told"
