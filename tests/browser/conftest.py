@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from services.suite import SERVICES, prepared
+from tests.support.ports import ports_of
 from tests.support.processes import ROOT, Process, Processes
 
 ARTIFACTS = ROOT / "artifacts" / "browser"
@@ -77,7 +78,7 @@ class Suite:
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     folder = tmp_path_factory.mktemp("suite")
-    plan = prepared(data_dir=folder / "data", ports="free")
+    plan = prepared(data_dir=folder / "data", ports=ports_of(SERVICES))
     environ = {
         **plan.environ,
         "PODIUM_LOG_LEVEL": "info",
