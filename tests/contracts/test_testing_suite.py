@@ -15,7 +15,7 @@ import pytest_asyncio
 from podium.sdk.agent import Agent
 from podium.sdk.client import Client
 from podium.sdk.context import Context
-from podium.sdk.errors import Final, Retryable, TaskFailed
+from podium.sdk.errors import FailedPrecondition, Final, InvalidArgument, Retryable, TaskFailed
 from podium.sdk.host import AgentHost
 from podium.sdk.settings import Settings
 from podium.sdk.testing import Suite
@@ -274,6 +274,37 @@ async def is_stopped_when_it_has_spent(world: World, name: str) -> Any:
     return await world.submit(f"{name}.spend", {"cost": 0.0, "tells": True}, max_tokens=4)
 
 
+async def waits_for_its_place(world: World, name: str) -> Any:
+    first = await world.submit(f"{name}.wait", concurrency_keys=[name])
+    await world.reaches(first, "RUNNING")
+    task = await world.submit(f"{name}.work", 3, concurrency_keys=[name])
+    assert await first.cancel()
+    assert await task.result() == 3
+    return task
+
+
+async def waits_for_its_rate(world: World, name: str) -> Any:
+    rates = [(name, 1, timedelta(seconds=0.3))]
+    first = await world.submit(f"{name}.work", 1, rate_limits=rates)
+    task = await world.submit(f"{name}.work", 2, rate_limits=rates)
+    assert [await first.result(), await task.result()] == [1, 2]
+    return task
+
+
+async def is_refused(world: World, name: str) -> Any:
+    for wanted in ("x@nope", "No Name"):
+        with pytest.raises(InvalidArgument) as caught:
+            await world.submit(f"{name}.work", 1, capabilities=[wanted])
+        assert caught.value.reason == "INVALID_FIELD"
+    task = await world.submit(f"{name}.ask")
+    await world.reaches(task, "INPUT_REQUIRED")
+    with pytest.raises(FailedPrecondition):
+        await task.provide_input("that", question=1 << 40)
+    await task.provide_input("that")
+    assert await task.result() == ["that", {"asked": True}]
+    return task
+
+
 async def knows_its_deadline(world: World, name: str) -> Any:
     task = await world.submit(f"{name}.limits", attempt_timeout_s=5.0)
     assert await task.result() is True
@@ -299,6 +330,9 @@ SCENARIOS: list[tuple[Callable[[World, str], Awaitable[Any]], list[Exception]]] 
     (spends_more_than_it_has, []),
     (is_stopped_when_it_has_spent, []),
     (knows_its_deadline, []),
+    (waits_for_its_place, []),
+    (waits_for_its_rate, []),
+    (is_refused, []),
 ]
 
 

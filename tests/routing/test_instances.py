@@ -6,6 +6,7 @@ import pytest
 
 from services.kernel.errors import ResourceExhausted
 from services.routing.core import effects
+from services.routing.core.session import twin_s
 from tests.routing.floor import Floor
 
 
@@ -165,3 +166,40 @@ def test_what_comes_late_about_a_superseded_agent_does_not_touch_who_has_its_pla
     floor.standings.directive("a1", breaker="OPEN", draining=True, quarantined=True)
 
     assert floor.granted("t2", "read").session is other
+
+
+def test_dup_agent_id_two_processes_that_share_an_instance_id_do_not_both_go_on() -> None:
+    floor = Floor()
+    floor.agent("a1", instance="i1")
+    floor.attendance.open_stream(2)
+    later = floor.agent("a1", stream=2, instance="i1")
+
+    def speak() -> list[effects.SendSuperseded]:
+        assert floor.attendance.speaker(1, "a1", floor.time) is None
+        floor.attendance.unheard(1, "a1", floor.time)
+        floor.turn()
+        return floor.of(effects.SendSuperseded)
+
+    assert speak() == [], "it may be what one process said before it moved"
+    floor.sleep(twin_s)
+    [told] = speak()
+
+    assert (told.stream, told.instance_id) == (1, "i1")
+    assert later.stream is floor.board.streams[2] and told.session is not later
+    assert len(speak()) == 1, "once"
+
+
+def test_a_process_whose_session_was_taken_and_is_over_is_asked_to_come_back() -> None:
+    floor = Floor()
+    floor.agent("a1", instance="i1")
+    floor.attendance.open_stream(2)
+    floor.attendance.goodbye(floor.agent("a1", stream=2, instance="i1"), floor.time)
+    floor.sleep(twin_s)
+
+    floor.attendance.unheard(1, "a1", floor.time)
+    floor.turn()
+
+    refusal = floor.last(effects.SendRefusal)
+    assert (refusal.stream, refusal.reason, refusal.closing) == (1, "HELLO_REQUIRED", True)
+    again = floor.agent("a1", stream=1, instance="i1")
+    assert again.stream is floor.board.streams[1] and again.ready

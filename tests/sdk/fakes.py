@@ -57,6 +57,9 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
         self.verdict: LeaseVerdict.Verdict = KEEP
         self.heartbeat_ms = 60_000
         self.renew_ms = 60_000
+        self.lease_ms = 0
+        # Streams on which it does not hear what is said but Hello.
+        self.deaf: set[int] = set()
         self.frame_bytes_max = 0
         self._seq = 0
         self.loop = asyncio.get_running_loop()
@@ -142,10 +145,12 @@ class FakeRouter(routing_pb2_grpc.RoutingServiceServicer):
             )
             ready.heartbeat_interval.FromMilliseconds(self.heartbeat_ms)
             ready.renew_interval.FromMilliseconds(self.renew_ms)
+            if self.lease_ms:
+                ready.lease_ttl.FromMilliseconds(self.lease_ms)
             self._seq += 1
             answer = RouterFrame(agent_id=frame.agent_id, seq=self._seq, ready=ready)
             stream.outgoing.put_nowait([answer])
-        if frame.HasField("renew"):
+        if frame.HasField("renew") and self.streams.index(stream) not in self.deaf:
             held = session_pb2.RenewAck(held=frame.renew.leases)
             stream.outgoing.put_nowait([RouterFrame(agent_id=frame.agent_id, renew_ack=held)])
         if frame.HasField("result") and self.acking:

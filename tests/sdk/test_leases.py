@@ -60,3 +60,16 @@ def test_where_not_all_can_be_named_work_comes_before_results() -> None:
     assert len(named) == IN_FLIGHT_LEN_MAX
     assert unnamed == [("t1", 2), ("t2", 3)]
     assert {ref.task_id for ref in named}.isdisjoint({"t1", "t2"})
+
+
+def test_renewals_without_an_answer_are_noticed_but_not_of_who_could_not_send_them() -> None:
+    table = holding(2)
+    table.renewals(10.0, 5.0)
+    table.renewals(20.0, 5.0)
+    table.hold(("t0", 1))
+
+    assert not table.unanswered(39.9, 30.0)
+    assert table.unanswered(40.0, 30.0), "since it was asked first"
+    assert not table.unanswered(40.0, 30.0, {"a1"})
+    table.forgive("a1")
+    assert not table.unanswered(40.0, 30.0)

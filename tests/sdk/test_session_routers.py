@@ -269,3 +269,17 @@ def test_a_stream_that_lasted_is_a_beginning() -> None:
     assert waits.next_s() == 0.4
     waits.lasted(5.1)
     assert waits.next_s() == 0.1
+
+
+async def test_zombie_stream_one_whose_renewals_nobody_answers_is_left_for_another() -> None:
+    router = FakeRouter()
+    router.lease_ms, router.renew_ms, router.deaf = 200, 40, {0}
+    async with serving(router_of(router)) as address, running(address) as agent:
+        await agent.session.ready.wait()
+        router.assign("a1")
+        await eventually(lambda: agent.session.connect_count == 2)
+        renewed = len(router.frames("renew"))
+        await eventually(lambda: len(router.frames("renew")) > renewed + 5)
+
+        assert agent.session.connect_count == 2, "here they are answered"
+        assert list(router.frames("hello")[1].hello.in_flight) == [LEASE]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.kernel.errors import FailedPrecondition
@@ -82,7 +83,7 @@ class Attendance:
         # The registry has told everything about it until now.
         sure = known is not None and known.stream is not None and not known.asked
         if known is not None and known.instance_id == greeting.instance_id:
-            session = self._resume(known, greeting)
+            session = self._resume(known, greeting, now)
         else:
             session = self._new(greeting, now)
             if known is not None:
@@ -118,6 +119,21 @@ class Attendance:
             session.silent = False
             self._board.fleet.refresh(session)
         return session
+
+    def unheard(self, number: int, agent_id: str, now: Instant) -> None:
+        """Tell a process that goes on speaking after another one took its session over."""
+        if not self._board.streams[number].has_twin(agent_id, now.mono_s):
+            return
+        current = self._board.sessions.get(agent_id)
+        if current is not None and current.stream is not None:
+            # A copy numbers the frame: it is none of the session's own.
+            effect = SendSuperseded(number, replace(current), current.instance_id)
+            self._board.effects.append(effect)
+        else:
+            message = "Another stream took the session over and is gone; say Hello again."
+            self._board.effects.append(
+                SendRefusal(number, agent_id, "HELLO_REQUIRED", message, "", True)
+            )
 
     def refuse(
         self,
@@ -257,11 +273,11 @@ class Attendance:
             since_s=now.mono_s,
         )
 
-    def _resume(self, session: Session, greeting: Greeting) -> Session:
+    def _resume(self, session: Session, greeting: Greeting, now: Instant) -> Session:
         session.resumed = greeting.resume_token == session.resume_token
         if session.stream is not None:
             # The stream before is half open: it has not been seen to end yet.
-            del session.stream.agents[session.agent_id]
+            session.stream.take_from(session.agent_id, now.mono_s)
             session.stream = None
         if not session.resumed:
             session.resume_token = self._board.token()
@@ -324,6 +340,7 @@ class Attendance:
         session.silent = session.ready = session.unproved = False
         session.stalled = stream.stalled_s is not None
         stream.agents[session.agent_id] = session
+        stream.taken_s.pop(session.agent_id, None)
         stream.greet(session.agent_id)
         self._standings.come(session, now, sure=sure)
         row = board.fleet.join(session)

@@ -24,6 +24,9 @@ retry_s = 5.0
 """How long an agent that was sent away for what it did, or for want of room, should stay away."""
 greeted_len_max = 10_000
 """Agents of a stream of which it is remembered that they ever said Hello."""
+twin_s = 10.0
+"""Whoever still speaks on a stream so long after another one took its session is not the same
+process: one that moves, or has lost a stream, is done with it."""
 superseded_len_max = 8
 """Superseded instances that are remembered of an agent; the oldest are forgotten."""
 session_bytes_max = 1 << 20
@@ -99,6 +102,7 @@ class Stream:
         "stalled_s",
         "strikes",
         "struck",
+        "taken_s",
         "waiting",
     )
 
@@ -110,6 +114,8 @@ class Stream:
         """Agents that ever said Hello on it."""
         self.waiting: set[str] = set()
         """Agents whose Hello waits to be let in."""
+        self.taken_s: dict[str, float] = {}
+        """Agents whose session another stream has taken over, and when."""
         self.strikes: dict[str, deque[float]] = {}
         """When frames were refused, by agent; "" = for the stream itself."""
         self.struck: list[str] = []
@@ -132,6 +138,21 @@ class Stream:
         if len(self.greeted) >= greeted_len_max:
             self.greeted = {*self.agents, *self.waiting}
         self.greeted.add(agent_id)
+
+    def take_from(self, agent_id: str, now_s: float) -> None:
+        """Note that another stream takes over the session of an agent, which is live on this."""
+        del self.agents[agent_id]
+        self.taken_s.pop(agent_id, None)
+        if len(self.taken_s) >= greeted_len_max:
+            del self.taken_s[next(iter(self.taken_s))]
+        self.taken_s[agent_id] = now_s
+
+    def has_twin(self, agent_id: str, now_s: float) -> bool:
+        """Tell, once, that who speaks is not the process that has the session now."""
+        if now_s - self.taken_s.get(agent_id, now_s) < twin_s:
+            return False
+        del self.taken_s[agent_id]
+        return True
 
     def shared(self, agent_id: str) -> bool:
         """Tell whether others than this agent have a session on it, or wait for one."""

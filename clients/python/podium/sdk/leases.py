@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from podium.v1 import session_pb2
 
@@ -19,9 +19,9 @@ class Lease:
     """One lease: a task in work here, or its outcome that the router has not settled yet."""
 
     __slots__ = (
-        "_asked_s",
         "acked",
         "agent_id",
+        "asked_s",
         "doubted",
         "final",
         "held_s",
@@ -37,7 +37,7 @@ class Lease:
         self.renewed_s = now_s
         # Since when at the latest it was held, by the router's last word; asked without an answer.
         self.held_s = now_s
-        self._asked_s: float | None = None
+        self.asked_s: float | None = None
         # The Result or NeedInput that ended the work.
         self.final: session_pb2.AgentFrame | None = None
         # Canceled by the router: it waits for the answer and takes no renewal.
@@ -50,12 +50,12 @@ class Lease:
     def ask(self, now_s: float) -> None:
         """Notes that it is renewed."""
         self.renewed_s = now_s
-        if self._asked_s is None:
-            self._asked_s = now_s
+        if self.asked_s is None:
+            self.asked_s = now_s
 
     def hold(self, now_s: float | None = None) -> None:
         """Notes that the router holds it: now, or when it was last asked."""
-        asked_s, self._asked_s = self._asked_s, None
+        asked_s, self.asked_s = self.asked_s, None
         if now_s is not None or asked_s is not None:
             self.held_s = now_s if now_s is not None else asked_s or 0.0
 
@@ -88,6 +88,11 @@ class LeaseTable:
         lease.final = final
         return True
 
+    def working(self, agent_id: str) -> set[Key]:
+        """Returns the leases of one agent that are in work."""
+        leases = self._leases.items()
+        return {key for key, each in leases if each.agent_id == agent_id and each.final is None}
+
     def stop(self, key: Key) -> None:
         """Notes that the router has canceled the task and renews nothing for it."""
         lease = self._leases.get(key)
@@ -106,6 +111,20 @@ class LeaseTable:
         lease.hold(now_s)
         doubted, lease.doubted = lease.doubted, False
         return doubted
+
+    def forgive(self, agent_id: str) -> None:
+        """Waits no longer for answers that another stream was to bring."""
+        for lease in self._leases.values():
+            if lease.agent_id == agent_id:
+                lease.asked_s = None
+
+    def unanswered(self, now_s: float, older_s: float, silent: Container[str] = ()) -> bool:
+        """Tells whether a renewal has had no answer for so long; `silent` agents send none."""
+        return any(
+            lease.asked_s is not None and now_s - lease.asked_s >= older_s
+            for lease in self._leases.values()
+            if not (lease.stopping or lease.agent_id in silent)
+        )
 
     def forget(self, key: Key) -> Lease | None:
         """Drops a lease that is settled, lost or handed back."""

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from podium.sdk.testing.children import Child, Replies
 from podium.sdk.testing.runs import Report, Run, RunRecord, run_handler, start_handler
-from podium.sdk.testing.suite import Suite, Task
+from podium.sdk.testing.suite import Suite
+from podium.sdk.testing.tasks import Task
 
 __all__ = [
     "Child",

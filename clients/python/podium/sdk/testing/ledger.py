@@ -2,125 +2,28 @@
 
 It follows the rules of the real ones as far as an agent can see them: order by priority, retries
 with backoff and never to an agent that failed while another can, timeouts, deadlines, leases,
-dependencies, lineages, budgets, questions. The same scenarios run against the real suite, and must
-give the same events.
+dependencies, lineages, budgets, questions, limits and rates under keys. The same scenarios run
+against the real suite, and must give the same events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterable
 
 from podium.sdk.errors import NotFound
-from podium.sdk.testing import budgets
+from podium.sdk.testing import budgets, shares
+from podium.sdk.testing.answers import answered
+from podium.sdk.testing.entries import Entry, Event, Slot, Stop
 from podium.sdk.testing.poison import poison
 from podium.sdk.testing.repeats import same
-from podium.sdk.testing.times import START, backoff_s, times
-from podium.sdk.versions import meets
+from podium.sdk.testing.times import backoff_s, times
 from podium.v1 import session_pb2, task_pb2
 
 LEASE_S = 30.0
+LIMITS = ("attempt", "deadline")
 
 BUDGET_EXCEEDED = ("BUDGET_EXCEEDED", "The task has consumed its budget.", False)
-
-ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "EXPIRED"})
-
-
-class Event(NamedTuple):
-    """One fact about a task, named as in the event log."""
-
-    type: str
-    # On the suite's clock.
-    at_s: float
-    attempt: int = 0
-    agent_id: str = ""
-    reason: str = ""
-
-
-@dataclass(eq=False)
-class Entry:
-    """A task of the ledger."""
-
-    task_id: str
-    spec: task_pb2.TaskSpec
-    # What was asked for, without a trace and with spans where `spec` has times.
-    asked: task_pb2.TaskSpec
-    state: str = ""
-    attempt: int = 0
-    failures: int = 0
-    lease_epoch: int = 0
-    agent_id: str = ""
-    excluded: set[str] = field(default_factory=set)
-    checkpoint: bytes = b""
-    question: task_pb2.Payload | None = None
-    answer: task_pb2.Payload | None = None
-    result: task_pb2.Payload = field(default_factory=task_pb2.Payload)
-    failure: task_pb2.Failure = field(default_factory=task_pb2.Failure)
-    usage: task_pb2.Usage = field(default_factory=task_pb2.Usage)
-    progress: list[session_pb2.Progress] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    # When something becomes of it by itself: each with what.
-    due: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens to it."""
-        return self.state in ENDED
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The capabilities that its agent must have."""
-        return frozenset(self.spec.required_capabilities or (self.spec.type,))
-
-    def assignment(self, now_s: float) -> session_pb2.RouterFrame:
-        """Returns the frame that gives it to its agent."""
-        assign = session_pb2.Assign(
-            task_id=self.task_id,
-            lease_epoch=self.lease_epoch,
-            attempt=self.attempt + 1,
-            spec=self.spec,
-            traceparent=self.spec.traceparent,
-            checkpoint=self.checkpoint,
-            input=self.answer,
-        )
-        if limit := self.spec.attempt_timeout.ToTimedelta():
-            assign.attempt_deadline.FromDatetime(START + timedelta(seconds=now_s) + limit)
-        return session_pb2.RouterFrame(agent_id=self.agent_id, assign=assign)
-
-
-@dataclass
-class Slot:
-    """An agent, as far as choosing one goes."""
-
-    agent_id: str
-    # Each with its version, "" where it names none.
-    capabilities: Mapping[str, str]
-    capacity: int
-    connected: bool = True
-    # Connected, yet nothing passes.
-    frozen: bool = False
-    load: int = 0
-
-    def can(self, entry: Entry) -> bool:
-        """Tells whether it could ever work on a task."""
-        return self.connected and not self.frozen and meets(self.capabilities, entry.needs)
-
-
-class Stop(NamedTuple):
-    """Asks an agent to stop a task."""
-
-    agent_id: str
-    task_id: str
-    lease_epoch: int
-    reason: str
-
-    def frame(self) -> session_pb2.RouterFrame:
-        """Returns the frame that asks."""
-        lease = session_pb2.LeaseRef(task_id=self.task_id, lease_epoch=self.lease_epoch)
-        cancel = session_pb2.Cancel(lease=lease, reason=self.reason)
-        return session_pb2.RouterFrame(agent_id=self.agent_id, cancel=cancel)
 
 
 class Ledger:
@@ -188,15 +91,18 @@ class Ledger:
                 self._stop(other, "CANCELED", why, now_s)
         return canceled
 
-    def provide_input(self, entry: Entry, answer: task_pb2.Payload, now_s: float) -> None:
-        """Answers a question.
+    def provide_input(
+        self, entry: Entry, answer: task_pb2.Payload, question: int, now_s: float
+    ) -> None:
+        """Answers a question: of that epoch, or 0 = what is asked now.
 
         Raises:
-            ValueError: it has not asked.
+            FailedPrecondition: INPUT_NOT_REQUIRED.
+            AlreadyExists: QUESTION_ANSWERED, by another answer.
         """
-        if entry.state != "INPUT_REQUIRED":
-            raise ValueError(f"{entry.task_id} has asked for nothing: it is {entry.state}")
-        entry.answer = answer
+        if answered(entry, answer, question):
+            return
+        entry.answer = entry.answers[entry.lease_epoch] = answer
         entry.question = None
         self._note(entry, "input_provided", "QUEUED", now_s)
 
@@ -208,6 +114,8 @@ class Ledger:
         # Stable: among equals the older comes first.
         queued.sort(key=lambda entry: -_priority(entry.spec))
         for entry in queued:
+            if shares.wait_s(entry, self.entries.values(), now_s):
+                continue
             able = [slot for slot in self.slots.values() if slot.can(entry)]
             fresh = [slot for slot in able if slot.agent_id not in entry.excluded]
             free = [slot for slot in fresh or able if slot.load < slot.capacity]
@@ -216,6 +124,7 @@ class Ledger:
                 self._epoch += 1
                 slot.load += 1
                 entry.lease_epoch, entry.agent_id = self._epoch, slot.agent_id
+                entry.starts_s.append(now_s)
                 self._note(entry, "assigned", "ASSIGNED", now_s)
                 return entry, slot
         return None
@@ -223,7 +132,9 @@ class Ledger:
     def hear(self, frame: session_pb2.AgentFrame, now_s: float) -> None:
         """Takes what an agent says about a task; nothing when its lease is over."""
         kind = frame.WhichOneof("frame")
-        said = getattr(frame, kind or "ack")
+        if kind is None:
+            return  # a word for the session alone
+        said = getattr(frame, kind)
         entry = self.entries.get(said.lease.task_id)
         if entry is None or entry.lease_epoch != said.lease.lease_epoch or not entry.agent_id:
             self.fenced += 1
@@ -231,6 +142,7 @@ class Ledger:
             self._started(entry, now_s)
         elif kind == "nack":
             self._release(entry)
+            entry.starts_s.pop()  # nothing has begun
             reason = session_pb2.Nack.Reason.Name(said.reason).removeprefix("REASON_")
             self._note(entry, "handed_back", "QUEUED", now_s, f"NACK_{reason}")
         elif kind == "progress":
@@ -268,7 +180,13 @@ class Ledger:
 
     # --- Time ------------------------------------------------------------------------------
 
-    def next_due(self) -> float | None:
+    def limit_due(self) -> float | None:
+        """Returns when the first attempt that runs has run out of time, if one can."""
+        running = [entry.due for entry in self.entries.values() if entry.agent_id]
+        times = [at_s for due in running for what, at_s in due.items() if what in LIMITS]
+        return min(times, default=None)
+
+    def next_due(self, now_s: float) -> float | None:
         """Returns when something happens by itself, apart from leases that are renewed."""
         frozen = {slot.agent_id for slot in self.slots.values() if slot.frozen}
         times = [
@@ -277,6 +195,9 @@ class Ledger:
             for what, at_s in entry.due.items()
             if what != "lease" or entry.agent_id in frozen
         ]
+        queued = [entry for entry in self.entries.values() if entry.state == "QUEUED"]
+        waits_s = [shares.wait_s(entry, self.entries.values(), now_s) for entry in queued]
+        times += [now_s + wait_s for wait_s in waits_s if 0 < wait_s < math.inf]
         return min(times, default=None)
 
     def tick(self, now_s: float) -> None:

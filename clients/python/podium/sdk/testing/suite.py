@@ -23,13 +23,14 @@ from typing import Any, TypeVar, Unpack
 from podium.sdk import payloads, specs
 from podium.sdk.agent import Agent
 from podium.sdk.conversation import Outgoing
-from podium.sdk.errors import TaskCanceled, TaskExpired, TaskFailed
-from podium.sdk.results import value_of
 from podium.sdk.runner import Runner
 from podium.sdk.settings import Settings
 from podium.sdk.spans import format_traceparent
 from podium.sdk.specs import SubmitOptions
-from podium.sdk.testing.ledger import Entry, Event, Ledger, Slot, Stop
+from podium.sdk.testing import rules
+from podium.sdk.testing.entries import Entry, Slot, Stop
+from podium.sdk.testing.ledger import Ledger
+from podium.sdk.testing.tasks import Child, Task
 from podium.sdk.tracing import Tracer, below_current
 from podium.v1 import task_pb2
 
@@ -40,104 +41,6 @@ PATIENCE_S = 30.0
 # A handler that waits for nothing outside has ended after so many turns of the loop.
 SETTLE_TURNS = 50
 
-_ERRORS = {"CANCELED": TaskCanceled, "EXPIRED": TaskExpired}
-
-
-class Task:
-    """A task of the suite; like `podium.sdk.handle.TaskHandle`, and open to look into."""
-
-    def __init__(self, suite: Suite, entry: Entry) -> None:
-        self.task_id = entry.task_id
-        self._suite = suite
-        self._entry = entry
-
-    @property
-    def state(self) -> str:
-        """Its state: QUEUED, RUNNING, RETRY_WAIT, COMPLETED and so on."""
-        return self._entry.state
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self._entry.ended
-
-    @property
-    def spec(self) -> task_pb2.TaskSpec:
-        """What was asked for."""
-        return self._entry.spec
-
-    @property
-    def log(self) -> list[Event]:
-        """What has happened to it, in order."""
-        return list(self._entry.events)
-
-    @property
-    def events(self) -> list[str]:
-        """The same, by name alone: created, queued, assigned, started and so on."""
-        return [event.type for event in self._entry.events]
-
-    @property
-    def agents(self) -> list[str]:
-        """Who worked on it, by attempt."""
-        return [event.agent_id for event in self._entry.events if event.type == "started"]
-
-    @property
-    def question(self) -> Any:
-        """What it asks while its state is INPUT_REQUIRED, else None."""
-        question = self._entry.question
-        return None if question is None else payloads.decode(question)
-
-    @property
-    def partials(self) -> list[Any]:
-        """The pieces of the result that were reported, over all attempts."""
-        reports = self._entry.progress
-        return [payloads.decode(r.partial) for r in reports if r.HasField("partial")]
-
-    @property
-    def usage(self) -> task_pb2.Usage:
-        """What it consumed, over all attempts."""
-        return self._entry.usage
-
-    async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
-        """Waits for the result and returns it, as `TaskHandle.result`.
-
-        Args:
-            timeout_s: real time.
-            into: its type.
-
-        Raises:
-            ResultMisfit: it is not of this type.
-            TaskFailed: it ended without one; TaskCanceled, TaskExpired.
-            AssertionError: nothing will happen to it any more, for example because it asks.
-        """
-        entry = self._entry
-        async with asyncio.timeout(timeout_s):
-            await self._suite.ended(entry)
-        if entry.state == "COMPLETED":
-            return value_of(self.task_id, entry.result, into)
-        kind = _ERRORS.get(entry.state, TaskFailed)
-        raise kind(self.task_id, entry.failure.reason, entry.failure.message)
-
-    async def cancel(self, reason: str = "") -> bool:
-        """Cancels it and all that descends from it; False when it had ended before."""
-        return self._suite.cancel(self._entry, reason)
-
-    async def provide_input(self, value: Any) -> None:
-        """Answers its question.
-
-        Raises:
-            ValueError: it has not asked.
-        """
-        self._suite.provide_input(self._entry, value)
-
-    async def reaches(self, state: str) -> None:
-        """Waits until it is in a state.
-
-        Raises:
-            AssertionError: it ends, or nothing happens any more, before it is.
-        """
-        await self._suite.until(self._entry, lambda: self._entry.state == state)
-
 
 class Suite:
     """Agents with a scheduler and a router in this process; an async context manager.
@@ -146,18 +49,28 @@ class Suite:
         *agents: who works, each with an agent_id of its own.
         max_retries: of tasks that do not say.
         seed: of the jitter between retries.
+        patience_s: real seconds for which handlers may be silent while somebody waits for a task.
+            Then the clock goes on to the end of an attempt or a deadline, and without one the wait
+            fails. Where the attempt has less time than that, it is what has passed of it.
 
     Raises:
         ValueError: two have one agent_id, or one handles nothing; no program would start with them.
     """
 
-    def __init__(self, *agents: Agent, max_retries: int = 3, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *agents: Agent,
+        max_retries: int = 3,
+        seed: int = 0,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         if len({agent.identity.agent_id for agent in agents}) < len(agents):
             raise ValueError("each agent needs an agent_id of its own")
         slots = [Slot(a.agent_id, a.versions, a.capacity) for a in agents]
         self.ledger = Ledger(slots, max_retries, random.Random(seed).random)
         # Seconds since the suite began, on its own clock.
         self.now_s = 0.0
+        self._patience_s = patience_s
         self._agents = agents
         self._runners: dict[str, Runner] = {}
         self._frozen: dict[str, list[Outgoing]] = {}
@@ -193,7 +106,12 @@ class Suite:
     async def submit(
         self, task_type: str, payload: Any = None, **options: Unpack[SubmitOptions]
     ) -> Task:
-        """Submits a task, as `Client.submit`."""
+        """Submits a task, as `Client.submit`.
+
+        Raises:
+            InvalidArgument: its type, a capability or its payload is not valid.
+            AlreadyExists, NotFound: as `Client.submit`.
+        """
         return self._submit(task_type, payload, options)
 
     @property
@@ -207,9 +125,9 @@ class Suite:
         self._pump()
         return canceled
 
-    def provide_input(self, entry: Entry, value: Any) -> None:
-        """Answers a task's question."""
-        self.ledger.provide_input(entry, payloads.encode(value), self.now_s)
+    def provide_input(self, entry: Entry, value: Any, question: int = 0) -> None:
+        """Answers a task's question; see `Task.provide_input`."""
+        self.ledger.provide_input(entry, payloads.encode(value), question, self.now_s)
         self._pump()
 
     # --- Time ------------------------------------------------------------------------------
@@ -219,7 +137,7 @@ class Suite:
         end_s = self.now_s + seconds
         await self.settle()
         while True:
-            due_s = self.ledger.next_due()
+            due_s = self.ledger.next_due(self.now_s)
             leases = [e.due["lease"] for e in self.ledger.entries.values() if "lease" in e.due]
             times = [at_s for at_s in (due_s, *leases) if at_s is not None and at_s <= end_s]
             if not times:
@@ -259,7 +177,7 @@ class Suite:
             if self._busy():
                 await self._handlers(entry)
                 continue
-            due_s = self.ledger.next_due()
+            due_s = self.ledger.next_due(self.now_s)
             assert due_s is not None, f"nothing happens any more: {self._stuck(entry)}"
             self._move_to(due_s)
 
@@ -296,14 +214,19 @@ class Suite:
     # --- Inside ----------------------------------------------------------------------------
 
     async def _handlers(self, entry: Entry) -> None:
+        """Waits until handlers say something, or one has had its time, in the real one too."""
+        limit_s, patience_s = self.ledger.limit_due(), self._patience_s
+        if limit_s is not None:
+            patience_s = min(patience_s, limit_s - self.now_s)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(
+            assert limit_s is not None, (
                 f"{entry.task_id} is {entry.state}, and no handler has said anything for"
-                f" {PATIENCE_S:g} s; what waits for the suite's clock needs `advance`"
-            ) from None
+                f" {patience_s:g} s; what waits for the suite's clock needs `advance`"
+            )
+            self._move_to(limit_s)
 
     def _busy(self) -> bool:
         """Tells whether a handler runs that waits for more than a child that has not ended."""
@@ -322,6 +245,7 @@ class Suite:
 
     def _submit(self, task_type: str, payload: Any, options: SubmitOptions) -> Task:
         spec = specs.build(task_type, payload, options)
+        rules.check(spec)
         entry = self.ledger.submit(spec, format_traceparent(*below_current()[0]), self.now_s)
         self._pump()
         return Task(self, entry)
@@ -368,18 +292,7 @@ class _Children:
         self._suite = suite
 
     async def submit(self, task_type: str, payload: Any, options: SubmitOptions) -> Task:
-        return _Child(self._suite, self._suite._submit(task_type, payload, options)._entry)
+        return Child(self._suite, self._suite._submit(task_type, payload, options)._entry)
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._suite._loop).result()
-
-
-class _Child(Task):
-    """A child, whose parent's handler counts as idle while it waits for it."""
-
-    async def result(self, timeout_s: float | None = None, *, into: Any = None) -> Any:
-        self._suite._waited_for.append(self._entry)
-        try:
-            return await super().result(timeout_s, into=into)
-        finally:
-            self._suite._waited_for.remove(self._entry)
