@@ -63,7 +63,7 @@ protos: $(READY) ## Generate the Python stubs from protos/
 
 .PHONY: conformance
 conformance: install ## Judge an agent in any language: AGENT="node agent.mjs" (docs/protocol.md)
-	@PODIUM_CONFORMANCE_AGENT='$(AGENT)' $(BIN)/python -m pytest tests/contracts/test_agent_session.py tests/contracts/test_agent_timing.py $(ARGS)
+	@PODIUM_CONFORMANCE_AGENT='$(AGENT)' $(BIN)/python -m pytest tests/contracts/test_agent_session.py tests/contracts/test_agent_timing.py tests/contracts/test_agent_versions.py $(ARGS)
 
 .PHONY: breaking
 breaking: install ## Check that protos/ only adds to what main holds

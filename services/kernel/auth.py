@@ -7,7 +7,7 @@ A refused caller learns that it was refused, the log learns why.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from services.kernel.clock import Clock
 from services.kernel.config import Common
 from services.kernel.errors import PermissionDenied, Unauthenticated
 from services.kernel.rpc import Admit, Context
-from services.kernel.tokens import Keyring, TokenRefused, Verifier
+from services.kernel.tokens import Claims, Keyring, TokenRefused, Verifier
 
 log = logging.getLogger("podium.kernel.auth")
 
@@ -59,6 +59,18 @@ def current_principal() -> Principal:
     return principal
 
 
+_recheck: ContextVar[Callable[[], object] | None] = ContextVar("podium_recheck", default=None)
+
+
+def current_recheck() -> Callable[[], object] | None:
+    """Return what checks again, later, whether the caller of a long call would still be let in.
+
+    It raises Unauthenticated, INVALID_TOKEN, when not: the token has expired, or its key is gone.
+    None where there is nothing to check.
+    """
+    return _recheck.get()
+
+
 @contextmanager
 def acting_as(principal: Principal) -> Iterator[None]:
     """Make `principal` the caller inside the block."""
@@ -97,11 +109,15 @@ def admission(settings: Common, policy: Policy | None, clock: Clock) -> Admit:
     def admit(method: str, context: Context) -> None:
         if method.startswith(_EXEMPT):
             return
-        try:
-            claims = verifier.verify(_bearer(context.invocation_metadata()))
-        except TokenRefused as error:
-            log.warning("A caller was refused.", extra={"method": method, "why": str(error)})
-            raise Unauthenticated("INVALID_TOKEN", "invalid token") from None
+
+        def check() -> Claims:
+            try:
+                return verifier.verify(_bearer(context.invocation_metadata()))
+            except TokenRefused as error:
+                log.warning("A caller was refused.", extra={"method": method, "why": str(error)})
+                raise Unauthenticated("INVALID_TOKEN", "invalid token") from None
+
+        claims = check()
         principal = Principal(
             claims.subject, claims.tenant, frozenset(claims.roles), frozenset(claims.capabilities)
         )
@@ -115,6 +131,7 @@ def admission(settings: Common, policy: Policy | None, clock: Clock) -> Admit:
                 metadata={"method": method, "role": role or ""},
             )
         _current.set(principal)
+        _recheck.set(check)
 
     return admit
 

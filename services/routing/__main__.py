@@ -30,7 +30,14 @@ from services.routing.adapters.reports import Reports
 from services.routing.adapters.traces import Traces
 from services.routing.config import Settings
 from services.routing.core.router import Router
-from services.routing.loops import hand_over, keep_link, keep_links, keep_time, tell_alive
+from services.routing.loops import (
+    check_callers,
+    hand_over,
+    keep_link,
+    keep_links,
+    keep_time,
+    tell_alive,
+)
 from services.routing.servicer.sessions import POLICY, SERVICE_NAME, RoutingServicer
 
 
@@ -73,8 +80,9 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
                 for field, link in links.items()
             ),
         ]
-        loops = [asyncio.create_task(each) for each in endless]
         servicer = RoutingServicer(desk, clock)
+        endless.append(check_callers(servicer.check_callers, clock))
+        loops = [asyncio.create_task(each) for each in endless]
 
         def ready() -> str:
             return (

@@ -16,6 +16,7 @@ log = logging.getLogger("podium.routing.loops")
 
 tick_s = 0.1
 alive_s = 1.0
+check_s = 5.0
 backoff_s_min = 0.1
 backoff_s_max = 2.0
 move_s_max = 3.0
@@ -36,6 +37,13 @@ async def tell_alive(tell: Callable[[], None], clock: Clock) -> None:
     while True:
         await clock.sleep(alive_s)
         tell()
+
+
+async def check_callers(check: Callable[[], None], clock: Clock) -> None:
+    """End every few seconds the streams of those whose tokens are not good any more."""
+    while True:
+        await clock.sleep(check_s)
+        check()
 
 
 async def keep_link(link: Link, peer: str, clock: Clock, draw: Callable[[], float]) -> None:

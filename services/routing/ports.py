@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from podium.v1 import routing_pb2
+from services.kernel.errors import PodiumError
 from services.kernel.instant import Instant
 from services.routing.core.effects import LeaseKey
 from services.routing.core.router import Router
@@ -26,6 +27,10 @@ class Line(Protocol):
 
     def close(self) -> None:
         """Send what is queued and end."""
+        ...
+
+    def fail(self, error: PodiumError) -> None:
+        """Send what is queued and end with an error."""
         ...
 
 

@@ -32,8 +32,8 @@ async def registry() -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def registry_at(folder: Path) -> AsyncIterator[Any]:
-    settings = Settings(otlp_endpoint="off", metrics_port_offset=0, data_dir=folder)
+async def registry_at(folder: Path, **given: Any) -> AsyncIterator[Any]:
+    settings = Settings(otlp_endpoint="off", metrics_port_offset=0, data_dir=folder, **given)
     async with running(SERVICE, settings, dial=dial, clock=SystemClock()) as service:
         channel = dial(f"127.0.0.1:{service.port}")
         try:

@@ -10,7 +10,14 @@ import grpc.aio
 import pytest
 
 from services.kernel import auth
-from services.kernel.auth import ANONYMOUS, Principal, acting_as, admission, current_principal
+from services.kernel.auth import (
+    ANONYMOUS,
+    Principal,
+    acting_as,
+    admission,
+    current_principal,
+    current_recheck,
+)
 from services.kernel.clock import ManualClock
 from services.kernel.config import Common
 from services.kernel.errors import FailedPrecondition, Unauthenticated
@@ -63,6 +70,28 @@ async def test_the_handler_knows_who_calls(checked: Stub) -> None:
     answer = await checked.unary(text(""), metadata=bearing(f"Bearer {token(KEY)}"))
 
     assert answer.value == repr(mine)
+
+
+async def test_a_long_call_can_ask_again_whether_its_caller_is_let_in(
+    settings: Common, toy: Toy
+) -> None:
+    rechecks = []
+
+    async def unary(request: Any, context: Any) -> Any:
+        rechecks.append(current_recheck())
+        return text("")
+
+    toy.unary = unary
+    clock = ManualClock(wall_ms=NOW_S * 1_000)
+    async with WAYS["wire"](toy, Guard(admission(settings, POLICY, clock))) as stub:
+        await stub.unary(text(""), metadata=bearing(f"Bearer {token(KEY)}"))
+        [recheck] = rechecks
+        assert recheck is not None
+        recheck()
+
+        await clock.advance(931)
+        with pytest.raises(Unauthenticated):
+            recheck()
 
 
 HEADERS = {

@@ -301,3 +301,31 @@ async def test_who_speaks_on_after_its_session_was_taken_is_told_and_who_leaves_
 
     told = [each for each in line.outbox.in_order if isinstance(each, effects.SendSuperseded)]
     assert [each.session.agent_id for each in told] == ["a1"]
+
+
+async def test_ever_new_agents_that_leave_at_once_are_slowed_and_then_end_the_stream() -> None:
+    room, clock, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    ids = (f"a{number}" for number in range(1_000_000))
+    waits: list[float] = []
+
+    def brief(agent_id: str) -> list[Frame]:
+        return [hello(agent_id), Frame(agent_id=agent_id, goodbye=session_pb2.Goodbye())]
+
+    with pytest.raises(ResourceExhausted) as refused:
+        for _ in range(100):
+            waits.append(listener.take([each for _ in range(400) for each in brief(next(ids))]))
+            await clock.advance(max(waits[-1], 0.1))
+
+    assert refused.value.reason == "FRAME_RATE"
+    assert sum(waits) > 5.0
+
+
+async def test_a_host_whose_agents_all_come_and_all_leave_is_not_slowed() -> None:
+    room, _, _ = desk()
+    listener = Listener(room, room.open_line().number, ANONYMOUS)
+    ids = [f"a{number}" for number in range(1_000)]
+
+    assert listener.take([hello(each) for each in ids]) == 0.0
+    leaves = [Frame(agent_id=each, goodbye=session_pb2.Goodbye()) for each in ids]
+    assert listener.take(leaves) == 0.0

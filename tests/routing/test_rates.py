@@ -111,3 +111,12 @@ def test_agents_that_wait_to_be_let_in_may_say_hello_one_by_one() -> None:
     for number in range(1_000):
         stream.waiting.add(f"a{number}")
         assert rates.take({f"a{number}": 1}, stream, 0.0) == (0.0, [])
+
+
+def test_hellos_for_those_that_left_count_for_the_stream_whatever_ids_they_name() -> None:
+    rates, fresh = Rates(), dict.fromkeys(OTHERS, 1)
+
+    assert rates.take(fresh, of(), 0.0) == (0.0, []), "they are many, and nobody has left"
+    wait_s, _ = rates.take(fresh, of(), 0.0, replacing=1_000)
+    assert wait_s > 0
+    assert Rates().take(fresh, of(*map(str, range(1_000))), 0.0, replacing=1_000) == (0.0, [])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from podium.sdk import wire
 from podium.sdk.agent import Agent
 from podium.sdk.context import Context
+from podium.sdk.errors import FailedPrecondition
 from podium.sdk.host import AgentHost
+from podium.sdk.testing import start_handler
 from tests.sdk.fakes import FakeRouter, FakeScheduler, scheduler_of, serving, settings
 from tests.support.waiting import eventually
 
@@ -71,3 +74,35 @@ async def test_a_host_submits_children_by_a_client_of_its_own(
     # Below the handler's own span, in the same trace.
     assert child.traceparent.split("-")[1] == "a" * 32
     assert child.traceparent != result.traceparent
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_an_attempt_that_is_over_gets_no_children_any_more(plain: bool) -> None:
+    agent = Agent("parent", agent_id="a1")
+    refused: list[FailedPrecondition] = []
+
+    async def parent(payload: bytes, task: Context) -> None:
+        task.progress(0.5)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with pytest.raises(FailedPrecondition) as raised:
+                await task.submit("child")
+            refused.append(raised.value)
+
+    def plainly(payload: bytes, task: Context) -> None:
+        task.progress(0.5)
+        while not task.cancelled:
+            time.sleep(0.001)
+        with pytest.raises(FailedPrecondition) as raised:
+            task.wait_for(task.submit("child"))
+        refused.append(raised.value)
+
+    agent.handles("work")(plainly if plain else parent)
+    async with start_handler(agent, "work") as run:
+        await run.changed()
+        run.cancel("ATTEMPT_TIMEOUT")
+        record = await run.wait()
+
+    assert [error.reason for error in refused] == ["STALE_LEASE"]
+    assert record.canceled and record.children == []

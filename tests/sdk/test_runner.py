@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from podium.sdk import runner
+from podium.sdk import pools, runner
 from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from podium.sdk.errors import Final, Retryable
@@ -309,7 +309,7 @@ async def test_an_agent_whose_handlers_block_does_not_hold_up_another_of_its_hos
 
     bench = Bench(blocked, free)
     bench.runner.take([assign(f"t{number}") for number in range(100)])
-    await eventually(lambda: len(gate.begun) == runner.THREADS_MAX)
+    await eventually(lambda: len(gate.begun) == pools.THREADS_MAX)
     bench.runner.take([assign("other", "a2")])
 
     assert (await bench.until(102))[-1] == ("result", "other")

@@ -224,9 +224,10 @@ async def test_a_host_whose_stream_keeps_breaking_holds_no_task_for_ever(stage: 
 
 async def test_f15_agents_that_do_not_read_bound_themselves_and_harm_nobody(stage: Stage) -> None:
     count, size_bytes = 3, 200_000
+    await stage.worked("f15-well", "f15-well", capacity=4)
+    # Last, since they answer no probe and so are given nothing after a second.
     stalled = stage.started("tests.system.stalled", stage.suite.addresses["routing"], count, "f15")
     await eventually(lambda: stalled.output().count("stalled") == count, told=stalled.output)
-    await stage.worked("f15-well", "f15-well", capacity=4)
     stuck: list[str] = []
     for _ in range(12):
         stuck += await stage.submit("f15", *["x" * size_bytes] * 18)

@@ -117,6 +117,7 @@ def test_whatever_happens_the_log_keeps_its_promises(seed: int) -> None:
     for _ in range(150):
         life.step()
     rig, book = life.rig, life.rig.book
+    assert not any(task.weigh() for task in book.tasks.values()), "grown, and not counted"
     held = [task.size_bytes for task in book.tasks.values() if not task.ended]
     assert book.open_bytes == sum(held)
     assert book.ended_bytes == sum(task.size_bytes for task in book.ended)

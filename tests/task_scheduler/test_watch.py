@@ -14,8 +14,14 @@ from podium.v1.task_pb2 import Payload
 from services.kernel.errors import InvalidArgument, ResourceExhausted, Unavailable
 from services.kernel.rpc import from_rpc_error
 from services.task_scheduler import __main__ as scheduler_process
+from services.task_scheduler.adapters.codec import ProtoCodec
+from services.task_scheduler.core.admission import Draft
+from services.task_scheduler.core.states import Kind
+from services.task_scheduler.core.task import Lease
+from services.task_scheduler.ports import Commit
 from services.task_scheduler.servicer import feed
 from tests.support.waiting import eventually
+from tests.task_scheduler.rig import Rig, created
 from tests.task_scheduler.serving import Served, refusal, spec, wire
 
 ENDS = [event_pb2.Event.TYPE_COMPLETED, event_pb2.Event.TYPE_FAILED]
@@ -361,3 +367,25 @@ async def test_watches_have_a_limit_and_one_that_ends_makes_room(tmp_path: Path,
                 return False
 
         await eventually(taken)
+
+
+def test_watchers_hear_of_the_kinds_they_follow_however_others_come_and_go() -> None:
+    rig, codec, fed = Rig(), ProtoCodec(), feed.Feed(1_000_000)
+    ends = feed.Subscription("client", (), frozenset({Kind.COMPLETED}), None)
+    every = feed.Subscription("client", (), None, None)
+    rig.credit("work")
+
+    def publish() -> list[int]:
+        sealed = [codec.seal(*recorded) for recorded in rig.core.take(rig.now).events]
+        fed.publish(Commit(sealed, (), (), rig.now, rig.now))
+        return [len(one.outbox) for one in (ends, every)]
+
+    fed.subscribe(ends)
+    fed.subscribe(every)
+    [admitted] = rig.core.admission.submit([Draft(created())], rig.now)
+    assert publish() == [0, 3], "created, queued and assigned"
+    fed.unsubscribe(every)
+    fed.unsubscribe(every)
+    held = Lease(admitted.task_id, 1)
+    rig.core.outcomes.completed(rig.router, held, "a1", b"result", None, None, rig.now)
+    assert publish() == [1, 3]

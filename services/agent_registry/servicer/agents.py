@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -24,10 +25,12 @@ from services.agent_registry.servicer.messages import (
     message_of,
     told_of,
 )
-from services.kernel.errors import FailedPrecondition, InvalidArgument
+from services.kernel.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rules import Checker
 from services.kernel.versions import plain
+
+log = logging.getLogger("podium.agent_registry.agents")
 
 SERVICE_NAME = "podium.v1.AgentRegistryService"
 
@@ -251,7 +254,11 @@ class AgentRegistryServicer(agent_registry_pb2_grpc.AgentRegistryServiceServicer
         for agent in request.opened:
             age_s = max(0.0, agent.session_age.ToNanoseconds() / 1e9)
             told, count = told_of(agent), agent.in_flight_count
-            registry.opened(facts_of(agent), router_id, count, now, age_s, told)
+            try:
+                registry.opened(facts_of(agent), router_id, count, now, age_s, told)
+            except ResourceExhausted as full:
+                # The others of the router, and what it says later, are not to suffer from it.
+                log.warning("An agent is not known here: %s", full.message)
         for closed in request.closed:
             registry.closed(closed.agent_id, router_id, now, orderly=closed.orderly)
         for alive in request.alive:

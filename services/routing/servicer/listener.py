@@ -51,6 +51,10 @@ class Listener:
         self._leases = desk.router.board.leases
         self._idle: dict[str, int] = {}
         """Frames of the message that are not about work, by agent."""
+        self._left = 0
+        """Agents that have said goodbye and whose place nobody has taken yet."""
+        self._replacing = 0
+        """Hellos of the message that took such a place."""
         self._unfit: list[tuple[str, InvalidArgument]] = []
         """Agents of the message whose Hello is wrong, where nobody had said a right one before."""
         self._handlers: dict[str | None, Handler] = {
@@ -81,13 +85,15 @@ class Listener:
         if len(frames) > frames_len_max:
             self._refuse("", "BATCH_TOO_LARGE", f"At most {frames_len_max} frames a message.", now)
             return 0.0
-        self._idle = {}
+        self._idle, self._replacing = {}, 0
         handlers, speaker, number = self._handlers, self._attendance.speaker, self._number
         try:
             for frame in frames:
                 kind = frame.WhichOneof("frame")
                 if kind == "hello":
                     self._count(frame.agent_id)
+                    self._replacing += self._left > 0
+                    self._left = max(0, self._left - 1)
                     self._hello(frame.agent_id, frame.hello, now)
                     continue
                 try:
@@ -106,7 +112,7 @@ class Listener:
         stream = self._desk.router.board.streams[number]
         wait_s = 0.0
         if self._idle:
-            wait_s, faults = self._rates.take(self._idle, stream, now.mono_s)
+            wait_s, faults = self._rates.take(self._idle, stream, now.mono_s, self._replacing)
             for agent_id in faults:
                 self._refuse(agent_id, "FRAME_RATE", rate_message, now)
         if stream.struck:
@@ -121,6 +127,7 @@ class Listener:
         self._count(agent_id)
         if kind in ("goodbye", "detached"):
             self._admission.forget(self._number, agent_id)
+            self._left += kind == "goodbye"
         else:
             self._attendance.unheard(self._number, agent_id, now)
 
@@ -288,6 +295,7 @@ class Listener:
         self._attendance.probe_reply(session, reply.nonce, now)
 
     def _goodbye(self, session: Session, goodbye: session_pb2.Goodbye, now: Instant) -> None:
+        self._left += 1
         self._attendance.goodbye(session, now)
 
     def _detached(self, session: Session, detached: session_pb2.Detached, now: Instant) -> None:

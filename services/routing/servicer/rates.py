@@ -34,7 +34,7 @@ class Rates:
         self._told: dict[str, float] = {}
 
     def take(
-        self, counts: Mapping[str, int], stream: Stream, now_s: float
+        self, counts: Mapping[str, int], stream: Stream, now_s: float, replacing: int = 0
     ) -> tuple[float, list[str]]:
         """Count the frames of one message; return how long to wait, and who is to be refused.
 
@@ -44,6 +44,8 @@ class Rates:
 
         Args:
             counts: Frames by agent.
+            replacing: Hellos that took the place of agents which had said goodbye. Whatever ids
+                they name, it is the stream that says them: each session costs the registry too.
             stream: The stream, with the agents that have a session on it or wait for one.
             now_s: The monotonic clock.
 
@@ -63,7 +65,7 @@ class Rates:
                 self._told[agent_id] = now_s
                 faults.append(agent_id)
         agents = max(1, present, len(counts))
-        return self._wait_s(total / agents, now_s), faults
+        return self._wait_s(total / agents + replacing / max(1, present), now_s), faults
 
     def _of(self, agent_id: str) -> TokenBucket:
         bucket = self._agents.get(agent_id)

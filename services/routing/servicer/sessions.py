@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc.aio
 
 from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
-from services.kernel.auth import current_principal
+from services.kernel.auth import current_principal, current_recheck
 from services.kernel.clock import Clock
-from services.kernel.errors import PermissionDenied, Unavailable
+from services.kernel.errors import PermissionDenied, Unauthenticated, Unavailable
 from services.kernel.pages import decode_token, encode_token, page_size
 from services.kernel.rules import Checker
 from services.routing.core.session import Session
@@ -39,6 +39,17 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         self._desk = desk
         self._clock = clock
         self._page_key = secrets.token_bytes(16)
+        self._rechecks: dict[Line, Callable[[], object]] = {}
+        """Of the streams whose callers have shown a token."""
+
+    def check_callers(self) -> None:
+        """End the streams of those who would not be let in any more."""
+        for line, recheck in tuple(self._rechecks.items()):
+            try:
+                recheck()
+            except Unauthenticated as error:
+                del self._rechecks[line]
+                line.fail(error)
 
     async def OpenSession(
         self, request_iterator: AsyncIterator[routing_pb2.OpenSessionRequest], context: Context
@@ -51,6 +62,10 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         line = self._desk.open_line()
         listener = Listener(self._desk, line.number, current_principal())
         reader = asyncio.create_task(self._read(line, listener, request_iterator))
+        recheck = current_recheck()
+        # A bridge speaks for many, and looks after the token of each of them itself.
+        if recheck is not None and "service" not in current_principal().roles:
+            self._rechecks[line] = recheck
         try:
             async for response in line.responses():
                 yield response
@@ -61,6 +76,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
             # First of all: a call may be cancelled once more while this waits for the reader, and
             # agents whose stream is not noted as gone would keep their tasks.
             self._desk.drop_line(line.number)
+            self._rechecks.pop(line, None)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 

@@ -220,7 +220,6 @@ class Book:
         if kind in RESIZING_KINDS:
             self.open_bytes += task.weigh()
             if kind in TERMINAL_KINDS:
-                self.open_bytes -= task.size_bytes
                 self._end(task, event)
         if state is State.QUEUED:
             self.queue.push(task)
@@ -300,6 +299,8 @@ class Book:
 
     def _end(self, task: Task, event: Event) -> None:
         task.end_ms = event.wall_ms
+        size_bytes = task.size_bytes
+        self.open_bytes -= size_bytes
         if task.next_ms:
             task.next_ms = 0
             self.timers.dropped()
@@ -309,7 +310,7 @@ class Book:
             self.dead.add(task)
         else:
             self.ended.append(task)
-            self.ended_bytes += task.size_bytes
+            self.ended_bytes += size_bytes
         self._close(task)
         if task.open_dependencies:
             self.waits.drop(task)

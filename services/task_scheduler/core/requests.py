@@ -88,9 +88,10 @@ class Table:
 
     def _push_out(self, now_ms: int) -> None:
         seen = self._seen.pop(self._order.popleft())
-        if not self._is_old(seen, now_ms):
+        age_ms = now_ms - created_ms(seen.task_id)
+        if age_ms <= self._horizon_ms:
             self.pushed_out += 1
-            self.kept_ms = max(0, now_ms - created_ms(seen.task_id))
+            self.kept_ms = max(0, age_ms)
 
     def _is_old(self, seen: Seen, now_ms: int) -> bool:
         return now_ms - created_ms(seen.task_id) > self._horizon_ms

@@ -104,7 +104,7 @@ class Feed:
         sealed = commit.sealed
         if not sealed:
             return
-        size_bytes = sum(len(one.frame) for one in sealed)
+        size_bytes = sum([len(one.frame) for one in sealed])
         last_seq = sealed[-1].event.seq
         self._tail.append(Chunk(sealed[0].event.seq, last_seq, sealed, size_bytes))
         self._tail_bytes += size_bytes

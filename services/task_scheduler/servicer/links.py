@@ -74,7 +74,7 @@ class Links:
         """Send the orders of a commit."""
         for (router_id, order), encoded in zip(commit.orders, commit.encoded, strict=True):
             link = self._links.get(router_id)
-            if not self._is_current(router_id, type(order)):
+            if self._welcomes_due and not self._is_current(router_id, type(order)):
                 continue
             # An agent only keeps its result a little longer; its slot is free already.
             patient = type(order) is Settled

@@ -70,9 +70,13 @@ class Calls:
     def __init__(self, wire: Wire, settings: Settings, patience_s: float) -> None:
         self.wire = wire
         self.stubs = Stubs(settings)
-        self.metadata = settings.metadata
         self.patience_s = patience_s
         self._settings = settings
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call that begins now carries."""
+        return self._settings.metadata
 
     def peer(self, name: str) -> Peer:
         """Returns who a service is, for error messages."""

@@ -16,7 +16,7 @@ import orjson
 from podium.sdk import payloads
 from podium.sdk.children import NO_CHILDREN, ChildHandle, Children
 from podium.sdk.conversation import Outgoing
-from podium.sdk.errors import TaskError
+from podium.sdk.errors import FailedPrecondition, TaskError
 from podium.sdk.spans import Value
 from podium.sdk.specs import SubmitOptions
 from podium.sdk.tracing import Tracer
@@ -280,9 +280,14 @@ class Context:
             **options: as `Client.submit`.
 
         Raises:
+            FailedPrecondition: STALE_LEASE, the attempt is over: another one has children of its
+                own. What is to outlive this one can be submitted by a `Client`.
             PodiumError: as `Client.submit`.
             Unimplemented: the handler runs in another process.
         """
+        if self.cancel_reason:
+            message = f"This attempt is over ({self.cancel_reason}); it gets no children any more."
+            raise FailedPrecondition("STALE_LEASE", message, metadata={"task_id": self.task_id})
         options.setdefault("parent_task_id", self.task_id)
         options.setdefault("tenant", self.spec.tenant)
         if once:

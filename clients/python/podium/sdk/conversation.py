@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from podium.sdk.errors import AgentSuperseded, InvalidArgument, PermissionDenied, PodiumError
 from podium.sdk.identity import Identity
 from podium.sdk.leases import Key, Lease, LeaseTable
+from podium.sdk.slots import Slots
 from podium.v1 import session_pb2
 from podium.v1.session_pb2 import AgentFrame, RouterFrame
 
@@ -33,8 +34,11 @@ BULK_BYTES_MIN = 4_096
 Outgoing = tuple[str, Key, AgentFrame]
 """Kind of a frame (ack, nack, progress, checkpoint, result, need_input), its lease, the frame.
 
-"ask" is for the router's word on a lease that the work waits for; its frame is empty.
+Of these the frames are empty: "ask" is for the router's word on a lease that the work waits for,
+"stuck" that a task goes on although it is over, "stopped" that such a one has ended.
 """
+
+NOTES = frozenset({"ask", "stuck", "stopped"})
 
 
 @dataclass(slots=True)
@@ -79,6 +83,7 @@ class Conversation:
         self.verdict_counts = dict.fromkeys(session_pb2.ResultAck.Verdict.values(), 0)
         self._tokens: dict[str, str] = {}
         self._seqs: dict[str, int] = {}
+        self.slots = Slots(self.leases)
         self._unnamed: dict[str, list[Key]] = {}
         self._spoke_s: dict[str, float] = {}
         self._rare = {
@@ -117,25 +122,33 @@ class Conversation:
         """
         leases = self.leases
         frames: list[AgentFrame] = []
-        asked: list[Key] = []
+        notes: list[Outgoing] = []
         for kind, key, frame in items:
             if kind == "result" or kind == "need_input":
                 if not leases.finish(key, frame):
                     continue
+            elif kind in NOTES:
+                notes.append((kind, key, frame))
+                continue
             elif (lease := leases.get(key)) is None or (brief and kind == "progress"):
                 continue
             elif kind == "ack":
                 lease.acked = True
             elif kind == "nack":
                 leases.forget(key)
-            elif kind == "ask":
-                asked.append(key)
-                continue
             self._spoke_s[frame.agent_id] = now_s
             frames.append(frame)
-        if asked:
-            frames += leases.questions(asked, now_s)
+        if notes:
+            frames += self._noted(notes, now_s)
+        if self.slots.counted:
+            frames += self.slots.credits(self.identities)
         return self._heard(frames)
+
+    def _noted(self, notes: list[Outgoing], now_s: float) -> list[AgentFrame]:
+        for kind, key, frame in notes:
+            if kind != "ask":
+                self.slots.note(frame.agent_id, key, stuck=kind == "stuck")
+        return self.leases.questions([key for kind, key, _ in notes if kind == "ask"], now_s)
 
     def due(self, now_s: float, period_s: float) -> list[AgentFrame]:
         """Returns the renewals and heartbeats that cannot wait for another period.
@@ -188,7 +201,7 @@ class Conversation:
     def receive(self, frames: Iterable[RouterFrame], now_s: float) -> Received:
         """Takes frames of the router in order and returns what follows."""
         received = Received()
-        leases, seqs, work = self.leases, self._seqs, received.work
+        leases, seqs, work, taken = self.leases, self._seqs, received.work, self.slots.taken
         for frame in frames:
             kind = frame.WhichOneof("frame")
             agent_id = frame.agent_id
@@ -196,6 +209,7 @@ class Conversation:
                 seqs[agent_id] = frame.seq
             if kind == "assign":
                 assign = frame.assign
+                taken[agent_id] += 1
                 key = (assign.task_id, assign.lease_epoch)
                 if self.draining and key not in leases:
                     received.replies.append(_declined(agent_id, assign))
@@ -210,6 +224,8 @@ class Conversation:
                 leases.forget((ack.lease.task_id, ack.lease.lease_epoch))
             elif kind is not None:
                 self._rare[kind](frame, received, now_s)
+        if self.slots.counted:
+            received.replies += self._heard(self.slots.credits(self.identities))
         return received
 
     def _again(self, agent_id: str, assign: session_pb2.Assign) -> list[AgentFrame]:
@@ -238,6 +254,7 @@ class Conversation:
         self._seqs[agent_id] = frame.seq
         self._spoke_s[agent_id] = now_s
         self.closed.discard(agent_id)
+        self.slots.begin(agent_id)
         self.leases.forgive(agent_id)
         self._set_intervals(ready)
         self.lease_s = ready.lease_ttl.ToTimedelta().total_seconds()

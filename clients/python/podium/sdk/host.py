@@ -108,8 +108,9 @@ class AgentHost:
         )
 
         async def make() -> Session:
-            peer, metadata = self._settings.peer("routing"), self._settings.metadata
-            return Session(identities, peer, incoming.post_all, metadata=metadata)
+            settings = self._settings
+            peer = settings.peer("routing")
+            return Session(identities, peer, incoming.post_all, metadata=lambda: settings.metadata)
 
         self._session = await self._wire.run(make())
         self._task = asyncio.create_task(self._wire.run(self._session.run()))

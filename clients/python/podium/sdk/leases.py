@@ -88,6 +88,11 @@ class LeaseTable:
         lease.final = final
         return True
 
+    def working(self, agent_id: str) -> set[Key]:
+        """Returns the leases of one agent that are in work."""
+        leases = self._leases.items()
+        return {key for key, each in leases if each.agent_id == agent_id and each.final is None}
+
     def stop(self, key: Key) -> None:
         """Notes that the router has canceled the task and renews nothing for it."""
         lease = self._leases.get(key)

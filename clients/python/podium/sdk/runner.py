@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import inspect
 import logging
 import threading
@@ -20,18 +18,20 @@ from podium.sdk.conversation import Outgoing
 from podium.sdk.errors import TaskError
 from podium.sdk.handlers import Handler, find
 from podium.sdk.leases import Key
-from podium.sdk.processes import Processes
+from podium.sdk.pools import Pools
 from podium.sdk.pulse import Pulse
 from podium.sdk.spans import format_traceparent
-from podium.sdk.threads import Threads, aside
 from podium.v1 import session_pb2
 
 log = logging.getLogger("podium.sdk.agent")
 
-# Of one agent, however large its capacity.
-THREADS_MAX = 64
 # Below the 5 s within which a router wants an Ack.
 HOLD_S_MAX = 3.0
+# How long a task waits, where all slots are taken, for one that was cancelled to end.
+ROOM_S = 0.5
+# After how long a cancelled task that goes on is told to the router, which counts its slot as free
+# in a while: after 10 s, or at once where the lease is lost.
+STUCK_S = 1.0
 # How long what is to be asked about is gathered: a router takes 50 questions a second.
 ASK_S = 0.05
 # How long handlers may take to stop when the runner does.
@@ -70,12 +70,13 @@ class Runner:
         self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
         self._said: list[Outgoing] = []
         self._flushing = False
+        # Begun and cancelled, and still at work.
+        self._stopping: set[Key] = set()
+        self._stuck: set[Key] = set()
         # Those that begin once the router has said that it still holds their leases.
         self._doubted: dict[Key, asyncio.Future[None]] = {}
         self._to_ask: list[Outgoing] = []
-        # By agent: one whose handlers block must not hold up the others.
-        self._processes: dict[str, Processes] = {}
-        self._threads: dict[str, Threads] = {}
+        self._pools = Pools(self._say_from_thread, tracer)
         for agent in self._agents.values():
             check(agent)
 
@@ -114,9 +115,7 @@ class Runner:
         running = [
             task for task, context in self._running.values() if context.agent_id == agent.agent_id
         ]
-        if agent.agent_id in self._processes:
-            # Those that are there have imported what was there.
-            await aside(functools.partial(self._processes[agent.agent_id].renew, agent.processes))
+        await self._pools.renew(agent)
         return running
 
     async def stop(self, within_s: float | None = STOP_S_MAX) -> None:
@@ -137,10 +136,7 @@ class Runner:
             for task in left.values():
                 task.cancel()  # that of a thread waits no longer for it
             await asyncio.sleep(0)
-        for threads in self._threads.values():
-            threads.close()
-        for processes in self._processes.values():
-            await aside(processes.stop)
+        await self._pools.stop()
 
     def _start(self, agent: Agent, assign: session_pb2.Assign, *, doubtful: bool) -> None:
         key = (assign.task_id, assign.lease_epoch)
@@ -151,7 +147,9 @@ class Runner:
         # An async handler too may speak from a thread, as within `asyncio.to_thread`.
         say = self._say_from_thread
         context = Context(agent.agent_id, assign, say, self._tracer, self._children)
-        if handler.pace is None or handler.pace.wait_s(time.monotonic()) <= 0:
+        if self._stopping and self._crowded(agent, 1):
+            do = self._work_when_free
+        elif handler.pace is None or handler.pace.wait_s(time.monotonic()) <= 0:
             if handler.pace is not None:
                 handler.pace.take(time.monotonic())
             self._accept(agent.agent_id, key)
@@ -183,8 +181,50 @@ class Runner:
         assert inspect.iscoroutine(coroutine), "it was made of one"
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             # It never takes its first step, so neither does the handler: the task may be another's.
-            del self._running[key]
-            self._end(context, attempts.canceled(context))
+            self._end_unbegun(context)
+        elif key not in self._stopping:
+            self._stopping.add(key)
+            self._loop.call_later(STUCK_S, self._look_after, key, context)
+
+    def _look_after(self, key: Key, context: Context) -> None:
+        """Tells the router of a task that does not stop."""
+        if key in self._stopping:
+            self._stuck.add(key)
+            log.warning("task %s was cancelled and does not stop: its slot is taken", key[0])
+            self._say(("stuck", key, session_pb2.AgentFrame(agent_id=context.agent_id)))
+
+    def _stopped(self, key: Key, agent_id: str) -> None:
+        self._stopping.discard(key)
+        if key in self._stuck:
+            self._stuck.discard(key)
+            self._say(("stopped", key, session_pb2.AgentFrame(agent_id=agent_id)))
+
+    def _crowded(self, agent: Agent, more: int) -> bool:
+        """Tells whether so many tasks more are beyond what the agent does at once."""
+        mine = [c for _, c in self._running.values() if c.agent_id == agent.agent_id]
+        return len(mine) + more > agent.capacity
+
+    async def _work_when_free(
+        self, handler: Handler, context: Context, assign: session_pb2.Assign
+    ) -> None:
+        """Holds the ack back until a slot is free, and not for long: others may have one."""
+        running = [self._running[key] for key in self._stopping if key in self._running]
+        ending = [task for task, other in running if other.agent_id == context.agent_id]
+        try:
+            if ending:
+                first = asyncio.FIRST_COMPLETED
+                await asyncio.wait(ending, timeout=ROOM_S, return_when=first)
+        except asyncio.CancelledError:
+            self._end_unbegun(context)
+            return
+        if self._crowded(self._agents[context.agent_id], 0):
+            del self._running[context.key]
+            self._decline(context.agent_id, context.key, session_pb2.Nack.REASON_BUSY)
+        elif handler.pace is not None:
+            await self._work_in_turn(handler, context, assign)
+        else:
+            self._accept(context.agent_id, context.key)
+            await self._work(handler, context, assign)
 
     async def _if_held(
         self,
@@ -203,8 +243,7 @@ class Runner:
         try:
             await answer
         except asyncio.CancelledError:
-            del self._running[key]
-            self._end(context, attempts.canceled(context))
+            self._end_unbegun(context)
             return
         finally:
             del self._doubted[key]
@@ -234,8 +273,7 @@ class Runner:
                 return
             await asyncio.sleep(handler.pace.take(time.monotonic()))
         except asyncio.CancelledError:
-            del self._running[context.key]
-            self._end(context, attempts.canceled(context))
+            self._end_unbegun(context)
             return
         self._accept(context.agent_id, context.key)
         await self._work(handler, context, assign)
@@ -249,7 +287,13 @@ class Runner:
             del self._running[context.key]
         self._end(context, result)
 
+    def _end_unbegun(self, context: Context) -> None:
+        del self._running[context.key]
+        self._end(context, attempts.canceled(context))
+
     def _end(self, context: Context, result: session_pb2.Result | None) -> None:
+        if self._stopping:
+            self._stopped(context.key, context.agent_id)
         # Without a lease there is nobody to tell.
         if result is not None and context.cancel_reason != "LEASE_LOST":
             frame = session_pb2.AgentFrame(agent_id=context.agent_id, result=result)
@@ -288,13 +332,14 @@ class Runner:
         """Runs a handler; None when the task is parked."""
         try:
             if handler.pool == "process":
-                pool = self._process_pool(self._agents[context.agent_id])
+                pool = self._pools.processes(self._agents[context.agent_id])
                 return await pool.run(handler, context, assign)
             arguments = handler.bind(context.spec.payload, context)
             if handler.is_async:
                 value = await attempts.call(handler, arguments, context)
             else:
-                value = await self._call_in_thread(handler, arguments, context)
+                agent = self._agents[context.agent_id]
+                value = await self._pools.call_in_thread(agent, handler, arguments, context)
             return attempts.ended(handler, context, value)
         except Parked:
             return None
@@ -307,40 +352,6 @@ class Runner:
         except BaseException as error:
             # SystemExit too: a handler that exits must not take the tasks of others with it.
             return attempts.failed(context, error)
-
-    async def _call_in_thread(
-        self, handler: Handler, arguments: tuple[object, ...], context: Context
-    ) -> object:
-        call = functools.partial(attempts.call_plainly, handler, arguments, context)
-        # The copy carries the current span into the thread.
-        run = functools.partial(contextvars.copy_context().run, call)
-        future = self._thread_pool(self._agents[context.agent_id]).submit(run)
-        waiting = asyncio.wrap_future(future)
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            # One that waits for a thread never begins. A thread cannot be stopped: it looks at
-            # `context.cancelled`, and its slot stays taken until it returns.
-            if not future.cancel():
-                await asyncio.wait((waiting,))
-                if not waiting.cancelled():
-                    waiting.exception()
-            raise
-
-    def _thread_pool(self, agent: Agent) -> Threads:
-        size = min(THREADS_MAX, agent.capacity)
-        pool = self._threads.get(agent.agent_id)
-        if pool is None:
-            pool = self._threads[agent.agent_id] = Threads(size, "podium-handler")
-        pool.size = size  # the agent may have been replaced by one with another capacity
-        return pool
-
-    def _process_pool(self, agent: Agent) -> Processes:
-        pool = self._processes.get(agent.agent_id)
-        if pool is None:
-            pool = Processes(agent.processes, self._say_from_thread, self._tracer)
-            self._processes[agent.agent_id] = pool
-        return pool
 
     def _say(self, item: Outgoing) -> None:
         self._said.append(item)

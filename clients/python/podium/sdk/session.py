@@ -48,7 +48,7 @@ class Session:
         identities: the agents.
         peer: the router; several with commas between, of which one that answers is taken.
         deliver: is given Assign, Cancel and Input, and RenewAck of what was asked.
-        metadata: goes with every call.
+        metadata: returns what goes with a call that begins now.
         own_connection: share no connection with other sessions of the process.
     """
 
@@ -58,7 +58,7 @@ class Session:
         peer: Peer,
         deliver: Deliver,
         *,
-        metadata: tuple[tuple[str, str], ...] = (),
+        metadata: Callable[[], tuple[tuple[str, str], ...]] = tuple,
         own_connection: bool = False,
         backoff: Backoff | None = None,
     ) -> None:
@@ -235,7 +235,7 @@ class Session:
             self._turn += 1
             results = list(self.talk.leases.results())
             if results and time.monotonic() - lost_s > FALLBACK_AFTER_S:
-                for key in await report_unary(peer.address, self._metadata, results):
+                for key in await report_unary(peer.address, self._metadata(), results):
                     self.talk.leases.forget(key)
                 self._note_settled()
             await self._backoff.wait(self._away_s, NOBODY_S_MAX if self._nobody else math.inf)
@@ -255,7 +255,7 @@ class Session:
 
     async def _try_connect(self, peer: Peer) -> Link | None:
         fresh = self._own_connection or self._backoff.failures >= FRESH_CONNECTION_AFTER
-        link = Link(peer, self._metadata, self._receive, fresh=fresh)
+        link = Link(peer, self._metadata(), self._receive, fresh=fresh)
         link.unready = set(self.talk.identities)
         link.outbox.extend(self.talk.hellos())
         link.ready_by_s = time.monotonic() + READY_S_MAX

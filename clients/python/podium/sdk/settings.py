@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from podium.sdk.errors import Peer
 
@@ -21,7 +23,8 @@ class Settings:
     """How to reach the suite.
 
     Every field has an environment variable: PODIUM_TASK_SCHEDULER_ADDRESS, PODIUM_ROUTING_ADDRESS,
-    PODIUM_AGENT_REGISTRY_ADDRESS, PODIUM_ANALYTICS_ADDRESS, PODIUM_OTLP_ENDPOINT, PODIUM_TOKEN.
+    PODIUM_AGENT_REGISTRY_ADDRESS, PODIUM_ANALYTICS_ADDRESS, PODIUM_OTLP_ENDPOINT, PODIUM_TOKEN,
+    PODIUM_TOKEN_FILE.
     `routing` may name several routers, with commas between: a session is held with one of them, and
     goes on with another when that one drains or is gone.
     """
@@ -34,6 +37,8 @@ class Settings:
     otlp_endpoint: str = ""
     # Bearer token for every call; "" = none.
     token: str = ""
+    # File with the token, read again whenever it changes: tokens live an hour at the most.
+    token_file: str = ""
 
     def __post_init__(self) -> None:
         for name in _SERVICES:
@@ -52,6 +57,7 @@ class Settings:
             cls(**given),
             otlp_endpoint=environ.get("PODIUM_OTLP_ENDPOINT", ""),
             token=environ.get("PODIUM_TOKEN", ""),
+            token_file=environ.get("PODIUM_TOKEN_FILE", ""),
         )
 
     @property
@@ -64,12 +70,26 @@ class Settings:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call carries."""
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        """What every call that begins now carries."""
+        token = self.token or (_token_in(self.token_file) if self.token_file else "")
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
     def peer(self, name: str) -> Peer:
         """Returns who is at the address `name`, for error messages."""
         return Peer(_SERVICES[name][0], str(getattr(self, name)), setting_of(name))
+
+
+def _token_in(path: str) -> str:
+    try:
+        found = os.stat(path)
+        return _content(path, found.st_mtime_ns, found.st_size)
+    except OSError:
+        return ""  # whoever asks for a token says that there is none
+
+
+@functools.lru_cache(maxsize=16)
+def _content(path: str, changed_ns: int, size_bytes: int) -> str:
+    return Path(path).read_text().strip()
 
 
 def _tidy(addresses: str) -> str:

@@ -101,7 +101,7 @@ class SimHost:
             [member.identity for member in members],
             settings.peer("routing"),
             self._take,
-            metadata=settings.metadata,
+            metadata=lambda: settings.metadata,
             own_connection=own_connection,
         )
 

@@ -132,7 +132,9 @@ class Ledger:
     def hear(self, frame: session_pb2.AgentFrame, now_s: float) -> None:
         """Takes what an agent says about a task; nothing when its lease is over."""
         kind = frame.WhichOneof("frame")
-        said = getattr(frame, kind or "ack")
+        if kind is None:
+            return  # a word for the session alone
+        said = getattr(frame, kind)
         entry = self.entries.get(said.lease.task_id)
         if entry is None or entry.lease_epoch != said.lease.lease_epoch or not entry.agent_id:
             self.fenced += 1
