@@ -119,8 +119,8 @@ async def test_it_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stubs, "READY_S_MAX", 0.5)
-    monkeypatch.setattr(session_script, "UNTIL_S", 1.5)
-    monkeypatch.setattr(test_agent_timing, "LATE_S", 1.5)
+    monkeypatch.setattr(session_script, "UNTIL_S", 1.0)
+    monkeypatch.setattr(test_agent_timing, "LATE_S", 1.0)
     monkeypatch.setattr(test_agent_timing, "DRAWS_MAX", 10)
     monkeypatch.setitem(session_script.MAKES, "mutant", begun(make))
 
