@@ -139,7 +139,7 @@ async def test_after_a_standstill_a_task_begins_once_the_router_says_that_it_is_
 ) -> None:
     agent, begun = noting(rate_per_s=rate_per_s)
     now_s = [100.0]
-    bench = Bench(agent, pulse=Pulse(lambda: now_s[0]))
+    bench = Bench(agent, pulse=Pulse(lambda: round(now_s[0] * 1e9)))
     now_s[0] += 2.0
     bench.runner.take([assign("t1"), assign("t2"), assign("t3")])
 

@@ -18,38 +18,40 @@ LATE_S = 0.25
 SETTLE_S = 1.0
 
 
-def _wall_s() -> float:
-    # Unlike the monotonic clock it goes on while a machine sleeps; that it may also be set costs a
-    # question to the router.
-    return time.time_ns() / 1e9
-
-
 class Pulse:
-    """Beats on the running loop, and tells whether it has just stood still."""
+    """Beats on the running loop, and tells whether it has just stood still.
 
-    def __init__(self, clock: Callable[[], float] = _wall_s) -> None:
+    Args:
+        clock: of nanoseconds. Unlike the monotonic one the clock on the wall goes on while a
+            machine sleeps; that it may also be set costs a question to the router.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._beat_s = clock()
-        self._doubtful_until_s = float("-inf")
+        self._doubtful_until_ns = 0
+        self._take_beat(clock())
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 
     @property
     def doubtful(self) -> bool:
         """Whether what is read now may be from before a standstill."""
-        now_s = self._clock()
-        return now_s < self._doubtful_until_s or self._stood(now_s)
+        # Asked for each message of the router.
+        now_ns = self._clock()
+        return now_ns < self._doubtful_until_ns or not self._least_ns <= now_ns <= self._most_ns
 
     def stop(self) -> None:
         """Beats no more."""
         self._timer.cancel()
 
-    def _stood(self, now_s: float) -> bool:
-        return abs(now_s - self._beat_s) > BEAT_S + LATE_S
+    def _take_beat(self, now_ns: int) -> None:
+        """Notes when it beat, and between which times nothing is wrong."""
+        late_ns = round((BEAT_S + LATE_S) * 1e9)
+        self._least_ns, self._most_ns = now_ns - late_ns, now_ns + late_ns
 
     def _beat(self) -> None:
-        now_s = self._clock()
-        if self._stood(now_s):
-            self._doubtful_until_s = now_s + SETTLE_S
-        self._beat_s = now_s
+        now_ns = self._clock()
+        if not self._least_ns <= now_ns <= self._most_ns:
+            self._doubtful_until_ns = now_ns + round(SETTLE_S * 1e9)
+        self._take_beat(now_ns)
         self._timer = self._loop.call_later(BEAT_S, self._beat)
