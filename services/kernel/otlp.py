@@ -45,7 +45,10 @@ def _varint(value: int) -> bytes:
 
 
 def _field(tag: int, body: bytes) -> bytes:
-    return bytes((tag,)) + _varint(len(body)) + body
+    size = len(body)
+    if size < 0x80:
+        return b"%c%c%b" % (tag, size, body)
+    return bytes((tag,)) + _varint(size) + body
 
 
 def _value(value: Value) -> bytes:
