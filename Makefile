@@ -17,6 +17,8 @@ AGENTS ?=
 ARGS   ?=
 ENGINE ?=
 IMAGE  ?= podium:0.1.0
+# Processes that share the tests, which wait most of the time; 0 runs one test after the other.
+WORKERS ?= 0
 
 # Each service and each test's process would compile every module of its own and of its libraries
 # anew where the machine's settings keep Python from writing what it compiled.
@@ -35,7 +37,7 @@ run: install ## Review a folder with the whole suite (DIR=folder ONCE=1 AGENTS=n
 
 .PHONY: test
 test: install chromium ## Run the tests (ARGS="-k lease" goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: install ## Check protos, style, types and who imports whom

@@ -46,7 +46,7 @@ log_tail_lines = 12
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-Ports = Literal["default", "free"]
+Ports = Literal["default", "free"] | Mapping[str, int]
 Report = Callable[[str, str], None]
 
 
@@ -173,7 +173,8 @@ async def started(
 
     Args:
         data_dir: Where they keep what must last, and their logs.
-        ports: The documented ones, which `PODIUM_<SERVICE>_PORT` changes, or free ones (for tests).
+        ports: The documented ones, which `PODIUM_<SERVICE>_PORT` changes, any that are free, or a
+            given one for each service.
         environ: More settings for them, `PODIUM_*`.
         services: Which.
         report: Told about each service: its name and what happened.
@@ -207,12 +208,15 @@ def prepared(
     """Return a suite of which nothing runs yet: ports chosen, settings made."""
     log_dir = data_dir / "logs"
     log_dir.mkdir(parents=True, exist_ok=True)
-    numbers = chosen_ports(os.environ) if ports == "default" else _free_ports(services)
+    if ports == "default":
+        numbers = chosen_ports(os.environ)
+    else:
+        numbers = _free_ports(services) if ports == "free" else dict(ports)
     settings = {"PODIUM_DATA_DIR": str(data_dir)}
     for name, port in numbers.items():
         settings[f"PODIUM_{name.upper()}_PORT"] = str(port)
         settings[f"PODIUM_{name.upper()}_ADDRESS"] = f"127.0.0.1:{port}"
-    if ports == "free":
+    if ports != "default":
         settings["PODIUM_METRICS_PORT_OFFSET"] = "0"
     settings.update(environ or {})
     return Suite(numbers, settings, log_dir, _unheard)

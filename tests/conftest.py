@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.postgres import Postgres, postgres
 from tests.support.processes import Processes
 from tests.support.redis import shared
+from tests.support.workers import Lanes, sendable
 
 # Folders whose tests carry a marker of the same name, in the order in which they run, last.
 SLOW_FOLDERS = ("system", "browser")
@@ -27,6 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if rank(item):
             item.add_marker(SLOW_FOLDERS[rank(item) - 1])
     items.sort(key=rank)  # stable: inside a folder the order stays
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none without workers
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    return Lanes(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[Any]:
+    return sendable((yield))
 
 
 @pytest.fixture(autouse=True)

@@ -94,7 +94,7 @@ async def known(stub: Any, agent_id: str, status: Any = IDLE) -> agent_pb2.Agent
         there = (await view(stub)).get(agent_id)
         return there if there is not None and there.status == status else None
 
-    return await eventually(found, within_s=15.0)
+    return await eventually(found)
 
 
 async def index_of(url: str) -> dict[str, set[str]]:
@@ -332,7 +332,7 @@ async def test_agents_that_die_with_their_registry_are_counted_by_one_that_is_le
         return sum(value or 0.0 for value in values)
 
     await known(one, "a1", OFFLINE)
-    await eventually(lambda: offline() == 2, within_s=20.0)
+    await eventually(lambda: offline() == 2)
     late, _ = await floor.registry()
     await known(late, "a1", OFFLINE)
     living.append(floor.metrics[3])
@@ -373,11 +373,11 @@ async def test_dup_agent_id_routers_of_two_registries_learn_which_instance_stays
     second = await floor.router(other, "r2", newer)
 
     for router in (first, second):
-        directive = (await eventually(lambda r=router: r.directives, within_s=15.0))[-1]
+        directive = (await eventually(lambda r=router: r.directives))[-1]
         assert (directive.instance_id, list(directive.superseded_instance_ids)) == ("i2", ["i1"])
     for stub in (one, other):
 
         async def moved(stub: Any = stub) -> bool:
             return (await view(stub))["a1"].router_id == "r2"
 
-        await eventually(moved, within_s=15.0)
+        await eventually(moved)

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from services.suite import SERVICES, prepared
+from tests.support.ports import ports_of
 from tests.support.processes import ROOT, Process, Processes
 
 ARTIFACTS = ROOT / "artifacts" / "browser"
@@ -74,10 +75,10 @@ class Suite:
         return started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     folder = tmp_path_factory.mktemp("suite")
-    plan = prepared(data_dir=folder / "data", ports="free")
+    plan = prepared(data_dir=folder / "data", ports=ports_of(SERVICES))
     environ = {
         **plan.environ,
         "PODIUM_LOG_LEVEL": "info",
@@ -96,7 +97,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:

@@ -51,7 +51,7 @@ def write(folder: Path, answer: str) -> None:
 
 
 async def answers(router: FakeRouter, count: int) -> list[str]:
-    await eventually(lambda: len(router.frames("result")) == count, within_s=20)
+    await eventually(lambda: len(router.frames("result")) == count)
     return [frame.result.success.data.decode() for frame in router.frames("result")]
 
 
@@ -60,7 +60,7 @@ async def test_an_agent_runs_until_it_is_told_to_stop(
 ) -> None:
     write(tmp_path, "first")
     process = run()
-    await eventually(lambda: router.frames("hello"), within_s=20, told=process.output)
+    await eventually(lambda: router.frames("hello"), told=process.output)
     router.assign("a1", "t1", spec=spec())
 
     assert await answers(router, 1) == ["first"]
@@ -74,7 +74,7 @@ async def test_with_reload_a_saved_file_answers_the_next_task_on_the_same_sessio
 ) -> None:
     write(tmp_path, "first")
     process = run("--reload")
-    await eventually(lambda: router.frames("hello"), within_s=20, told=process.output)
+    await eventually(lambda: router.frames("hello"), told=process.output)
     router.assign("a1", "t1", spec=spec())
     assert await answers(router, 1) == ["first"]
 

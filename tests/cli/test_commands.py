@@ -89,7 +89,7 @@ async def test_waiting_prints_the_result_and_a_failure_is_exit_code_1(podium: Sh
     told = await podium("submit", "work", "--wait", "--json")
     podium.scheduler.completing = False
     waiting = asyncio.create_task(podium("submit", "work", "--wait"))
-    await eventually(lambda: len(podium.scheduler.tasks) == 3, within_s=20)
+    await eventually(lambda: len(podium.scheduler.tasks) == 3)
     await podium.scheduler.end("task-2", task_pb2.Task.STATE_FAILED, "NO_LUCK")
     failed = await waiting
 

@@ -51,7 +51,7 @@ MAKES: dict[str, Begin] = (
 )
 START_S = 30.0
 """How long a program may take to start."""
-UNTIL_S = 15.0
+UNTIL_S = 30.0
 """How long a frame may take that is due."""
 
 

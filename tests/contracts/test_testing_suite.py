@@ -21,6 +21,7 @@ from podium.sdk.settings import Settings
 from podium.sdk.testing import Suite
 from podium.v1 import event_pb2, task_pb2
 from services.suite import started
+from tests.support.ports import ports_of
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +124,9 @@ async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
     folder: Path = tmp_path_factory.mktemp("suite")
     # The code under test may be found by path alone.
     environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'clients' / 'python'}"}
-    async with started(data_dir=folder, ports="free", services=SERVICES, environ=environ) as suite:
+    async with started(
+        data_dir=folder, ports=ports_of(SERVICES), services=SERVICES, environ=environ
+    ) as suite:
         yield Settings(
             task_scheduler=suite.addresses["task_scheduler"],
             agent_registry=suite.addresses["agent_registry"],

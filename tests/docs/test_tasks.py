@@ -14,6 +14,7 @@ from podium.sdk.host import AgentHost
 from podium.sdk.settings import Settings
 from services import suite
 from tests.docs.test_pages import LINK, ROOT, TEST, code
+from tests.support.ports import ports_of
 
 PAGE = ROOT / "docs" / "tasks.md"
 SERVICES = ("task_scheduler", "agent_registry", "routing")
@@ -42,7 +43,7 @@ async def podium(
     environ = {"PODIUM_LOG_LEVEL": "warning", "PODIUM_OTLP_ENDPOINT": "off"}
     folder = tmp_path_factory.mktemp("suite")
     async with suite.started(
-        data_dir=folder, ports="free", services=SERVICES, environ=environ
+        data_dir=folder, ports=ports_of(SERVICES), services=SERVICES, environ=environ
     ) as running:
         settings = Settings.from_environment(running.environ)
         async with (

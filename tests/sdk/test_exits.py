@@ -20,7 +20,7 @@ def program(router: FakeRouter, processes: Processes) -> Iterator[Process]:
 async def begin(router: FakeRouter, program: Process, kind: str) -> None:
     await eventually(lambda: router.streams and router.streams[0].agents, within_s=20)
     router.assign("a1", spec=spec(kind))
-    await eventually(lambda: router.frames("progress"), within_s=5, told=program.output)
+    await eventually(lambda: router.frames("progress"), told=program.output)
 
 
 @pytest.mark.parametrize("kind", ["thread", "swallow", "pool", "loop"])

@@ -21,7 +21,7 @@ def program(router: FakeRouter, processes: Processes) -> Iterator[Process]:
 async def begin(router: FakeRouter, program: Process, payload: bytes) -> None:
     await eventually(lambda: router.streams and router.streams[0].agents, within_s=20)
     router.assign("a1", spec=spec(data=payload))
-    await eventually(lambda: router.frames("progress"), within_s=5, told=program.output)
+    await eventually(lambda: router.frames("progress"), told=program.output)
 
 
 async def test_ctrl_c_lets_running_tasks_finish_in_their_processes_too(

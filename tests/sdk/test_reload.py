@@ -17,6 +17,9 @@ from tests.sdk.fakes import FakeRouter, settings, spec
 from tests.support.waiting import eventually
 
 AGENT = """
+import asyncio
+from pathlib import Path
+
 from podium.sdk.agent import Agent
 from podium.sdk.context import Context
 from {package}words import WORD
@@ -26,7 +29,8 @@ agent = Agent("worker", agent_id="a1", capacity=2)
 @agent.handles("work")
 async def work(payload: str, task: Context) -> str:
     if payload == "wait":
-        await __import__("asyncio").sleep(0.3)
+        while not (Path(__file__).parent / "go").exists():
+            await asyncio.sleep(0.01)
     return f"{{WORD}} {version}"
 """
 
@@ -47,6 +51,10 @@ class Program:
     def write(self, version: int) -> None:
         text = AGENT.format(package=f"{self.package}reloaded_", version=version)
         self.main.write_text(text)
+
+    def go(self) -> None:
+        """Lets the handler go on that is to wait."""
+        (self.folder / "go").touch()
 
 
 @pytest.fixture(params=["", "reloaded_package."])
@@ -125,6 +133,7 @@ async def test_new_code_takes_the_next_task_on_the_same_session(
         await eventually(lambda: router.frames("ack"))
         program.write(version=2)
         await eventually(lambda: not source.changed())
+        program.go()
         router.assign("a1", "t2", spec=spec())
         await eventually(lambda: len(router.frames("result")) == 2)
         watching.cancel()
@@ -148,6 +157,7 @@ async def test_what_it_can_do_now_is_said_without_losing_a_lease(
         text = program.main.read_text()
         program.main.write_text(text.replace('handles("work")', 'handles("more")'))
         await eventually(lambda: len(router.frames("hello")) == 2)
+        program.go()
         await eventually(lambda: len(router.frames("result")) == 1)
         watching.cancel()
 
@@ -260,6 +270,7 @@ async def test_new_code_reaches_the_processes_of_the_pool(
 
     said = {f.result.lease.task_id: f.result.success.data for f in router.frames("result")}
     assert said == {"t1": b"1", "t2": b"2"}
+    assert not (tmp_path / "__pycache__").exists(), "what it holds may be taken for a later edit's"
 
 
 async def test_broken_code_changes_nothing_and_another_agent_cannot_take_over(

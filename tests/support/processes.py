@@ -39,7 +39,7 @@ class Process:
         """Returns everything the process said up to now."""
         return self.log.read_text("utf-8", errors="replace")
 
-    def wait_for(self, pattern: str, within_s: float = 20.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, within_s: float = 30.0) -> re.Match[str]:
         """Returns the first place where the output matches.
 
         Raises:

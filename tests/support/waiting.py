@@ -14,7 +14,7 @@ T = TypeVar("T")
 async def eventually(
     condition: Callable[[], T | Awaitable[T]],
     *,
-    within_s: float = 10.0,
+    within_s: float = 30.0,
     every_s: float = 0.01,
     told: Callable[[], str] = lambda: "",
 ) -> T:
@@ -22,7 +22,8 @@ async def eventually(
 
     Args:
         condition: asked again and again; an AssertionError counts as "not yet".
-        within_s: when to give up.
+        within_s: when to give up: late, which costs nothing when all is well, for the machine may
+            be busy.
         every_s: the pause between two questions.
         told: what to say beside the condition's last answer when giving up.
 

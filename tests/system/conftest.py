@@ -11,6 +11,7 @@ from podium.sdk.client import Client
 from podium.sdk.host import AgentHost
 from podium.sdk.settings import Settings
 from services import suite
+from tests.support.ports import ports_of
 from tests.support.processes import ROOT
 
 SERVICES = ("task_scheduler", "agent_registry", "routing", "analytics")
@@ -24,7 +25,9 @@ async def settings(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
     folder = tmp_path_factory.mktemp("suite")
     path = f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}"
     environ = {"PODIUM_LOG_LEVEL": "warning", "PYTHONPATH": path}
-    starting = suite.started(data_dir=folder, ports="free", services=SERVICES, environ=environ)
+    starting = suite.started(
+        data_dir=folder, ports=ports_of(SERVICES), services=SERVICES, environ=environ
+    )
     async with starting as running:
         yield Settings.from_environment(running.environ)
 

@@ -28,7 +28,7 @@ from services import suite
 from services.kernel.dialing import BearerChannel
 from services.kernel.options import dial
 from tests.routing.peers import Wire
-from tests.support.ports import free_port
+from tests.support.ports import free_port, ports_of
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.proxy import Proxy, proxied
 from tests.support.waiting import eventually
@@ -112,7 +112,7 @@ class Stage:
         request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
         return (await self.scheduler.GetTask(request)).task
 
-    async def ended(self, *task_ids: str, within_s: float = 20.0) -> Task:
+    async def ended(self, *task_ids: str, within_s: float = 40.0) -> Task:
         """Waits until all tasks have ended, and all that led there is noted; returns the last."""
         for task_id in task_ids:
             request = task_scheduler_pb2.GetTaskRequest(task_id=task_id)
@@ -139,7 +139,7 @@ class Stage:
     def all_of(self, task_id: str, kind: str) -> list[Event]:
         return [e for e in self.events if e.task_id == task_id and short(e) == kind]
 
-    async def until(self, task_id: str, kind: str, count: int = 1, within_s: float = 15.0) -> Event:
+    async def until(self, task_id: str, kind: str, count: int = 1, within_s: float = 30.0) -> Event:
         """Waits for the `count`th event of a kind and returns it."""
 
         def found() -> Event | None:
@@ -166,7 +166,7 @@ class Stage:
             assert error.code() is grpc.StatusCode.NOT_FOUND, error
             return ""
 
-    async def until_status(self, agent_id: str, *wanted: str, within_s: float = 10.0) -> str:
+    async def until_status(self, agent_id: str, *wanted: str, within_s: float = 30.0) -> str:
         last = ""
 
         async def found() -> str:
@@ -283,7 +283,9 @@ async def staged(
     async with AsyncExitStack() as stack:
         processes = stack.enter_context(Processes(directory / "agents"))
         running = await stack.enter_async_context(
-            suite.started(data_dir=directory, ports="free", environ=settings, services=services)
+            suite.started(
+                data_dir=directory, ports=ports_of(services), environ=settings, services=services
+            )
         )
         stage = Stage(running, processes, token)
         following = asyncio.create_task(stage.follow())

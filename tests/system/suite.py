@@ -10,6 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.suite import prepared
+from tests.support.ports import ports_of
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
@@ -20,7 +21,7 @@ class Suite:
     """Services on free ports, which they keep when they are started again."""
 
     def __init__(self, processes: Processes, data_dir: Path) -> None:
-        self.environ = prepared(data_dir=data_dir, ports="free", services=SERVICES).environ
+        self.environ = prepared(data_dir=data_dir, ports=ports_of(SERVICES)).environ
         self._processes = processes
         self._running: dict[str, Process] = {}
 

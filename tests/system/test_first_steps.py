@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from services.suite import Suite, started
+from tests.support.ports import ports_of
 from tests.support.processes import ROOT, Processes
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -25,7 +26,7 @@ async def suite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Suite
     folder = tmp_path_factory.mktemp("suite")
     async with started(
         data_dir=folder,
-        ports="free",
+        ports=ports_of(SERVICES),
         services=SERVICES,
         environ={"PODIUM_OTLP_ENDPOINT": "off"},
     ) as running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import grpc.aio
 import pytest
@@ -168,28 +168,29 @@ async def test_f41_a_router_that_stands_still_costs_no_agent_its_lease_or_its_pl
     """All agents of the router fall silent at once, to the scheduler and to the registry."""
     wire = stage.wire()
     names = [f"f41-{number}" for number in range(20)]
-    for name in names:
-        await wire.hello(name, "f41")
-    task_ids = await stage.submit("f41", count=20)
-    assigns = []
-    for name in names:
-        assigns.append((name, (await wire.until(name, "assign"))[0]))
-        await wire.ack(*assigns[-1])
-    for task_id in task_ids:
-        await stage.until(task_id, "STARTED")
     log = stage.suite.log_dir / "agent_registry.log"
-    alerts = log.read_text("utf-8").count("their grace is extended")
-    # They renew at different moments: not all leases run out at once.
-    for name, assign in assigns[::2]:
-        async with beating(wire, name, assign):
-            await asyncio.sleep(0.02)
-    async with watched(stage, *names) as told:
-        with frozen(stage, "routing"):
-            await asyncio.sleep(LEASE_S + 0.5)
-            await eventually(lambda: log.read_text("utf-8").count("grace is extended") > alerts)
-        for name, assign in assigns:
-            await wire.result(name, assign)
-        await stage.ended(*task_ids)
+    assigns = []
+    # They renew until then, each at moments of its own: not all leases run out at once.
+    async with AsyncExitStack() as beats:
+        for name in names:
+            await wire.hello(name, "f41")
+            await beats.enter_async_context(beating(wire, name))
+        task_ids = await stage.submit("f41", count=20)
+        for name in names:
+            assigns.append((name, (await wire.until(name, "assign"))[0]))
+            await wire.ack(*assigns[-1])
+            await beats.enter_async_context(beating(wire, *assigns[-1]))
+        for task_id in task_ids:
+            await stage.until(task_id, "STARTED")
+        alerts = log.read_text("utf-8").count("their grace is extended")
+        async with watched(stage, *names) as told:
+            await beats.aclose()
+            with frozen(stage, "routing"):
+                await asyncio.sleep(LEASE_S + 0.5)
+                await eventually(lambda: log.read_text("utf-8").count("grace is extended") > alerts)
+            for name, assign in assigns:
+                await wire.result(name, assign)
+            await stage.ended(*task_ids)
 
     for task_id in task_ids:
         assert await stage.story(task_id) == WHOLE

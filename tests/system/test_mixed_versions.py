@@ -134,7 +134,7 @@ class Fleet:
     async def more(self) -> None:
         """Waits until a good many more submits were acknowledged."""
         wanted = len(self.acked) + 40
-        await eventually(lambda: len(self.acked) >= wanted, within_s=20.0)
+        await eventually(lambda: len(self.acked) >= wanted)
 
     def _newer(self, steps: Sequence[str]) -> Path:
         root = self._place / f"newer-{len(steps)}"

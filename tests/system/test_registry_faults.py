@@ -60,7 +60,7 @@ class Hall:
     async def flow(self) -> None:
         """Waits until so many more tasks have been submitted and have ended."""
         start = len(self.submitted)
-        await eventually(lambda: len(self.submitted) >= start + FLOW_LEN, within_s=20.0)
+        await eventually(lambda: len(self.submitted) >= start + FLOW_LEN)
         await self.stage.ended(*self.submitted[start : start + FLOW_LEN])
 
 
@@ -108,7 +108,7 @@ async def hall(redis: Watched, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         async with _channel(f"127.0.0.1:{port}") as other:
             hall = Hall(stage, redis, [stage.registry, other])
             hall.ending = ending
-            await eventually(hall.whole, within_s=20.0)
+            await eventually(hall.whole)
             yield hall
 
 
@@ -168,9 +168,9 @@ async def paused(hall: Hall) -> None:
 
 
 async def switched(hall: Hall) -> None:
-    await eventually(hall.redis.in_step, within_s=20.0)
+    await eventually(hall.redis.in_step)
     await asyncio.to_thread(hall.redis.switch)
-    await eventually(hall.redis.settled, within_s=20.0)
+    await eventually(hall.redis.settled)
     hall.redis.primary.flush()  # what is found there later, the registries wrote to it
 
 
@@ -180,9 +180,9 @@ async def _told(registry: Any, statuses: list[Any]) -> None:
 
 
 async def failed_over(hall: Hall) -> None:
-    await eventually(hall.redis.in_step, within_s=20.0)
+    await eventually(hall.redis.in_step)
     await asyncio.to_thread(hall.redis.fail_over)
-    await eventually(hall.redis.promoted, within_s=20.0)
+    await eventually(hall.redis.promoted)
     hall.redis.replica.flush()  # what is found there later, the registries wrote to it
 
 

@@ -21,7 +21,7 @@ from services.suite import (
     prepared,
     started,
 )
-from tests.support.ports import free_port
+from tests.support.ports import free_port, ports_of
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
@@ -70,7 +70,7 @@ def test_a_service_whose_peers_are_away_says_what_to_do_and_ends_with_0(
 async def test_the_suite_in_one_process_serves_agents_and_clients_and_ends_with_0(
     processes: Processes, tmp_path: Path
 ) -> None:
-    suite = prepared(data_dir=tmp_path / "data", ports="free", environ=QUIET)
+    suite = prepared(data_dir=tmp_path / "data", ports=ports_of(SERVICES), environ=QUIET)
     process = processes.python("-m", "services", environ=suite.environ)
     settings = Settings.from_environment(suite.environ)
     agent = Agent("echo", agent_id="echo-1")
@@ -129,7 +129,7 @@ async def test_a_suite_that_cannot_start_tells_why_and_nothing_else(tmp_path: Pa
     with pytest.raises(SuiteFailed, match=r"(?s)task_scheduler exited with 1.*cannot be opened"):
         async with started(
             data_dir=tmp_path / "data",
-            ports="free",
+            ports=ports_of(["task_scheduler"]),
             services=("task_scheduler",),
             report=lambda name, what: told.append(f"{name} {what}"),
         ):
@@ -138,7 +138,7 @@ async def test_a_suite_that_cannot_start_tells_why_and_nothing_else(tmp_path: Pa
 
 
 async def test_every_service_comes_back_from_a_kill_and_ends_with_0(tmp_path: Path) -> None:
-    async with started(data_dir=tmp_path, ports="free", environ=QUIET) as suite:
+    async with started(data_dir=tmp_path, ports=ports_of(SERVICES), environ=QUIET) as suite:
         for name in SERVICES:
             await suite.restart(name, signal.SIGKILL)
         async with Client(Settings.from_environment(suite.environ), inline=True) as client:
@@ -154,7 +154,7 @@ async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
     told: list[str] = []
     async with started(
         data_dir=tmp_path,
-        ports="free",
+        ports=ports_of(["agent_registry"]),
         environ=QUIET,
         services=("agent_registry",),
         report=lambda name, what: told.append(what),

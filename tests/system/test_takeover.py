@@ -22,6 +22,8 @@ from tests.task_scheduler.serving import Served, spec
 from tests.task_scheduler.test_recovery import whole_log
 
 LEASE_S = 2.0
+FOR_EVER = {"PODIUM_OWNER_LEASE_S": "3600"}
+"""For what must not wait until a lease runs out."""
 
 
 class Replica(Served):
@@ -154,8 +156,8 @@ async def test_when_the_owner_is_killed_another_takes_over_and_nothing_acknowled
 
 
 async def test_a_stop_hands_over_at_once(start: Start) -> None:
-    owner = await start()
-    other = await start()
+    owner = await start(**FOR_EVER)
+    other = await start(**FOR_EVER)
     async with owner.router("work") as router:
         task_id = await submitted(owner, "q1")
         grant = await router.grant()
@@ -165,13 +167,10 @@ async def test_a_stop_hands_over_at_once(start: Start) -> None:
             return (await owner.get(task_id)).state == Task.STATE_RUNNING
 
         await eventually(running)
-        began = time.monotonic()
         owner.process.signal(signal.SIGTERM)
         other.process.wait_for(r"recovered 1 open tasks and 1 leases")
-        took_s = time.monotonic() - began
 
     assert await submitted(other, "q2") != task_id
-    assert took_s < LEASE_S, "it waited for the lease to run out"
     assert owner.process.wait() == 0
     # The agent's lease lives on, and no attempt was spent on the change.
     task = await other.get(task_id)

@@ -101,7 +101,7 @@ class Tab:
         self._socket = socket
         self._hello: dict[str, Any] = {}
         self.heard: list[dict[str, Any]] = []
-        self.task = asyncio.create_task(self._listen())
+        self._task = asyncio.create_task(self._listen())
 
     async def say(self, **frame: Any) -> None:
         await self._socket.send_json({"agent": {"frames": [{"agentId": "tab", **frame}]}})
@@ -115,6 +115,10 @@ class Tab:
 
     async def until(self, kind: str) -> Any:
         return (await eventually(lambda: self.of(kind)))[0]
+
+    async def close(self) -> None:
+        await self._socket.close()
+        await self._task
 
     async def _listen(self) -> None:
         async for message in self._socket:
@@ -153,4 +157,4 @@ async def test_a_tab_that_wakes_up_after_it_was_superseded_leaves_the_newer_one_
         assert (await stage.ended(task_id)).result.data == b"hi"
         assert newer.of("superseded") == []
         for tab in tabs:
-            tab.task.cancel()
+            await tab.close()

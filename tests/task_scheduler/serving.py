@@ -22,7 +22,7 @@ from services.task_scheduler.__main__ import SERVICE
 from services.task_scheduler.config import Settings
 from tests.support.waiting import eventually
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 Report = task_scheduler_pb2.DispatchReport
 
 

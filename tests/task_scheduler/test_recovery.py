@@ -257,13 +257,15 @@ async def test_whichever_edge_is_slow_what_was_promised_is_kept(
     machine: Machine, point: str
 ) -> None:
     passes = PASSES if is_commit(point) else 1
-    process = machine.start(PODIUM_FAILPOINTS=f"{point}=delay:300@{passes}", **COMPACTION)
+    # A lease that outlasts all delays: one that runs out ends the streams of the load.
+    environ = {**COMPACTION, "PODIUM_OWNER_LEASE_S": "3600"}
+    process = machine.start(PODIUM_FAILPOINTS=f"{point}=delay:300@{passes}", **environ)
     load = Load()
     async with machine.served(process) as served:
         work = [asyncio.ensure_future(part(served)) for part in (load.submit, load.route)]
-        await eventually(lambda: f"failpoint {point}: delay" in process.output(), within_s=30)
+        await eventually(lambda: f"failpoint {point}: delay" in process.output())
         before = len(load.settled)
-        await eventually(lambda: len(load.settled) >= before + 10, within_s=30)
+        await eventually(lambda: len(load.settled) >= before + 10, told=process.output)
         for one in work:
             one.cancel()
         await asyncio.gather(*work, return_exceptions=True)

@@ -6,6 +6,7 @@ import functools
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -144,4 +145,7 @@ def main(pipe: Connection) -> None:
         # Not SIG_IGN, which programs that a handler starts would inherit.
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    # As in `podium.sdk.reload`: the next process would take what this one compiled for the code of
+    # a later edit of the same second and size.
+    sys.dont_write_bytecode = True
     _Worker(pipe).run()
