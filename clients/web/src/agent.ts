@@ -1,7 +1,7 @@
 // An agent in JavaScript: the same frames, leases and promises as over gRPC.
 import type {
-  AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, RefusalJson, ResultJson, RouterFrameJson,
-  TuneJson,
+  AgentFrameJson, AssignJson, LeaseRefJson, ReadyJson, RefusalJson, RenewAckJson, ResultJson,
+  RouterFrameJson, TuneJson,
 } from "./gen/podium/v1/session_pb.js";
 import type { CapabilityJson } from "./gen/podium/v1/agent_pb.js";
 import type { TaskSpecJson } from "./gen/podium/v1/task_pb.js";
@@ -63,7 +63,15 @@ interface Held {
   abort: AbortController;
   result: ResultJson | undefined;
   reports: number;
+  /** Lets it begin, where the router is to say first that it still holds the lease. */
+  believe: (() => void) | undefined;
 }
+
+/** A hidden page's timers fire once a second at best, and a router waits 5 s for an ack. */
+const PULSE_MS = 1_000;
+const LATE_MS = 1_000;
+/** How long what comes after a standstill counts as from before it. */
+const SETTLE_MS = 1_000;
 
 export class Agent {
   state: AgentState = "connecting";
@@ -87,10 +95,17 @@ export class Agent {
   #draining: string | undefined;
   #farewell: { reason: string } | undefined;
   #done = () => {};
+  #pulse: ReturnType<typeof setInterval>;
+  #pulseMs = Date.now();
+  #doubtfulUntilMs = 0;
+  #asked: LeaseRefJson[] = [];
 
   constructor(wire: Wire, options: AgentOptions) {
     this.#wire = wire;
     this.#options = options;
+    this.#pulse = setInterval(() => this.#beatPulse(), PULSE_MS);
+    // Of Node, whose programs it must not keep alive.
+    (this.#pulse as { unref?: () => void }).unref?.();
     this.#silence = wire.speak(options.agentId, {
       opened: () => this.#opened(),
       closed: () => this.#setState("connecting"),
@@ -154,6 +169,7 @@ export class Agent {
 
   #setState(state: AgentState): void {
     if (FINAL_STATES.has(this.state)) return;
+    if (FINAL_STATES.has(state)) clearInterval(this.#pulse);
     if (state !== "ready") for (const timer of this.#timers.splice(0)) clearInterval(timer);
     if (this.state === state) return;
     this.state = state;
@@ -189,7 +205,7 @@ export class Agent {
     if (this.#farewell) this.#parted(frame);
     else if (frame.ready) this.#ready(frame.ready);
     else if (frame.assign) void this.#assigned(frame.assign);
-    else if (frame.renewAck) for (const lease of frame.renewAck.lost ?? []) this.#lose(lease);
+    else if (frame.renewAck) this.#renewed(frame.renewAck);
     else if (frame.resultAck) this.#forget(frame.resultAck.lease);
     else if (frame.cancel) this.#cancel(frame.cancel.lease, frame.cancel.reason ?? "CANCELED");
     else if (frame.recall) for (const lease of frame.recall.leases ?? []) this.#lose(lease);
@@ -208,6 +224,7 @@ export class Agent {
     this.#resumeToken = ready.resumeToken ?? "";
     for (const { lease, verdict } of ready.verdicts ?? []) {
       if (verdict !== "VERDICT_KEEP") this.#lose(lease);
+      else this.#held.get(key(lease))?.believe?.();
     }
     this.#setState("ready");
     if (this.#draining !== undefined) this.drain(this.#draining);
@@ -238,15 +255,52 @@ export class Agent {
 
   async #assigned(assign: AssignJson): Promise<void> {
     const lease: LeaseRefJson = { taskId: assign.taskId!, leaseEpoch: assign.leaseEpoch! };
-    if (this.#held.has(key(lease))) return; // it is in work already
+    const known = this.#held.get(key(lease));
+    // It is in work already, and what was said of it went down with a connection.
+    if (known) return this.#say(known.result ? { result: known.result } : { ack: { lease } });
     if (this.#draining !== undefined) return this.#say({ nack: { lease, reason: "REASON_DRAINING" } });
-    const held: Held = { lease, abort: new AbortController(), result: undefined, reports: 0 };
+    const held: Held = {
+      lease, abort: new AbortController(), result: undefined, reports: 0, believe: undefined,
+    };
     this.#held.set(key(lease), held);
     this.#say({ ack: { lease } });
-    const result = await this.#run(assign, held);
+    // What came with it may say that it is over. Then it never begins: it may be another's.
+    await (this.#doubtful ? this.#word(held) : undefined);
+    if (!this.#held.has(key(lease))) return;
+    const result = held.abort.signal.aborted ? { canceled: {} } : await this.#run(assign, held);
     if (!this.#held.has(key(lease))) return;
     held.result = { lease, ...result };
     this.#say({ result: held.result });
+  }
+
+  /** Whether what is read now may be from before a standstill: a page that was frozen, say. */
+  get #doubtful(): boolean {
+    return Date.now() < this.#doubtfulUntilMs || this.#stood;
+  }
+
+  get #stood(): boolean {
+    return Math.abs(Date.now() - this.#pulseMs) > PULSE_MS + LATE_MS;
+  }
+
+  #beatPulse(): void {
+    if (this.#stood) this.#doubtfulUntilMs = Date.now() + SETTLE_MS;
+    this.#pulseMs = Date.now();
+  }
+
+  /** Waits until the router has said whether it still holds a lease, which a renewal asks it. */
+  #word(held: Held): Promise<void> {
+    this.#asked.push(held.lease);
+    if (this.#asked.length === 1) {
+      queueMicrotask(() => this.#say({ renew: { leases: this.#asked.splice(0) } }));
+    }
+    return new Promise((resolve) => {
+      held.believe = resolve;
+    });
+  }
+
+  #renewed({ held, lost }: RenewAckJson): void {
+    for (const lease of held ?? []) this.#held.get(key(lease))?.believe?.();
+    for (const lease of lost ?? []) this.#lose(lease);
   }
 
   async #run(assign: AssignJson, held: Held): Promise<ResultJson> {
@@ -297,13 +351,16 @@ export class Agent {
   }
 
   #cancel(lease: LeaseRefJson | undefined, reason: string): void {
-    this.#held.get(key(lease))?.abort.abort(new Error(reason));
+    const held = this.#held.get(key(lease));
+    held?.abort.abort(new Error(reason));
+    held?.believe?.();
   }
 
   #lose(lease: LeaseRefJson | undefined): void {
     const held = this.#held.get(key(lease));
     this.#forget(lease);
     held?.abort.abort(new Error("LEASE_LOST"));
+    held?.believe?.();
   }
 
   #forget(lease: LeaseRefJson | undefined): void {

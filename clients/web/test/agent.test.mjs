@@ -370,3 +370,48 @@ test("a refused frame of an agent at work is not the end of it", async () => {
 
   assert.equal(agent.state, "ready");
 });
+
+test("what is recalled in the message that assigns it never begins", async () => {
+  const begun = [];
+  await ready(({ attempt }) => begun.push(attempt));
+  const spec = { type: "text.count" };
+  bridge.tell(
+    { agentId: "a-1", seq: "2", assign: { ...LEASE, attempt: 1, spec } },
+    { agentId: "a-1", seq: "3", recall: { leases: [LEASE] } },
+    { agentId: "a-1", seq: "4", assign: { taskId: "t-2", leaseEpoch: "2", attempt: 2, spec } },
+  );
+
+  const { result } = await eventually(() => bridge.frames("result")[0]);
+  assert.equal(result.lease.taskId, "t-2");
+  assert.deepEqual(begun, [2]);
+});
+
+test("after a standstill a task begins once the router says that it still holds it", async (t) => {
+  const begun = [];
+  await ready(({ taskId }) => begun.push(taskId), { maxConcurrency: 3 });
+  const now = Date.now() + 10_000;
+  t.mock.method(Date, "now", () => now);
+  const spec = { type: "text.count" };
+  const leases = ["held", "recalled", "canceled"].map((taskId) => ({ taskId, leaseEpoch: "7" }));
+  for (const lease of leases) bridge.tell({ agentId: "a-1", assign: { ...lease, attempt: 1, spec } });
+
+  await eventually(() => leases.every(({ taskId }) =>
+    bridge.frames("renew").some(({ renew }) => renew.leases.some((each) => each.taskId === taskId))));
+  assert.equal(bridge.frames("ack").length, 3);
+  assert.deepEqual(begun, []);
+  bridge.tell({ agentId: "a-1", renewAck: { held: [leases[0]], lost: [leases[1]] } });
+  bridge.tell({ agentId: "a-1", cancel: { lease: leases[2], reason: "CANCELED" } });
+
+  const results = () => bridge.frames("result").map(({ result }) => result);
+  await eventually(() => results().some((each) => each.success) && results().some((each) => each.canceled));
+  assert.deepEqual(begun, ["held"]);
+  assert.ok(results().every(({ lease }) => lease.taskId !== "recalled"));
+});
+
+test("an assignment that comes again gets the answer it had", async () => {
+  await ready(() => new Promise(() => {}));
+  assign();
+  assign();
+
+  await eventually(() => bridge.frames("ack").length === 2);
+});

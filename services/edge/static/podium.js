@@ -1,1 +1,1 @@
-export{a as Agent,o as FinalFailure,t as Handle,n as Podium,s as PodiumError,r as TaskFailed,i as connect,c as decode,l as encode,u as milliseconds,d as number,f as payload,p as span,m as time,h as value}from"./assets/podium-BPh0sHlm.js";
+export{a as Agent,o as FinalFailure,t as Handle,n as Podium,s as PodiumError,r as TaskFailed,i as connect,c as decode,l as encode,u as milliseconds,d as number,f as payload,p as span,m as time,h as value}from"./assets/podium-CHJEgjWE.js";
