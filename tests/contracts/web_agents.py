@@ -70,6 +70,7 @@ class OfTheWeb:
                     if self._take(frame):
                         return True
                 if "error" in heard:
+                    self._silence()  # nothing is said between a Hello and its Ready
                     self._hello_later()
         finally:
             self._silence()

@@ -171,8 +171,12 @@ class Watched:
         """
         with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
             known: Any = client.execute_command("SENTINEL", "MASTERS")
-        with redis.Redis.from_url(self.primary.url) as client:
-            standing: Any = client.info("replication")
+        try:
+            with redis.Redis.from_url(self.primary.url) as client:
+                standing: Any = client.info("replication")
+        except redis.ConnectionError:
+            # One that is being promoted closes the connections it has.
+            return False
         return bool(int(known[0]["port"]) == self.primary.port and standing["role"] == "master")
 
     def promoted(self) -> bool:
