@@ -82,6 +82,7 @@ class Follower(Generic[B]):
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        task = asyncio.current_task()
         while True:
             try:
                 async for batch in self._open(self.cursor):
@@ -92,6 +93,9 @@ class Follower(Generic[B]):
                 self._lost("it ended the stream")
             except grpc.aio.AioRpcError as error:
                 self._refused(from_rpc_error(error))
+            if task is not None and task.cancelling():
+                # A stream that ends in the moment of a cancel may keep it to itself.
+                raise asyncio.CancelledError
             await self._clock.sleep(self._backoff_s())
 
     def _heard(self, batch: B) -> None:

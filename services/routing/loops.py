@@ -56,6 +56,7 @@ async def keep_link(link: Link, peer: str, clock: Clock, draw: Callable[[], floa
         draw: Draws a number from 0 to 1.
     """
     backoff_s, down = backoff_s_min, False
+    task = asyncio.current_task()
     while True:
         began_s = clock.now().mono_s
         why = "the stream ended"
@@ -65,6 +66,10 @@ async def keep_link(link: Link, peer: str, clock: Clock, draw: Callable[[], floa
             why = error.details() or error.code().name
         except PodiumError as error:
             why = error.message
+        if task is not None and task.cancelling():
+            # A stream that ends in the moment of a cancel may keep it to itself, and whoever ends
+            # this loop would wait for it for ever.
+            raise asyncio.CancelledError
         if clock.now().mono_s - began_s > backoff_s_max:
             backoff_s, down = backoff_s_min, False
         if not down:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -223,6 +224,32 @@ async def test_give_up_reconnect_a_link_is_tried_for_ever_and_says_so_once(
     assert told.startswith("Nobody at x:1 (PODIUM_X) is not reached, trying again")
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)
+
+
+class Deaf:
+    """A link that ends when it is cancelled, as if it had ended by itself."""
+
+    peer = "Nobody"
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+
+    async def serve(self) -> None:
+        self.held.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+
+
+async def test_a_link_that_keeps_a_cancel_to_itself_is_not_held_again() -> None:
+    link = Deaf()
+    keeper = asyncio.create_task(keep_link(link, "Nobody", ManualClock(), lambda: 0.0))
+    await link.held.wait()
+
+    keeper.cancel()
+    # Its pause between two tries is never over: the clock stands.
+    done, _ = await asyncio.wait([keeper], timeout=5.0)
+
+    assert done
 
 
 async def test_the_registry_ends_an_instance_whose_agent_has_a_newer_one_elsewhere() -> None:
