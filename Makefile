@@ -18,7 +18,7 @@ ARGS   ?=
 ENGINE ?=
 IMAGE  ?= podium:0.1.0
 # Processes that share the tests, which wait most of the time; 0 runs one test after the other.
-WORKERS ?= 0
+WORKERS ?= 2
 
 # Each service and each test's process would compile every module of its own and of its libraries
 # anew where the machine's settings keep Python from writing what it compiled.
