@@ -241,9 +241,10 @@ async def test_f15_agents_that_do_not_read_bound_themselves_and_harm_nobody(stag
 
     backs = [event for task_id in stuck for event in stage.all_of(task_id, "HANDED_BACK")]
     offered = Counter(each.agent_id for each in backs if each.agent_id)
-    # Each has slots for all of them. gRPC takes some 4 MiB on the way to one that does not read,
-    # and no more than 1 MiB waits for it here.
-    assert 0 < max(offered.values()) * size_bytes < 6 * 2**20
+    # Each has slots for all of them: without a bound the three would share them, 14 MB each. gRPC
+    # and TCP take 4 MiB and more on the way to one that does not read (Linux lets a receiver's
+    # buffer grow to 6), and no more than 1 MiB waits for it here.
+    assert 0 < max(offered.values()) * size_bytes < 10 * 2**20
     for task_id in stuck:
         assert "ATTEMPT_FAILED" not in await stage.story(task_id)
 
