@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import orjson
 from services.agent_registry.adapters.records import read, written
 from services.agent_registry.core.breaker import Standing
 from services.agent_registry.core.kept import Kept
+from services.kernel import durable
 from services.kernel.errors import Unavailable
 
 log = logging.getLogger("podium.agent_registry.decisions")
@@ -87,7 +87,7 @@ class DecisionFile:
     async def _write(self) -> None:
         self._unwritten = False
         try:
-            await asyncio.to_thread(_replace, self._path, b"".join(self._lines.values()))
+            await asyncio.to_thread(durable.replace, self._path, b"".join(self._lines.values()))
         except BaseException as error:
             self._unwritten = True
             if isinstance(error, OSError):
@@ -105,18 +105,3 @@ def _parsed(line: bytes) -> Kept | None:
         return read({name.encode(): orjson.dumps(record[name]) for name in FIELDS})
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from services.kernel import durable
 from services.ml_router.core.learner import (
     AGENT_SUMS,
     CELL_SUMS,
@@ -74,7 +74,7 @@ class SnapshotDirectory:
         header = json.dumps(_header(checkpoint)).encode() + b"\n"
         rest = header + body.getvalue()
         digest = hashlib.sha256(rest).hexdigest().encode() + b"\n"
-        self._write(self._path(checkpoint.kept.version), digest + rest)
+        durable.replace(self._path(checkpoint.kept.version), digest + rest)
 
     def delete(self, version: str) -> None:
         """Drop a checkpoint."""
@@ -98,24 +98,10 @@ class SnapshotDirectory:
     def save_policy(self, policy: Policy) -> None:
         """Keep what operators decided."""
         told = asdict(policy) | {"mode": policy.mode.value}
-        self._write(self._directory / _POLICY, json.dumps(told).encode())
+        durable.replace(self._directory / _POLICY, json.dumps(told).encode())
 
     def _path(self, version: str) -> Path:
         return self._directory / f"{version}{_SUFFIX}"
-
-    def _write(self, path: Path, content: bytes) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".new")
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-        directory = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
