@@ -27,6 +27,9 @@ RENEWED_SHARE = 1 / 3
 """Of its time, after which a lease is renewed by a holder that lives: the rest is left to it."""
 
 
+_ASSIGNMENT = Kind.ASSIGNED  # read once, as in `book`
+
+
 class AgentClass:
     """What one router accepts for one set of capabilities."""
 
@@ -280,7 +283,7 @@ class Dispatch:
         book = self._book
         epoch = book.lease_epoch + 1
         book.record(
-            Kind.ASSIGNED,
+            _ASSIGNMENT,
             task,
             now,
             lease_epoch=epoch,
