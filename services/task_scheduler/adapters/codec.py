@@ -37,6 +37,7 @@ _KIND = [
     b"\x10" + varint(number) + (tag(19, 0) + b"\x01" if number in SKIPPABLE else b"")
     for number in range(max(Kind) + 1)
 ]
+_SETTLEMENT = [b"\x10" + varint(number) for number in range(max(Settlement) + 1)]
 _FRAME = tag(1)
 _REQUEST_ID = tag(8)
 _TRACEPARENT = tag(17)
@@ -359,9 +360,17 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
 
 
 def _settled(task_id: str, epoch: int, settlement: Settlement) -> bytes:
-    lease = b"\x0a%c%b\x10%b" % (len(task_id), task_id.encode(), varint(epoch))
-    body = b"\x0a%c%b\x10%c" % (len(lease), lease, settlement)
-    return b"\x0a%c\x1a%c%b" % (len(body) + 2, len(body), body)
+    of, number = task_id.encode(), varint(epoch)
+    head = _settled_head(len(of), len(number))
+    return b"".join((head, of, b"\x10", number, _SETTLEMENT[settlement]))
+
+
+@lru_cache(256)
+def _settled_head(id_len: int, number_len: int) -> bytes:
+    """Return what stands before the id of the lease: nothing but lengths."""
+    lease_len = 3 + id_len + number_len
+    body_len = 4 + lease_len
+    return b"\x0a%c\x1a%c\x0a%c\x0a%c" % (body_len + 2, body_len, lease_len, id_len)
 
 
 def _grant(grant: Grant) -> bytes:
