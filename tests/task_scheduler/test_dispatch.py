@@ -359,14 +359,14 @@ def test_the_pools_of_a_lost_router_are_gone() -> None:
     rig.core.dispatch.close("r1", rig.now)
 
 
-@pytest.mark.parametrize("count", [1, 600])
+@pytest.mark.parametrize("count", [1, 1_100])
 def test_a_step_grants_a_bounded_number_and_says_when_there_is_more(count: int) -> None:
     rig = Rig()
     rig.submit(*[created() for _ in range(count)])
     rig.core.dispatch.credit("r1", 1, ["work"], 100_000, 1)
 
-    assert len(rig.grants()) == min(count, 512)
-    assert rig.core.more == (count > 512)
+    assert len(rig.grants()) == min(count, 1_024)
+    assert rig.core.more == (count > 1_024)
 
 
 def test_a_tenth_of_the_look_ahead_is_kept_for_urgent_tasks() -> None:
@@ -377,7 +377,6 @@ def test_a_tenth_of_the_look_ahead_is_kept_for_urgent_tasks() -> None:
 
     first = rig.submit_one(terms=Terms(priority=6))
     assert [grant.task.task_id for grant in rig.grants()] == [first.task_id]
-
     more = [rig.submit_one(terms=Terms(priority=9)).task_id for _ in range(20)]
     assert [grant.task.task_id for grant in rig.grants()] == more[:9]
 
@@ -395,7 +394,6 @@ def test_an_urgent_task_that_agents_cannot_do_opens_nothing_to_others() -> None:
     rig.credit(total=20, ahead=20)
     rig.submit(*[created() for _ in range(30)])
     assert len(rig.grants()) == 18
-
     rig.submit_one("other", terms=Terms(priority=9))
 
     assert rig.grants() == []

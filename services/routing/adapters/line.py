@@ -81,7 +81,7 @@ class StreamLine:
             return self.outbox.offer(effect, urgent=self._may_overtake(effect))
         if kind in FENCES:
             self._fenced = True
-        prompt = kind is effects.SendAssign and effect.lease.priority >= urgent_priority
+        prompt = isinstance(effect, effects.SendAssign) and effect.lease.priority >= urgent_priority
         return self.outbox.offer(effect, patient=patient, prompt=prompt)
 
     @property

@@ -18,8 +18,8 @@ from services.task_scheduler.core.pool import Pool
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
 
-GRANTS_PER_STEP_MAX = 512
-"""A step is taken, sealed and sent in one go, and some of what comes meanwhile is urgent."""
+GRANTS_PER_STEP_MAX = 1_024
+"""What one call may submit; a step is taken, sealed and sent in one go."""
 URGENT_SHARE = 10
 """One in so many grants of a look-ahead is kept for urgent tasks. It is full whenever more waits
 than can be done, and an urgent one would wait until an agent has taken a task from it."""
