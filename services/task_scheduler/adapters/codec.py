@@ -14,8 +14,17 @@ from typing import Any, NamedTuple
 from podium.v1 import event_pb2, schedule_pb2, task_pb2
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
+from services.task_scheduler.adapters.finetime import FineTime
 from services.task_scheduler.adapters.plain import pack, unpack
-from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
+from services.task_scheduler.adapters.wire import (
+    double,
+    duration,
+    field,
+    fine_timestamp,
+    tag,
+    timestamp,
+    varint,
+)
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Origin, Terms
 from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
@@ -60,6 +69,8 @@ class ProtoCodec:
     def __init__(self, partition: int = 0) -> None:
         self._partition = tag(22, 0) + varint(partition) if partition else b""
         self._wall_ms = -1
+        self._mono_s = 0.0
+        self._wall_us = FineTime().wall_us
         self._time = b""
         # Most tasks share their terms: one object for a million of them.
         self._terms = lru_cache(4_096)(Terms)
@@ -73,9 +84,10 @@ class ProtoCodec:
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
         detail, wall_ms = event.detail, event.wall_ms
-        if wall_ms != self._wall_ms:
-            self._wall_ms = wall_ms
-            self._time = field(b"\x2a", timestamp(wall_ms)) + self._partition
+        if mono_s != self._mono_s or wall_ms != self._wall_ms:
+            self._wall_ms, self._mono_s = wall_ms, mono_s
+            at = fine_timestamp(self._wall_us(wall_ms, mono_s))
+            self._time = field(b"\x2a", at) + self._partition
         identity = b""
         if task is not None:
             identity = self._identities.get(event.task_id) or self._identify(task)
