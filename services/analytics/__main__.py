@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from podium.v1.analytics_pb2_grpc import add_AnalyticsServiceServicer_to_server
 from services.analytics.adapters.events import EventLog, Reader
+from services.analytics.adapters.history import LogHistory
+from services.analytics.adapters.legs import SERVICES, TYPES, Collected
 from services.analytics.adapters.sqlite import SqliteSpans
 from services.analytics.config import Settings
 from services.analytics.loops import Growth
@@ -28,32 +30,38 @@ from services.kernel.serving import Assembled, Dial, ServiceSpec, main
 @asynccontextmanager
 async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterator[Assembled]:
     """Put Analytics together; it counts until the block ends."""
-    reader = Reader()
     spans = SqliteSpans(
         settings.data_dir / "spans.db",
         spans_len_max=settings.spans_len_max,
         bytes_max=settings.spans_bytes_max,
     )
     channel = dial(settings.task_scheduler_address)
-    follower = Follower(
-        f"The event log of TaskScheduler at {where(settings, 'task_scheduler_address')}",
-        EventLog(channel).open,
-        reader.take,
-        reader.begin_anew,
-        clock=clock,
-    )
-    growth = Growth(lambda: reader.windows, lambda: follower.at_end, clock)
-    servicer, sink = AnalyticsServicer(growth, spans), TraceSink(spans)
+    # A collector gets what services do from here: of itself none exports it.
+    others, more = (SERVICES, TYPES) if settings.collector else ((), ())
+    async with telemetry.started("analytics", settings, others=others) as observed:
+        collected = None
+        if others:
+            collected = Collected(observed.tracers, clock.now().wall_ms).take
+        reader = Reader(collected)
+        follower = Follower(
+            f"The event log of TaskScheduler at {where(settings, 'task_scheduler_address')}",
+            EventLog(channel, more).open,
+            reader.take,
+            reader.begin_anew,
+            clock=clock,
+        )
+        growth = Growth(lambda: reader.windows, lambda: follower.at_end, clock)
+        servicer = AnalyticsServicer(growth, spans, LogHistory(channel))
+        sink = TraceSink(spans)
 
-    def register(server: grpc.aio.Server) -> None:
-        add_AnalyticsServiceServicer_to_server(servicer, server)
-        server.add_generic_rpc_handlers((_otlp(sink),))
+        def register(server: grpc.aio.Server) -> None:
+            add_AnalyticsServiceServicer_to_server(servicer, server)
+            server.add_generic_rpc_handlers((_otlp(sink),))
 
-    def ready() -> str:
-        # Once: what was counted stays of use, and spans are taken, while the log is away.
-        return "" if follower.caught_up else follower.trouble or "the event log is being read"
+        def ready() -> str:
+            # Once: what was counted stays of use, and spans are taken, while the log is away.
+            return "" if follower.caught_up else follower.trouble or "the event log is being read"
 
-    async with telemetry.started("analytics", settings) as observed:
         _measure(observed.metrics, reader, spans)
         loops = [asyncio.create_task(follower.run()), asyncio.create_task(growth.run())]
         try:
@@ -103,7 +111,7 @@ def _measure(metrics: Metrics, reader: Reader, spans: SqliteSpans) -> None:
 SERVICE = ServiceSpec(
     name="analytics",
     settings=Settings,
-    summary="Analytics: counts the event log in windows and keeps recent spans.",
+    summary="Analytics: counts the event log in windows, keeps recent spans and tells traces.",
     assemble=assemble,
 )
 

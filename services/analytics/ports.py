@@ -36,6 +36,17 @@ class SpanStore(Protocol):
         """Finish what is under way."""
 
 
+class LegSource(Protocol):
+    """Tells what services did for a task, as spans."""
+
+    async def of_task(self, task_id: str) -> list[Span]:
+        """Return the legs of a task in any order; none of one that is not known any more.
+
+        Raises:
+            Unavailable: SCHEDULER_UNREACHABLE, the log cannot be asked.
+        """
+
+
 class WindowFeed(Protocol):
     """The windows as they are and as they grow."""
 

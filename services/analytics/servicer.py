@@ -15,9 +15,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from podium.v1 import analytics_pb2 as pb
 from podium.v1.analytics_pb2_grpc import AnalyticsServiceServicer
 from services.analytics.core.histogram import Summary
-from services.analytics.core.trace import Span, Trace, of_task, whole
+from services.analytics.core.trace import Span, Trace, joined, of_task, tasks_of, whole
 from services.analytics.core.windows import Row, View, lengths_ms, windows_len_max
-from services.analytics.ports import SpanStore, WindowFeed
+from services.analytics.ports import LegSource, SpanStore, WindowFeed
 from services.kernel import limits
 from services.kernel.errors import InvalidArgument, Unavailable
 from services.kernel.rpc import Context
@@ -28,6 +28,7 @@ update_s_default = 1.0
 update_s_min = 0.1
 update_s_max = 3_600.0
 agent_ids_len_max = 64
+trace_tasks_len_max = 64
 
 response_bytes_max = limits.message_bytes_max * 3 // 4
 """Leaves room for what wraps it."""
@@ -46,10 +47,11 @@ _TRACE_ID = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 class AnalyticsServicer(AnalyticsServiceServicer):
-    """Answers from the windows and the kept spans."""
+    """Answers from the windows, the kept spans and the log."""
 
-    def __init__(self, feed: WindowFeed, spans: SpanStore) -> None:
+    def __init__(self, feed: WindowFeed, spans: SpanStore, legs: LegSource) -> None:
         self._feed = feed
+        self._legs = legs
         self._spans = spans
 
     async def QueryWindows(
@@ -93,10 +95,16 @@ class AnalyticsServicer(AnalyticsServiceServicer):
             checker.require("trace_id", formed, "must be 32 hexadecimal digits")
         checker.done()
         if request.task_id:
-            trace = of_task(request.task_id, await self._spans.of_task(request.task_id))
+            task_id = request.task_id
+            kept = await self._spans.of_task(task_id)
+            trace = of_task(task_id, joined(kept, await self._legs.of_task(task_id)))
         else:
             trace_id = request.trace_id.lower()
-            trace = whole(trace_id, await self._spans.of_trace(trace_id))
+            kept = await self._spans.of_trace(trace_id)
+            # Of a trace of very many tasks the first are told whole.
+            about = tasks_of(kept)[:trace_tasks_len_max]
+            legs = [leg for task_id in about for leg in await self._legs.of_task(task_id)]
+            trace = whole(trace_id, joined(kept, legs))
         return _trace(trace)
 
 

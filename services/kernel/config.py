@@ -156,6 +156,11 @@ class Common:
             return ""
         return self.otlp_endpoint or self.analytics_address
 
+    @property
+    def collector(self) -> str:
+        """Where spans are sent when that is not Analytics: `host:port`, or empty."""
+        return "" if self.spans_endpoint == self.analytics_address else self.spans_endpoint
+
 
 def load(cls: type[C], environ: Mapping[str, str]) -> C:
     """Read the settings of `cls`.

@@ -27,7 +27,6 @@ from services.routing.adapters.frames import Frames
 from services.routing.adapters.models import ModelLink
 from services.routing.adapters.registry import RegistryLink
 from services.routing.adapters.reports import Reports
-from services.routing.adapters.traces import Traces
 from services.routing.config import Settings
 from services.routing.core.router import Router
 from services.routing.loops import (
@@ -54,11 +53,11 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             router,
             clock,
             Frames(router_id, router.board.limits),
-            Traces(observed.tracer, clock.now()),
             latency.observe,
         )
         measure(observed.metrics, desk)
-        dispatch = Dispatch(settings.task_scheduler_address, dial, desk, Reports(router_id))
+        reports = Reports(router_id, clock.now())
+        dispatch = Dispatch(settings.task_scheduler_address, dial, desk, reports)
         links: dict[str, RegistryLink | ModelLink] = {
             "agent_registry_address": RegistryLink(
                 settings.agent_registry_address, dial, desk, Facts(router_id, clock)

@@ -59,7 +59,7 @@ class Parts:
         self.observed = observed
         self.failpoint = Failpoints(settings.failpoints)
         self._calendar = Calendar()
-        self._observer = Observer(observed, clock)
+        self._observer = Observer(observed.metrics)
 
     def unit(
         self, journal: Store, *, partition: int = 0, count: int = 1, page_key: bytes = b""

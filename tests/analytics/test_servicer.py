@@ -23,7 +23,9 @@ from services.kernel.options import dial
 from services.kernel.otlp import export_method
 from services.kernel.rpc import from_rpc_error
 from services.kernel.serving import running
+from tests.analytics.test_legs import whole
 from tests.analytics.traces import TRACE_ID, request
+from tests.kernel.test_telemetry import collecting
 from tests.support.eventlog import BEGIN_MS, LogServicer, completed, event, served_log
 from tests.support.waiting import eventually
 
@@ -195,6 +197,65 @@ async def test_a_trace_is_found_by_task_and_by_id(served: Served) -> None:
     assert submit.attributes["task.id"] == "t-1"
     assert queue.start_time.ToNanoseconds() == 1_001
     assert queue.duration.ToNanoseconds() == 500
+
+
+async def test_a_trace_is_what_was_exported_and_what_the_log_has(served: Served) -> None:
+    await served.export(request("submit"))
+    served.log.append(*whole())
+
+    by_task = await served.stub.GetTrace(pb.GetTraceRequest(task_id="t-1"))
+    by_trace = await served.stub.GetTrace(pb.GetTraceRequest(trace_id=TRACE_ID))
+
+    assert by_task == by_trace
+    assert {span.name for span in by_task.spans} == {
+        *("submit", "queue", "route", "assign", "complete")
+    }
+
+
+async def test_a_task_of_which_nobody_exported_a_span_has_a_trace(served: Served) -> None:
+    served.log.append(*whole())
+
+    trace = await served.stub.GetTrace(pb.GetTraceRequest(task_id="t-1"))
+
+    assert trace.trace_id == TRACE_ID
+    assert [span.name for span in trace.spans] == ["queue", "route", "assign", "complete"]
+
+
+async def test_what_an_older_service_exported_is_told_once(served: Served) -> None:
+    await served.export(request("route", "assign", service="routing"))
+    served.log.append(*whole())
+
+    trace = await served.stub.GetTrace(pb.GetTraceRequest(task_id="t-1"))
+
+    assert sorted(span.name for span in trace.spans) == ["assign", "complete", "queue", "route"]
+
+
+async def test_half_a_trace_is_not_told_for_a_whole_one(served: Served) -> None:
+    await served.export(request("submit"))
+    served.log.down = True
+
+    error = await refused(served.stub.GetTrace(pb.GetTraceRequest(task_id="t-1")))
+
+    assert (error.code, error.reason) == ("UNAVAILABLE", "SCHEDULER_UNREACHABLE")
+    assert error.retry_after_s == 0.5
+
+
+async def test_a_collector_gets_the_legs_from_here(tmp_path: Path) -> None:
+    with collecting() as (sink, collector):
+        async with served_log() as (log, address):
+            environ = {
+                "PODIUM_DATA_DIR": str(tmp_path),
+                "PODIUM_OTLP_ENDPOINT": collector,
+                "PODIUM_TASK_SCHEDULER_ADDRESS": address,
+            }
+            settings = load(SERVICE.settings, environ)
+            clock = ManualClock(wall_ms=BEGIN_MS)
+            async with running(SERVICE, settings, dial=dial, clock=clock) as service:
+                await eventually(lambda: service.assembled.ready() == "")
+                log.append(*whole())
+                await eventually(lambda: len(sink.spans) == 4)
+
+    assert sorted(span.name for span in sink.spans) == ["assign", "complete", "queue", "route"]
 
 
 async def test_the_exporter_of_opentelemetry_can_send_spans(served: Served) -> None:

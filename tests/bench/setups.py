@@ -38,7 +38,7 @@ class Setup:
             "SQLite WAL, synchronous=FULL, group commit"
             if self.journal == "sqlite"
             else "journal in memory: nothing survives",
-            "100 % of tasks traced and exported" if self.traced else "no spans",
+            "100 % of tasks traced, spans exported" if self.traced else "no spans",
             "metrics and decision records on",
             *(f"{name}={value}" for name, value in self.limits),
         ]

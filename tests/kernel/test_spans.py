@@ -7,7 +7,9 @@ import pytest
 
 from services.kernel.spans import (
     Tracer,
+    below,
     format_traceparent,
+    leg_id,
     new_span_id,
     new_trace_id,
     parse_traceparent,
@@ -73,6 +75,19 @@ def test_what_is_no_traceparent_is_none(text: str) -> None:
 
 def test_a_later_version_may_say_more() -> None:
     assert parse_traceparent("01" + GOOD[2:] + "-more") == parse_traceparent(GOOD)
+
+
+def test_a_leg_has_the_same_id_wherever_it_is_made_and_no_other_has_it() -> None:
+    ids = {
+        leg_id(leg, task, epoch) for leg in ("a", "b") for task in ("t", "u") for epoch in (1, 2)
+    }
+
+    assert len(ids) == 8
+    assert leg_id("assign", "t1", 7) == leg_id("assign", "t1", 7)
+    assert parse_traceparent(below(GOOD, leg_id("assign", "t1", 7))) == (
+        (parse_traceparent(GOOD) or (0, 0))[0],
+        int(leg_id("assign", "t1", 7), 16),
+    )
 
 
 def test_a_full_buffer_drops_and_counts() -> None:

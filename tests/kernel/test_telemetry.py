@@ -91,3 +91,16 @@ async def test_a_test_may_take_the_requests_itself() -> None:
 
     [request] = requests
     assert trace_service_pb2.ExportTraceServiceRequest.FromString(request).resource_spans
+
+
+async def test_spans_of_other_services_are_told_as_theirs() -> None:
+    requests: list[bytes] = []
+    async with telemetry.started(
+        "analytics", Common(), send=requests.append, others=("routing",)
+    ) as seen:
+        seen.tracers["routing"].record(1, 2, 0, "route", 0, 1)
+
+    [request] = requests
+    [told] = trace_service_pb2.ExportTraceServiceRequest.FromString(request).resource_spans
+    assert told.resource.attributes[0].value.string_value == "routing"
+    assert "podium_spans_exported_total 1.0" in generate_latest(seen.registry).decode()

@@ -7,22 +7,19 @@ from typing import Any
 import numpy as np
 
 from services.kernel.clock import ManualClock
-from services.kernel.telemetry import Tracer
 from services.routing.adapters.desk import RouterDesk
 from services.routing.adapters.frames import Frames
-from services.routing.adapters.traces import Traces
 from services.routing.core.router import Router
 from services.routing.core.session import Limits
 
 
-def desk(**given: Any) -> tuple[RouterDesk, ManualClock, Tracer]:
-    clock, tracer, limits = ManualClock(), Tracer(), Limits(**given)
+def desk(**given: Any) -> tuple[RouterDesk, ManualClock]:
+    clock, limits = ManualClock(), Limits(**given)
     router = Router("router-1", limits, np.random.default_rng(7))
     made = RouterDesk(
         router,
         clock,
         Frames("router-1", limits),
-        Traces(tracer, clock.now()),
         lambda seconds: None,
     )
-    return made, clock, tracer
+    return made, clock

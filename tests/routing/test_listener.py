@@ -24,7 +24,7 @@ def hello(agent_id: str, capability: str = "echo") -> Frame:
 
 
 async def test_a_calm_agent_is_never_slowed() -> None:
-    room, clock, _ = desk()
+    room, clock = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello("a1")])
 
@@ -49,7 +49,7 @@ NOT_ABOUT_WORK = {
 async def test_a_flood_of_what_is_not_about_work_is_slowed_and_then_ends_the_stream(
     kind: str,
 ) -> None:
-    room, clock, _ = desk()
+    room, clock = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello("a1")])
 
@@ -65,7 +65,7 @@ async def test_a_flood_of_what_is_not_about_work_is_slowed_and_then_ends_the_str
 
 
 async def test_of_several_agents_only_the_one_at_fault_is_out() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     line = room.open_line()
     listener = Listener(room, line.number, ANONYMOUS)
     listener.take([hello(f"a{number}") for number in range(1, 8)])
@@ -89,7 +89,7 @@ async def test_of_several_agents_only_the_one_at_fault_is_out() -> None:
 
 
 async def test_the_flood_of_one_agent_ends_its_session_and_not_the_stream_of_all() -> None:
-    room, clock, _ = desk()
+    room, clock = desk()
     line = room.open_line()
     listener = Listener(room, line.number, ANONYMOUS)
     listener.take([hello("a1"), hello("a2")])
@@ -124,7 +124,7 @@ def refusals(room: RouterDesk) -> list[tuple[str, str]]:
 async def test_a_wrong_hello_is_refused_alone_whichever_place_it_has_in_the_message(
     frames: list[Frame],
 ) -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
 
     listener.take(frames)
@@ -137,7 +137,7 @@ async def test_a_wrong_hello_is_refused_alone_whichever_place_it_has_in_the_mess
 async def test_a_wrong_frame_does_not_end_the_stream_of_agents_that_wait_to_be_let_in(
     frame: Frame,
 ) -> None:
-    room, _, _ = desk(hellos_per_s=10.0, hellos_burst=1.0)
+    room, _ = desk(hellos_per_s=10.0, hellos_burst=1.0)
     room.open_line()
     Listener(room, 1, ANONYMOUS).take([hello("first")])
     line = room.open_line()
@@ -154,7 +154,7 @@ async def test_a_wrong_frame_does_not_end_the_stream_of_agents_that_wait_to_be_l
 
 
 async def test_a_wrong_hello_alone_ends_the_stream_with_what_is_wrong() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
 
     with pytest.raises(InvalidArgument) as refused:
@@ -164,7 +164,7 @@ async def test_a_wrong_hello_alone_ends_the_stream_with_what_is_wrong() -> None:
 
 
 async def test_credit_that_follows_assignments_is_about_work_and_no_other_is() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello("a1")])
     session = room.router.board.sessions["a1"]
@@ -181,7 +181,7 @@ async def test_credit_that_follows_assignments_is_about_work_and_no_other_is() -
 
 
 async def test_hellos_and_goodbyes_in_turn_are_a_flood_like_any_other() -> None:
-    room, clock, _ = desk()
+    room, clock = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     bye = Frame(agent_id="a1", goodbye=session_pb2.Goodbye())
 
@@ -193,7 +193,7 @@ async def test_hellos_and_goodbyes_in_turn_are_a_flood_like_any_other() -> None:
 
 
 async def test_a_renewal_of_many_leases_that_there_cannot_be_is_one_fault() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello("a1")])
     none = session_pb2.LeaseRef(task_id="t1", lease_epoch=-1)
@@ -209,7 +209,7 @@ async def test_a_renewal_of_many_leases_that_there_cannot_be_is_one_fault() -> N
 
 
 async def test_an_agent_that_has_its_stream_to_itself_loses_it() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello("a1")])
 
@@ -220,7 +220,7 @@ async def test_an_agent_that_has_its_stream_to_itself_loses_it() -> None:
 
 
 async def test_many_agents_on_a_stream_may_say_more() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     listener.take([hello(f"a{number}") for number in range(100)])
     beats = [
@@ -246,7 +246,7 @@ HOST = Principal("host", "default", frozenset({"agent"}), frozenset({"echo"}))
 async def test_a_caller_speaks_for_its_own_agents_with_what_it_was_granted(
     agent_id: str, capability: str, reason: str
 ) -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     line = room.open_line()
     listener = Listener(room, line.number, HOST)
 
@@ -259,7 +259,7 @@ async def test_a_caller_speaks_for_its_own_agents_with_what_it_was_granted(
 
 
 async def test_only_a_bridge_may_say_that_an_agent_is_detached() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, HOST)
     listener.take([hello("host")])
 
@@ -287,7 +287,7 @@ def test_an_agent_is_blamed_only_for_what_is_its_fault(
 
 
 async def test_who_speaks_on_after_its_session_was_taken_is_told_and_who_leaves_is_not() -> None:
-    room, clock, _ = desk()
+    room, clock = desk()
     line = room.open_line()
     first = Listener(room, line.number, ANONYMOUS)
     second = Listener(room, room.open_line().number, ANONYMOUS)
@@ -304,7 +304,7 @@ async def test_who_speaks_on_after_its_session_was_taken_is_told_and_who_leaves_
 
 
 async def test_ever_new_agents_that_leave_at_once_are_slowed_and_then_end_the_stream() -> None:
-    room, clock, _ = desk()
+    room, clock = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     ids = (f"a{number}" for number in range(1_000_000))
     waits: list[float] = []
@@ -322,7 +322,7 @@ async def test_ever_new_agents_that_leave_at_once_are_slowed_and_then_end_the_st
 
 
 async def test_a_host_whose_agents_all_come_and_all_leave_is_not_slowed() -> None:
-    room, _, _ = desk()
+    room, _ = desk()
     listener = Listener(room, room.open_line().number, ANONYMOUS)
     ids = [f"a{number}" for number in range(1_000)]
 

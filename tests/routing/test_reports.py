@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.v1 import decision_pb2
 from services.routing.adapters.reports import Reports
@@ -24,7 +26,9 @@ def test_a_decision_is_told_as_it_was_made(count: int, learned: bool) -> None:
     made = lease.decision
     assert made is not None
 
-    [report] = Reports("router-1").request([Started(lease)]).reports
+    lease.granted_s, lease.acked_s = lease.offered_s - 0.002, lease.offered_s + 0.0005
+
+    [report] = Reports("router-1", floor.time).request([Started(lease)]).reports
 
     told = report.started.decision
     assert told == decision_pb2.Decision(
@@ -44,8 +48,22 @@ def test_a_decision_is_told_as_it_was_made(count: int, learned: bool) -> None:
         expected_delays_ms=made.delays_ms,
         shadow_agent_id=made.shadow_agent_id,
         explored=made.explored,
+        assign_time=Timestamp(seconds=1_700_000_000),
+        route_duration=Duration(nanos=2_000_000),
+        accept_duration=Duration(nanos=500_000),
     )
     filled = {field.name for field in told.DESCRIPTOR.fields} - {"explored"}
     if learned:
         names = MessageToDict(told, preserving_proto_field_name=True).keys()
         assert names == filled, "each part is told"
+
+
+def test_of_a_task_that_began_elsewhere_no_time_is_told() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    lease = floor.granted("t1")
+    lease.offered_s = 0.0
+
+    [report] = Reports("router-1", floor.time).request([Started(lease)]).reports
+
+    assert not report.started.decision.HasField("assign_time")

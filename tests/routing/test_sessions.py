@@ -12,11 +12,12 @@ import grpc.aio
 import pytest
 
 from podium.v1 import routing_pb2, session_pb2, task_pb2
-from services.kernel import limits
+from services.kernel import limits, names
 from services.kernel.auth import ANONYMOUS, acting_as
 from services.kernel.clock import ManualClock
 from services.kernel.instant import Instant
 from services.kernel.rpc import from_rpc_error
+from services.kernel.spans import leg_id
 from services.routing.servicer.sessions import RoutingServicer
 from tests.routing.peers import ACCEPTED, KEEP, LOST, room
 from tests.support.waiting import eventually
@@ -85,8 +86,8 @@ async def test_an_assignment_carries_all_the_agent_needs() -> None:
 
         assert assign.attempt == 1
         assert assign.attempt_deadline.seconds > 0
-        assert assign.traceparent[:35] == traceparent[:35], "the same trace"
-        assert assign.traceparent != traceparent, "but another span"
+        leg = leg_id(names.span_assign, assign.task_id, assign.lease_epoch)
+        assert assign.traceparent == f"{traceparent[:36]}{leg}-01", "a span of the same trace"
 
 
 async def test_a_reconnect_keeps_the_task_and_spends_no_attempt() -> None:

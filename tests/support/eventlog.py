@@ -10,12 +10,17 @@ from typing import Any
 import grpc.aio
 
 from podium.v1.event_pb2 import Event
-from podium.v1.task_scheduler_pb2 import WatchEventsRequest, WatchEventsResponse
+from podium.v1.task_scheduler_pb2 import (
+    ExplainTaskRequest,
+    ExplainTaskResponse,
+    WatchEventsRequest,
+    WatchEventsResponse,
+)
 from podium.v1.task_scheduler_pb2_grpc import (
     TaskSchedulerServiceServicer,
     add_TaskSchedulerServiceServicer_to_server,
 )
-from services.kernel.errors import InvalidArgument, OutOfRange
+from services.kernel.errors import InvalidArgument, NotFound, OutOfRange, Unavailable
 from services.kernel.rpc import Guard
 
 BEGIN_MS = 1_700_000_000_000 - 1_700_000_000_000 % 300_000
@@ -55,6 +60,8 @@ class LogServicer(TaskSchedulerServiceServicer):
         self.watches: list[str] = []
         """The cursors that watchers came with."""
         self.broken = False
+        self.down = False
+        """Whether it answers no questions."""
         self._grown = asyncio.Event()
 
     def append(self, *events: Event) -> None:
@@ -96,6 +103,14 @@ class LogServicer(TaskSchedulerServiceServicer):
                 await self._grown.wait()
             if self.broken:
                 return
+
+    async def ExplainTask(self, request: ExplainTaskRequest, context: Any) -> ExplainTaskResponse:
+        if self.down:
+            raise Unavailable("DRAINING", "The scheduler is stopping.", retry_after_s=0.5)
+        of_task = [each for each in self.events if each.task_id == request.task_id]
+        if not of_task:
+            raise NotFound("TASK_NOT_FOUND", "The task is not known.")
+        return ExplainTaskResponse(events=of_task)
 
 
 @asynccontextmanager

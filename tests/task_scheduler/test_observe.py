@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from services.kernel import names
 from services.kernel.clock import ManualClock
 from services.kernel.instant import Instant
 from services.kernel.telemetry import Telemetry
@@ -19,7 +18,7 @@ from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.queue import ReadyQueue
 from services.task_scheduler.ports import Commit
-from tests.task_scheduler.rig import START, TRACEPARENT, Rig, created
+from tests.task_scheduler.rig import START, Rig, created
 from tests.task_scheduler.serving import in_process, spec
 
 
@@ -29,7 +28,7 @@ class Observed:
     def __init__(self, limits: Limits | None = None) -> None:
         self.rig = Rig(limits)
         self.telemetry = Telemetry()
-        self._observer = Observer(self.telemetry, ManualClock(START.mono_s, START.wall_ms))
+        self._observer = Observer(self.telemetry.metrics)
         self.clock = ManualClock(START.mono_s, START.wall_ms)
         expose(self.telemetry.metrics, self.clock, lambda: [self.rig.core])
         self._codec = ProtoCodec()
@@ -47,44 +46,6 @@ class Observed:
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.telemetry.registry.get_sample_value(name, labels)
-
-
-def test_a_task_leaves_a_queue_span_and_a_complete_span_below_its_submit() -> None:
-    observed = Observed()
-    rig = observed.rig
-    task = rig.submit_one()
-    rig.advance(2.0)
-    rig.credit()
-    rig.complete(rig.lease(task))
-    queue, complete = observed.telemetry.tracer.take(10)
-
-    for span in (queue, complete):
-        assert (span[0], span[2]) == (int(TRACEPARENT[3:35], 16), int(TRACEPARENT[36:52], 16))
-        assert (names.attribute_task_id, task.task_id) in span[6]
-        assert (names.attribute_task_type, "work") in span[6]
-        assert span[7] == ""
-    assert (queue[3], queue[5] - queue[4]) == (names.span_queue, 2_000_000_000)
-    assert abs(queue[4] - START.wall_ms * 1_000_000) < 1_000
-    assert complete[3] == names.span_complete
-    assert 2_900_000 < complete[5] - complete[4] < 3_100_000
-
-
-def test_a_failed_task_says_why_in_its_span() -> None:
-    observed = Observed()
-    rig = observed.rig
-    rig.fail(rig.lease(rig.running()), retryable=False, reason="BAD_INPUT")
-
-    assert observed.telemetry.tracer.take(10)[-1][7] == "BAD_INPUT"
-
-
-def test_each_time_in_the_queue_is_a_span() -> None:
-    observed = Observed()
-    rig = observed.rig
-    task = rig.running()
-    rig.fail(rig.lease(task))
-    rig.advance(40.0)
-
-    assert [span[3] for span in observed.telemetry.tracer.take(10)].count("queue") == 2
 
 
 def test_tasks_are_counted_by_what_became_of_them() -> None:

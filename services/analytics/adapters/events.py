@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
@@ -27,26 +28,40 @@ _KINDS = {
 class EventLog:
     """Opens the log at a scheduler."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, more: Iterable[int] = ()) -> None:
+        """Follow the log at a scheduler.
+
+        Args:
+            channel: Reaches it.
+            more: Types of events that are wanted beside those that are counted.
+        """
         self._stub = TaskSchedulerServiceStub(channel)
+        self._types: list[Any] = sorted({*_KINDS, *more})
 
     def open(self, cursor: str) -> AsyncIterable[WatchEventsResponse]:
         """Return the batches after `cursor`."""
-        request = WatchEventsRequest(cursor=cursor, types=list(_KINDS), omit_payloads=True)
+        request = WatchEventsRequest(cursor=cursor, types=self._types, omit_payloads=True)
         stream: AsyncIterable[WatchEventsResponse] = self._stub.WatchEvents(request)
         return stream
 
 
 class Reader:
-    """Takes batches of events in."""
+    """Takes batches of events in.
 
-    def __init__(self) -> None:
+    Args:
+        collected: Takes every event that is not older than the one before it.
+    """
+
+    def __init__(self, collected: Callable[[Event], None] | None = None) -> None:
         self.windows = Windows()
+        self._collected = collected
 
     def take(self, batch: WatchEventsResponse) -> None:
         """Count a batch; events that were counted before are skipped."""
         windows = self.windows
         for event in batch.events:
+            if self._collected is not None:
+                self._collected(event)
             kind = _KINDS.get(event.type)
             if kind is not None and windows.advance(event.seq, event.partition):
                 windows.count(_fact(kind, event))

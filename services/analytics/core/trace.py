@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.kernel.errors import NotFound
@@ -28,6 +28,25 @@ class Span(NamedTuple):
     duration_ns: int
     attributes: Mapping[str, str]
     error: str = ""
+
+
+def joined(kept: Sequence[Span], legs: Iterable[Span]) -> list[Span]:
+    """Return the spans that were exported and the legs read off the log.
+
+    A service of an older version exports its legs itself; these are not told twice.
+    """
+    told = {(span.service, span.name, span.attributes.get(task_attribute)) for span in kept}
+    news = (
+        leg for leg in legs if (leg.service, leg.name, leg.attributes[task_attribute]) not in told
+    )
+    return [*kept, *news]
+
+
+def tasks_of(spans: Iterable[Span]) -> list[str]:
+    """Return the tasks that spans are about, each once, the earliest first."""
+    ordered = sorted(spans, key=lambda span: span.start_ns)
+    named = (span.attributes.get(task_attribute, "") for span in ordered)
+    return list(dict.fromkeys(filter(None, named)))
 
 
 class Trace(NamedTuple):

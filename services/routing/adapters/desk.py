@@ -13,7 +13,6 @@ from services.kernel.instant import Instant
 from services.routing.adapters.facts import Fact
 from services.routing.adapters.frames import Frames
 from services.routing.adapters.line import StreamLine
-from services.routing.adapters.traces import Traces
 from services.routing.core import effects
 from services.routing.core.effects import LeaseKey, ToAgent, ToScheduler, bytes_of
 from services.routing.core.router import Router
@@ -33,11 +32,9 @@ class RouterDesk:
         router: Router,
         clock: Clock,
         frames: Frames,
-        traces: Traces,
         observe_assignment: Callable[[float], None],
     ) -> None:
         self.router = router
-        self.traces = traces
         self._reports: dict[int, Outbox[ToScheduler]] = {}
         """Reports to the scheduler of each partition that is reached."""
         self.registry: Outbox[Fact] | None = None
@@ -70,6 +67,7 @@ class RouterDesk:
         to_line = dict.fromkeys((effects.SendSuperseded, effects.SendRefusal), self._to_stream)
         to_scheduler = dict.fromkeys(
             (
+                effects.Started,
                 effects.Progressed,
                 effects.Asked,
                 effects.HandedBack,
@@ -91,7 +89,6 @@ class RouterDesk:
             effects.SendAssign: self._assign,
             effects.SendDrain: self._to_stream,
             effects.SendTune: self._to_stream,
-            effects.Started: self._started,
             effects.Settled: self._settled,
             effects.CloseStream: self._close,
         }
@@ -218,7 +215,6 @@ class RouterDesk:
 
     def _assign(self, effect: effects.SendAssign) -> None:
         lease = effect.lease
-        self.traces.offered(lease)
         if lease.queued_ms:
             self._observe(max(0.0, (self._wall_ms - lease.queued_ms) / 1e3))
         self._to_session(effect)
@@ -241,10 +237,6 @@ class RouterDesk:
             line.fail(_stalled("The stream is not read; open another and resume."))
         if line.is_behind:
             self._behind.add(line)
-
-    def _started(self, effect: effects.Started) -> None:
-        self.traces.assigned(effect.lease)
-        self._to_scheduler(effect)
 
     def _to_scheduler(self, effect: Any) -> None:
         if self.router.board.fleet.partitions > 1:

@@ -199,7 +199,6 @@ class DispatchLink:
             body=grant,
             partition=self._partition,
         )
-        self._desk.traces.granted(lease, spec.traceparent)
         self._desk.router.orders.grant(
             lease,
             grant.class_id,

@@ -11,7 +11,8 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from podium.v1 import routing_pb2, session_pb2
-from services.kernel import limits
+from services.kernel import limits, names
+from services.kernel.spans import below, leg_id
 from services.routing.core import effects
 from services.routing.core.effects import LeaseKey
 from services.routing.core.refusals import CODES
@@ -92,8 +93,9 @@ def _assign(frame: session_pb2.RouterFrame, effect: effects.SendAssign) -> None:
     assign.task_id = lease.task_id
     assign.lease_epoch = lease.epoch
     assign.attempt = lease.attempt
-    assign.traceparent = lease.traceparent
     spec = grant.spec
+    if traceparent := spec.traceparent:
+        assign.traceparent = below(traceparent, leg_id(names.span_assign, *lease.key))
     assign.spec.CopyFrom(spec)
     if grant.checkpoint:
         assign.checkpoint = grant.checkpoint

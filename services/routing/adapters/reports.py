@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
 from podium.v1 import decision_pb2, task_scheduler_pb2
+from services.kernel.instant import Instant
 from services.routing.adapters.frames import add_leases
 from services.routing.core import effects
+from services.routing.core.assignment import Lease
 from services.routing.core.decision import Decision
 
 Report = task_scheduler_pb2.DispatchReport
@@ -24,8 +28,16 @@ REFUSED_MESSAGES = {
 class Reports:
     """Builds what a stream carries to the scheduler."""
 
-    def __init__(self, router_id: str) -> None:
+    def __init__(self, router_id: str, now: Instant) -> None:
+        """Begin with nothing.
+
+        Args:
+            router_id: This router.
+            now: The time. The monotonic clock is put on the wall clock once: differences inside a
+                task are then exact to the microsecond, whatever the wall clock does.
+        """
         self._router_id = router_id
+        self._offset_us = now.wall_ms * 1_000 - round(now.mono_s * 1e6)
         self._fill: dict[type, Fill] = {
             effects.Started: self._started,
             effects.Progressed: _progressed,
@@ -67,6 +79,16 @@ class Reports:
         started.agent_id = lease.agent_id
         if lease.decision is not None:
             self._decision(started.decision, lease.decision)
+            self._times(started.decision, lease)
+
+    def _times(self, to: decision_pb2.Decision, lease: Lease) -> None:
+        if not lease.offered_s:
+            return
+        time = to.assign_time
+        time.seconds, micros = divmod(round(lease.offered_s * 1e6) + self._offset_us, 1_000_000)
+        time.nanos = micros * 1_000
+        _span(to.route_duration, lease.offered_s - lease.granted_s)
+        _span(to.accept_duration, lease.acked_s - lease.offered_s)
 
     def _decision(self, to: decision_pb2.Decision, decision: Decision) -> None:
         to.agent_id = decision.agent_id
@@ -88,6 +110,11 @@ class Reports:
             to.expected_delays_ms.extend(decision.delays_ms)
             to.shadow_agent_id = decision.shadow_agent_id
             to.explored = decision.explored
+
+
+def _span(to: Duration, seconds: float) -> None:
+    to.seconds, micros = divmod(max(0, round(seconds * 1e6)), 1_000_000)
+    to.nanos = micros * 1_000
 
 
 def _progressed(report: Report, effect: effects.Progressed) -> None:
@@ -133,9 +160,7 @@ def _ended(report: Report, effect: effects.Ended) -> None:
     ended.lease.lease_epoch = lease.epoch
     ended.agent_id = lease.agent_id
     if lease.run_s:
-        run = ended.run_duration
-        run.seconds, micros = divmod(round(lease.run_s * 1e6), 1_000_000)
-        run.nanos = micros * 1_000
+        _span(ended.run_duration, lease.run_s)
     result: Any = lease.outcome
     if result is None:
         ended.lost.SetInParent()

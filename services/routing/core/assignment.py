@@ -89,10 +89,6 @@ class Lease:
     """Why the result was replaced by a failure of ours; empty when it was not."""
     lost: bool = False
     """Whether the agent was given up, so that a result of it comes too late."""
-    trace: object = None
-    """What the shell keeps about its spans."""
-    traceparent: str = ""
-    """Where the agent's span hangs on."""
 
     def __post_init__(self) -> None:
         self.key = (self.task_id, self.epoch)

@@ -14,8 +14,17 @@ from typing import Any, NamedTuple
 from podium.v1 import event_pb2, schedule_pb2, task_pb2
 from services.kernel.errors import FailedPrecondition
 from services.task_scheduler.adapters import messages
+from services.task_scheduler.adapters.finetime import FineTime
 from services.task_scheduler.adapters.plain import pack, unpack
-from services.task_scheduler.adapters.wire import double, duration, field, tag, timestamp, varint
+from services.task_scheduler.adapters.wire import (
+    double,
+    duration,
+    field,
+    fine_timestamp,
+    tag,
+    timestamp,
+    varint,
+)
 from services.task_scheduler.core import event as facts
 from services.task_scheduler.core.event import FROM_CLIENT, Created, Event, Origin, Terms
 from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
@@ -28,6 +37,7 @@ _KIND = [
     b"\x10" + varint(number) + (tag(19, 0) + b"\x01" if number in SKIPPABLE else b"")
     for number in range(max(Kind) + 1)
 ]
+_SETTLEMENT = [b"\x10" + varint(number) for number in range(max(Settlement) + 1)]
 _FRAME = tag(1)
 _REQUEST_ID = tag(8)
 _TRACEPARENT = tag(17)
@@ -59,6 +69,8 @@ class ProtoCodec:
     def __init__(self, partition: int = 0) -> None:
         self._partition = tag(22, 0) + varint(partition) if partition else b""
         self._wall_ms = -1
+        self._mono_s = 0.0
+        self._wall_us = FineTime().wall_us
         self._time = b""
         # Most tasks share their terms: one object for a million of them.
         self._terms = lru_cache(4_096)(Terms)
@@ -72,9 +84,10 @@ class ProtoCodec:
     def seal(self, event: Event, task: Task | None, mono_s: float) -> Sealed:
         """Encode an event."""
         detail, wall_ms = event.detail, event.wall_ms
-        if wall_ms != self._wall_ms:
-            self._wall_ms = wall_ms
-            self._time = field(b"\x2a", timestamp(wall_ms)) + self._partition
+        if mono_s != self._mono_s or wall_ms != self._wall_ms:
+            self._wall_ms, self._mono_s = wall_ms, mono_s
+            at = fine_timestamp(self._wall_us(wall_ms, mono_s))
+            self._time = field(b"\x2a", at) + self._partition
         identity = b""
         if task is not None:
             identity = self._identities.get(event.task_id) or self._identify(task)
@@ -347,9 +360,17 @@ _DETAIL: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
 
 
 def _settled(task_id: str, epoch: int, settlement: Settlement) -> bytes:
-    lease = b"\x0a%c%b\x10%b" % (len(task_id), task_id.encode(), varint(epoch))
-    body = b"\x0a%c%b\x10%c" % (len(lease), lease, settlement)
-    return b"\x0a%c\x1a%c%b" % (len(body) + 2, len(body), body)
+    of, number = task_id.encode(), varint(epoch)
+    head = _settled_head(len(of), len(number))
+    return b"".join((head, of, b"\x10", number, _SETTLEMENT[settlement]))
+
+
+@lru_cache(256)
+def _settled_head(id_len: int, number_len: int) -> bytes:
+    """Return what stands before the id of the lease: nothing but lengths."""
+    lease_len = 3 + id_len + number_len
+    body_len = 4 + lease_len
+    return b"\x0a%c\x1a%c\x0a%c\x0a%c" % (body_len + 2, body_len, lease_len, id_len)
 
 
 def _grant(grant: Grant) -> bytes:

@@ -1,4 +1,4 @@
-"""Spans and metrics from durable events: observation hangs off the log, not off code paths."""
+"""Metrics from durable events: observation hangs off the log, not off code paths."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from contextlib import suppress
 
 from services.kernel import names
 from services.kernel.clock import Clock
-from services.kernel.telemetry import Attributes, Metrics, Telemetry, new_span_id
-from services.task_scheduler.core.event import Completed, Failed
+from services.kernel.telemetry import Metrics
+from services.task_scheduler.core.event import Completed
 from services.task_scheduler.core.requests import RequestIds
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.shares import PRIORITIES
 from services.task_scheduler.core.states import TERMINAL_KINDS, Kind, State
-from services.task_scheduler.core.task import Task
-from services.task_scheduler.ports import Commit, Sealed
+from services.task_scheduler.ports import Commit
 
 EVENTS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
@@ -28,15 +27,9 @@ Readings = list[tuple[str, float]]
 
 
 class Observer:
-    """Turns commits into `queue` and `complete` spans and into counts."""
+    """Counts what commits hold."""
 
-    def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
-        self._record = telemetry.tracer.record
-        self._clock = clock
-        now = clock.now()
-        # The wall clock tells milliseconds only; spans of a millisecond need the finer one.
-        self._offset_ns = now.wall_ms * 1_000_000 - round(now.mono_s * 1e9)
-        metrics = telemetry.metrics
+    def __init__(self, metrics: Metrics) -> None:
         tasks = metrics.counter(names.metric_tasks, "Tasks by what became of them.", ("outcome",))
         counted = (Kind.CREATED, *TERMINAL_KINDS)
         self._counters = {kind: tasks.labels(kind.name.lower()) for kind in counted}
@@ -59,67 +52,18 @@ class Observer:
             return
         self._commit_events.observe(len(commit.sealed))
         self._commit_s.observe(commit.now.mono_s - commit.began.mono_s)
-        done_ns = self._ns(commit.now.mono_s)
         counts: dict[Kind, int] = {}
         for sealed in commit.sealed:
             kind = sealed.event.kind
             counts[kind] = counts.get(kind, 0) + 1
-            if kind is Kind.ASSIGNED:
-                self._queue_span(sealed)
-            elif kind in TERMINAL_KINDS:
-                self._complete_span(sealed, done_ns)
+            if kind is Kind.COMPLETED:
+                detail = sealed.event.detail
+                assert isinstance(detail, Completed)
+                self._latency.observe(detail.total_us / 1e6)
         for kind, count in counts.items():
             counter = self._counters.get(kind)
             if counter is not None:
                 counter.inc(count)
-
-    def _queue_span(self, sealed: Sealed) -> None:
-        task = sealed.task
-        if task is None:
-            return
-        start_ns, end_ns = self._ns(task.queued_s), self._ns(sealed.mono_s)
-        self._span(task, names.span_queue, min(start_ns, end_ns), end_ns)
-
-    def _complete_span(self, sealed: Sealed, done_ns: int) -> None:
-        task, detail = sealed.task, sealed.event.detail
-        if task is None:
-            return
-        if isinstance(detail, Completed):
-            self._latency.observe(detail.total_us / 1e6)
-        outcome = sealed.event.kind.name.lower()
-        error = detail.failure.reason if isinstance(detail, Failed) else ""
-        start_ns = self._ns(sealed.mono_s)
-        more = ((names.attribute_outcome, outcome),)
-        self._span(task, names.span_complete, start_ns, done_ns, more, error)
-
-    def _span(
-        self,
-        task: Task,
-        name: str,
-        start_ns: int,
-        end_ns: int,
-        more: Attributes = (),
-        error: str = "",
-    ) -> None:
-        # Checked when the task was taken in: version, trace id, span id, flags in fixed columns.
-        traceparent = task.traceparent
-        self._record(
-            int(traceparent[3:35], 16),
-            new_span_id(),
-            int(traceparent[36:52], 16),
-            name,
-            start_ns,
-            end_ns,
-            (
-                (names.attribute_task_id, task.task_id),
-                (names.attribute_task_type, task.task_type),
-                *more,
-            ),
-            error,
-        )
-
-    def _ns(self, mono_s: float) -> int:
-        return round(mono_s * 1e9) + self._offset_ns
 
 
 def expose(

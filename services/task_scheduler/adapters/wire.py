@@ -62,9 +62,14 @@ def double(head: bytes, value: float) -> bytes:
 @lru_cache(256)
 def timestamp(wall_ms: int) -> bytes:
     """Return the body of a Timestamp; what is written together mostly happened together."""
-    seconds, ms = divmod(wall_ms, 1000)
+    return fine_timestamp(wall_ms * 1000)
+
+
+def fine_timestamp(wall_us: int) -> bytes:
+    """Return the body of a Timestamp that is told to the microsecond."""
+    seconds, us = divmod(wall_us, 1_000_000)
     body = b"\x08" + varint(seconds)
-    return body + b"\x10" + varint(ms * 1_000_000) if ms else body
+    return body + b"\x10" + varint(us * 1000) if us else body
 
 
 def duration(us: int) -> bytes:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from services.kernel.coalesce import Outbox
+from services.task_scheduler.core.event import ScheduleChange
 from services.task_scheduler.core.states import TERMINAL_KINDS, Kind
+from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Commit, Sealed
 
 QUEUE_LEN_MAX = 65_536
@@ -21,14 +23,32 @@ QUEUE_BYTES_MAX = 16 << 20
 BATCH_LEN_MAX = 1_024
 GATHER_LEN_MAX = 2_048
 
+Subject = Task | ScheduleChange | None
+"""What an event is about: a task, a schedule, or neither."""
+
 
 class Chunk(NamedTuple):
-    """The events of one commit."""
+    """The events of one commit, as columns: a record each would be most of what is kept."""
 
     first_seq: int
-    last_seq: int
-    sealed: Sequence[Sealed]
-    size_bytes: int
+    kinds: list[Kind]
+    about: list[Subject]
+    frames: list[bytes]
+    lean: list[bytes]
+    """Without payloads, results and partial output; often the same objects."""
+
+    @property
+    def last_seq(self) -> int:
+        """The last of them."""
+        return self.first_seq + len(self.kinds) - 1
+
+    def behind(self, seq: int) -> Chunk:
+        """Return those behind an event."""
+        past = seq + 1 - self.first_seq
+        if past <= 0:
+            return self
+        kinds, about = self.kinds[past:], self.about[past:]
+        return Chunk(seq + 1, kinds, about, self.frames[past:], self.lean[past:])
 
 
 class Subscription:
@@ -104,13 +124,20 @@ class Feed:
         sealed = commit.sealed
         if not sealed:
             return
-        size_bytes = sum([len(one.frame) for one in sealed])
-        last_seq = sealed[-1].event.seq
-        self._tail.append(Chunk(sealed[0].event.seq, last_seq, sealed, size_bytes))
-        self._tail_bytes += size_bytes
+        frames = [one.frame for one in sealed]
+        self._tail.append(
+            Chunk(
+                sealed[0].event.seq,
+                [one.event.kind for one in sealed],
+                [one.task or _schedule(one) for one in sealed],
+                frames,
+                [one.lean for one in sealed],
+            )
+        )
+        self._tail_bytes += sum(map(len, frames))
         while self._tail_bytes > self._tail_bytes_max and len(self._tail) > 1:
-            self._tail_bytes -= self._tail.popleft().size_bytes
-        self.last_seq = last_seq
+            self._tail_bytes -= sum(map(len, self._tail.popleft().frames))
+        self.last_seq = sealed[-1].event.seq
         followed, endings = self._followed, self._endings
         for one in sealed:
             kind = one.event.kind
@@ -119,7 +146,7 @@ class Feed:
         self._wake(self._news)
         self._news = []
 
-    def after(self, seq: int) -> list[Sealed] | None:
+    def after(self, seq: int) -> list[Chunk] | None:
         """Return the next events behind `seq`; None when memory does not go back so far.
 
         Whole commits, as many as make `GATHER_LEN_MAX` events. Empty when there are none yet.
@@ -133,10 +160,11 @@ class Feed:
             if chunk.last_seq <= seq:
                 break
             chunks.append(chunk)
-        oldest = chunks.pop()
-        found = list(oldest.sealed[max(0, seq + 1 - oldest.first_seq) :])
-        while chunks and len(found) < GATHER_LEN_MAX:
-            found += chunks.pop().sealed
+        found = [chunks.pop().behind(seq)]
+        count = len(found[0].kinds)
+        while chunks and count < GATHER_LEN_MAX:
+            found.append(chunks.pop())
+            count += len(found[-1].kinds)
         return found
 
     async def news(self, seq: int) -> None:
@@ -208,6 +236,11 @@ class Feed:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _schedule(sealed: Sealed) -> ScheduleChange | None:
+    detail = sealed.event.detail
+    return detail if isinstance(detail, ScheduleChange) else None
 
 
 def _keys(

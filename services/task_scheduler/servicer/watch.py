@@ -15,10 +15,10 @@ from podium.v1 import event_pb2, task_scheduler_pb2
 from services.kernel.clock import Clock
 from services.kernel.errors import InvalidArgument, OutOfRange, ResourceExhausted, Unavailable
 from services.kernel.rules import Checker
-from services.task_scheduler.core.event import ScheduleChange
 from services.task_scheduler.core.states import Kind
-from services.task_scheduler.ports import Desk, Group, Sealed
-from services.task_scheduler.servicer.feed import Feed, Subscription
+from services.task_scheduler.core.task import Task
+from services.task_scheduler.ports import Desk, Group
+from services.task_scheduler.servicer.feed import Chunk, Feed, Subject, Subscription
 from services.task_scheduler.servicer.places import Places
 
 MESSAGE_BYTES_MAX = 1 << 20
@@ -232,14 +232,10 @@ class Watches:
         """Return what is wanted of the next events behind `seq`."""
         recent = self._feed.after(seq)
         if recent is not None:
-            last_seq = recent[-1].event.seq if recent else seq
-            kinds = wanted.kinds if isinstance(wanted, _Kinds) else None
-            if kinds is not None:
-                recent = [one for one in recent if one.event.kind in kinds]
-            elif wanted is not None:
-                recent = [one for one in recent if wanted(_facts(one))]
-            frames = [(one.event.seq, one.lean if lean else one.frame) for one in recent]
-            return Found(frames, last_seq)
+            frames: list[Frame] = []
+            for chunk in recent:
+                frames += _chosen(chunk, wanted, lean=lean)
+            return Found(frames, recent[-1].last_seq if recent else seq)
         groups = await self._desk.read(seq, READ_BYTES_MAX)
         # Asked behind the read: what is dropped meanwhile is a gap, not an end.
         self._cursors.check(seq, self._desk.compacted_seq)
@@ -345,12 +341,22 @@ def leave_payloads_out(message: event_pb2.Event) -> None:
         message.schedule.schedule.spec.ClearField("payload")
 
 
-def _facts(one: Sealed) -> Facts:
-    event, task = one.event, one.task
-    if task is None:
-        tenant = event.detail.tenant if isinstance(event.detail, ScheduleChange) else ""
-        return Facts(event.kind, event.task_id, tenant, "")
-    return Facts(event.kind, event.task_id, task.tenant, task.submitter_id)
+def _chosen(chunk: Chunk, wanted: Wanted | None, *, lean: bool) -> list[Frame]:
+    """Return what is wanted of a commit."""
+    frames = enumerate(chunk.lean if lean else chunk.frames, chunk.first_seq)
+    if wanted is None:
+        return list(frames)
+    if isinstance(wanted, _Kinds):
+        kinds = wanted.kinds
+        return [one for kind, one in zip(chunk.kinds, frames, strict=True) if kind in kinds]
+    told = zip(chunk.kinds, chunk.about, frames, strict=True)
+    return [one for kind, about, one in told if wanted(_facts(kind, about))]
+
+
+def _facts(kind: Kind, about: Subject) -> Facts:
+    if isinstance(about, Task):
+        return Facts(kind, about.task_id, about.tenant, about.submitter_id)
+    return Facts(kind, "", about.tenant if about is not None else "", "")
 
 
 def _passing(kinds: frozenset[Kind] | None, tenant: str | None) -> Wanted:
