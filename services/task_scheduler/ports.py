@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from podium.v1.event_pb2 import Event as EventMessage
 from podium.v1.schedule_pb2 import Schedule as ScheduleMessage
 from podium.v1.task_pb2 import TaskSpec
 from services.kernel.instant import Instant
+from services.task_scheduler.core.book import Recorded
 from services.task_scheduler.core.event import Created, Event, Plan
 from services.task_scheduler.core.orders import Order
 from services.task_scheduler.core.ownership import Sight
@@ -189,18 +189,9 @@ class Store(Journal, Snapshots, Checks, Protocol):
     """A journal that keeps its snapshots and can be checked."""
 
 
-@dataclass(slots=True)
-class Sealed:
-    """An event with its bytes, encoded once for the log, for watchers and for replay."""
-
-    event: Event
-    task: Task | None
-    mono_s: float
-    """When it happened, on the monotonic clock."""
-    frame: bytes
-    """As field 1 of a message."""
-    lean: bytes
-    """The same without payloads, results and partial output; often the same object."""
+Sealed = tuple[bytes, bytes]
+"""An event as field 1 of a message, encoded once for the log, for watchers and for replay; and the
+same without payloads, results and partial output: often the same object."""
 
 
 class Codec(Protocol):
@@ -244,7 +235,11 @@ class Codec(Protocol):
 class Commit(NamedTuple):
     """A step whose events are durable: all of it may leave now."""
 
-    sealed: Sequence[Sealed]
+    events: Sequence[Recorded]
+    frames: Sequence[bytes]
+    """Their bytes, one each."""
+    lean: Sequence[bytes]
+    """The same without payloads."""
     orders: Sequence[tuple[str, Order]]
     encoded: Sequence[bytes]
     """The orders' bytes, each made before its task could change again."""

@@ -79,7 +79,7 @@ class Desk:
 
     @property
     def released(self) -> list[Kind]:
-        return [one.event.kind for commit in self.commits for one in commit.sealed]
+        return [event.kind for commit in self.commits for event, _, _ in commit.events]
 
 
 @asynccontextmanager

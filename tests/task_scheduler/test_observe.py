@@ -12,7 +12,6 @@ from prometheus_client import generate_latest
 from services.kernel.clock import ManualClock
 from services.kernel.instant import Instant
 from services.kernel.telemetry import Telemetry
-from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.observe import Ages, Observer, expose
 from services.task_scheduler.core.event import Terms
 from services.task_scheduler.core.limits import Limits
@@ -31,7 +30,6 @@ class Observed:
         self._observer = Observer(self.telemetry.metrics)
         self.clock = ManualClock(START.mono_s, START.wall_ms)
         expose(self.telemetry.metrics, self.clock, lambda: [self.rig.core])
-        self._codec = ProtoCodec()
         self.rig.take = self.commit
 
     def commit(self):
@@ -39,9 +37,8 @@ class Observed:
         step = rig.core.take(rig.now)
         rig.events += [event for event, _, _ in step.events]
         rig.orders += step.orders
-        sealed = [self._codec.seal(*recorded) for recorded in step.events]
         done = Instant(rig.now.mono_s + 0.003, rig.now.wall_ms + 3)
-        self._observer(Commit(sealed, step.orders, (), rig.now, done))
+        self._observer(Commit(step.events, (), (), step.orders, (), rig.now, done))
         return step.orders
 
     def metric(self, name: str, **labels: str) -> float | None:

@@ -377,8 +377,9 @@ def test_watchers_hear_of_the_kinds_they_follow_however_others_come_and_go() -> 
     rig.credit("work")
 
     def publish() -> list[int]:
-        sealed = [codec.seal(*recorded) for recorded in rig.core.take(rig.now).events]
-        fed.publish(Commit(sealed, (), (), rig.now, rig.now))
+        events = rig.core.take(rig.now).events
+        frames, lean = zip(*[codec.seal(*recorded) for recorded in events], strict=True)
+        fed.publish(Commit(events, frames, lean, (), (), rig.now, rig.now))
         return [len(one.outbox) for one in (ends, every)]
 
     fed.subscribe(ends)

@@ -107,11 +107,11 @@ class ProtoCodec:
         )
         if detail is None:
             frame = field(_FRAME, common)
-            return Sealed(event, task, mono_s, frame, frame)
+            return frame, frame
         whole, lean = _DETAIL[type(detail)](detail)
         frame = field(_FRAME, common + whole)
         slim = frame if lean is whole else field(_FRAME, common + lean)
-        return Sealed(event, task, mono_s, frame, slim)
+        return frame, slim
 
     def _identify(self, task: Task) -> bytes:
         """Return what all events of a task repeat; they follow each other soon."""

@@ -48,17 +48,15 @@ class Observer:
 
     def __call__(self, commit: Commit) -> None:
         """Take in a commit."""
-        if not commit.sealed:
+        if not commit.events:
             return
-        self._commit_events.observe(len(commit.sealed))
+        self._commit_events.observe(len(commit.events))
         self._commit_s.observe(commit.now.mono_s - commit.began.mono_s)
         counts: dict[Kind, int] = {}
-        for sealed in commit.sealed:
-            kind = sealed.event.kind
+        for event, _, _ in commit.events:
+            kind, detail = event.kind, event.detail
             counts[kind] = counts.get(kind, 0) + 1
-            if kind is Kind.COMPLETED:
-                detail = sealed.event.detail
-                assert isinstance(detail, Completed)
+            if isinstance(detail, Completed):
                 self._latency.observe(detail.total_us / 1e6)
         for kind, count in counts.items():
             counter = self._counters.get(kind)

@@ -315,12 +315,16 @@ class Committer:
         # They wait for a commit of their own even when it is empty: the one before is done then.
         waiters, self._waiters = self._waiters, []
         sealed = [self._codec.seal(*recorded) for recorded in step.events]
+        frames = [frame for frame, _ in sealed]
+        lean = [slim for _, slim in sealed]
         encoded = [self._codec.order(order) for _, order in step.orders]
         try:
-            if sealed:
-                self._rhythm.sent(began.mono_s, len(sealed))
-                await self._append(step, b"".join([one.frame for one in sealed]))
-            self._release(Commit(sealed, step.orders, encoded, began, self._clock.now()), waiters)
+            if frames:
+                self._rhythm.sent(began.mono_s, len(frames))
+                await self._append(step, b"".join(frames))
+            done = self._clock.now()
+            commit = Commit(step.events, frames, lean, step.orders, encoded, began, done)
+            self._release(commit, waiters)
         except BaseException:
             self._waiters = waiters + self._waiters
             raise
@@ -363,7 +367,7 @@ class Committer:
             self._failpoint("before_reply")
         if commit.orders:
             self._failpoint("before_dispatch")
-        if commit.sealed or commit.orders:
+        if commit.events or commit.orders:
             for listener in self._listeners:
                 listener(commit)
         for waiter in waiters:

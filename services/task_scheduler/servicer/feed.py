@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from services.kernel.coalesce import Outbox
-from services.task_scheduler.core.event import ScheduleChange
+from services.task_scheduler.core.event import Event, ScheduleChange
 from services.task_scheduler.core.states import TERMINAL_KINDS, Kind
 from services.task_scheduler.core.task import Task
-from services.task_scheduler.ports import Commit, Sealed
+from services.task_scheduler.ports import Commit
 
 QUEUE_LEN_MAX = 65_536
 QUEUE_BYTES_MAX = 16 << 20
@@ -31,10 +31,10 @@ class Chunk(NamedTuple):
     """The events of one commit, as columns: a record each would be most of what is kept."""
 
     first_seq: int
-    kinds: list[Kind]
-    about: list[Subject]
-    frames: list[bytes]
-    lean: list[bytes]
+    kinds: Sequence[Kind]
+    about: Sequence[Subject]
+    frames: Sequence[bytes]
+    lean: Sequence[bytes]
     """Without payloads, results and partial output; often the same objects."""
 
     @property
@@ -76,13 +76,13 @@ class Subscription:
         self.lost_seq = 0
         """The first event it was too slow for; 0 = none."""
 
-    def offer(self, sealed: Sealed, tenant: str) -> None:
+    def offer(self, event: Event, frame: bytes, tenant: str) -> None:
         """Queue an event that is wanted, or mark where the watcher fell behind."""
-        if self.kinds is not None and sealed.event.kind not in self.kinds:
+        if self.kinds is not None and event.kind not in self.kinds:
             return
         if self.lost_seq or (self.tenant is not None and tenant != self.tenant):
             return
-        seq, frame = sealed.event.seq, sealed.frame
+        seq = event.seq
         self.size_bytes += len(frame)
         if self.size_bytes > QUEUE_BYTES_MAX or not self.outbox.offer((seq, frame)):
             self.lost_seq = seq
@@ -121,28 +121,20 @@ class Feed:
 
     def publish(self, commit: Commit) -> None:
         """Take in a commit."""
-        sealed = commit.sealed
-        if not sealed:
+        events, frames = commit.events, commit.frames
+        if not events:
             return
-        frames = [one.frame for one in sealed]
-        self._tail.append(
-            Chunk(
-                sealed[0].event.seq,
-                [one.event.kind for one in sealed],
-                [one.task or _schedule(one) for one in sealed],
-                frames,
-                [one.lean for one in sealed],
-            )
-        )
+        kinds = [event.kind for event, _, _ in events]
+        about = [task or _schedule(event) for event, task, _ in events]
+        self._tail.append(Chunk(events[0][0].seq, kinds, about, frames, commit.lean))
         self._tail_bytes += sum(map(len, frames))
         while self._tail_bytes > self._tail_bytes_max and len(self._tail) > 1:
             self._tail_bytes -= sum(map(len, self._tail.popleft().frames))
-        self.last_seq = sealed[-1].event.seq
+        self.last_seq = events[-1][0].seq
         followed, endings = self._followed, self._endings
-        for one in sealed:
-            kind = one.event.kind
+        for kind, recorded, frame in zip(kinds, events, frames, strict=True):
             if followed[kind] or (endings and kind in TERMINAL_KINDS):
-                self._tell(one)
+                self._tell(recorded[0], recorded[1], frame)
         self._wake(self._news)
         self._news = []
 
@@ -216,19 +208,18 @@ class Feed:
             if not waiters and self._endings.get(task_id) is waiters:
                 del self._endings[task_id]
 
-    def _tell(self, sealed: Sealed) -> None:
-        task, kind = sealed.task, sealed.event.kind
+    def _tell(self, event: Event, task: Task | None, frame: bytes) -> None:
         if task is None:
             return
         for subscription in self._by_submitter.get(task.submitter_id, ()):
-            subscription.offer(sealed, task.tenant)
+            subscription.offer(event, frame, task.tenant)
         if self._by_task:
             for subscription in self._by_task.get(task.task_id, ()):
                 # One that follows the submitter too has it already.
                 if subscription.submitter_id and subscription.submitter_id == task.submitter_id:
                     continue
-                subscription.offer(sealed, task.tenant)
-        if kind in TERMINAL_KINDS and self._endings:
+                subscription.offer(event, frame, task.tenant)
+        if event.kind in TERMINAL_KINDS and self._endings:
             self._wake(self._endings.get(task.task_id, ()))
 
     @staticmethod
@@ -238,8 +229,8 @@ class Feed:
                 waiter.set_result(None)
 
 
-def _schedule(sealed: Sealed) -> ScheduleChange | None:
-    detail = sealed.event.detail
+def _schedule(event: Event) -> ScheduleChange | None:
+    detail = event.detail
     return detail if isinstance(detail, ScheduleChange) else None
 
 
