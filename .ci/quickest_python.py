@@ -15,20 +15,17 @@ import timeit
 NAMES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "/usr/bin/python3")
 CLEARLY = 0.85
 OLDEST = (3, 11)
-OLDEST_ALTERNATIVE = (3, 11, 5)
-"""Before it, formatting a traceback while sources are parsed (as pytest may, when garbage is
-collected there) ends in "AST constructor recursion depth mismatch" (CPython issue 106905)."""
 WORK = "for n in range(64): found[n] = (n, len(found)); 'task %d' % n; found.get(n)"
 
 
-def seconds(python: str, oldest: tuple[int, ...]) -> float:
+def seconds(python: str) -> float:
     """Return how long `python` takes for some work; infinite where Podium cannot use it."""
     try:
         told = subprocess.run(
             (python, __file__, "--time"), capture_output=True, text=True, check=True, timeout=30
         )
         took, *version = told.stdout.split()
-        return float(took) if tuple(map(int, version)) >= oldest else float("inf")
+        return float(took) if tuple(map(int, version)) >= OLDEST else float("inf")
     except (OSError, ValueError, subprocess.SubprocessError):
         return float("inf")
 
@@ -43,9 +40,9 @@ def own_seconds() -> float:
 def quickest() -> str:
     """Return the path of the Python to take."""
     first, *others = dict.fromkeys(path for name in NAMES if (path := shutil.which(name)))
-    best, best_s = first, seconds(first, OLDEST)
+    best, best_s = first, seconds(first)
     for path in others:
-        if (took_s := seconds(path, OLDEST_ALTERNATIVE)) < best_s * CLEARLY:
+        if (took_s := seconds(path)) < best_s * CLEARLY:
             best, best_s = path, took_s
     return best
 

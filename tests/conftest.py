@@ -1,4 +1,4 @@
-"""What holds for every test: no settings leak in, and the quick ones run first."""
+"""What holds for every test: no settings leak in, the quick run first, garbage waits its turn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.garbage import Looks
 from tests.support.postgres import Postgres, postgres
 from tests.support.processes import Processes
 from tests.support.redis import shared
@@ -16,6 +17,10 @@ from tests.support.workers import Lanes, sendable
 
 # Folders whose tests carry a marker of the same name, in the order in which they run, last.
 SLOW_FOLDERS = ("system", "browser")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Looks())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

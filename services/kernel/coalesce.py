@@ -105,6 +105,7 @@ class Outbox(Generic[T]):
         self._queue_len_max = queue_len_max
         self._batch_len_max = batch_len_max
         self._rhythm = Rhythm(linger_s=linger_s)
+        self._prompt = False
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._wake_len = 1
@@ -140,6 +141,7 @@ class Outbox(Generic[T]):
             self._wake()
             return True
         queue.append(item)
+        self._prompt = self._prompt or prompt
         if self._waiter is not None and (prompt or len(queue) >= self._wake_len):
             if not patient:
                 self._wake()
@@ -194,7 +196,8 @@ class Outbox(Generic[T]):
                 await self._wait(loop, 1, None)
                 continue
             wait_s = rhythm.wait_s(loop.time())
-            gathers = wait_s > 0 and len(queue) < self._batch_len_max and not self._urgent
+            hurries = self._urgent or self._prompt
+            gathers = wait_s > 0 and len(queue) < self._batch_len_max and not hurries
             if gathers and not self._closed:
                 await self._wait(loop, self._batch_len_max, wait_s)
             batch = self._take()
@@ -202,6 +205,7 @@ class Outbox(Generic[T]):
             yield batch
 
     def _take(self) -> list[T]:
+        self._prompt = False
         queue, urgent = self._queue, self._urgent
         if len(queue) <= self._batch_len_max and not urgent:
             batch = list(queue)

@@ -286,8 +286,8 @@ class Desk(Protocol):
     def check(self, *, submitting: bool = False) -> None:
         """Raise Unavailable while tasks cannot be read or changed, or not be taken in."""
 
-    def wake(self) -> None:
-        """Say that the core was given something to do."""
+    def wake(self, urgent_len: int = 0) -> None:
+        """Say that the core was given something to do, so many urgent tasks among it."""
 
     async def settled(self) -> None:
         """Return when everything that has happened so far is durable."""

@@ -26,12 +26,14 @@ def calls() -> Iterator[Count]:
 
     before = sys.getprofile()
     # A collection runs when it likes, and what it finalises is somebody else's.
+    collects = gc.isenabled()
     gc.disable()
     sys.setprofile(profile)
     try:
         yield count
     finally:
         sys.setprofile(before)
-        gc.enable()
+        if collects:
+            gc.enable()
         # The exit of the block itself.
         count.calls -= 1

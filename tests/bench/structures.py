@@ -114,7 +114,7 @@ COLLECTORS: dict[str, Callable[[], Tend]] = {
 
 @contextmanager
 def _collected(set_up: Callable[[], Tend]) -> Iterator[Tend]:
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    collects, before, frozen = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
     gc.collect()
     try:
         yield set_up()
@@ -123,7 +123,10 @@ def _collected(set_up: Callable[[], Tend]) -> Iterator[Tend]:
         gc.unfreeze()
         if frozen:
             gc.freeze()
-        gc.enable()
+        if collects:
+            gc.enable()
+        else:
+            gc.disable()
 
 
 def _life_us(queue: Queue, count: int, tend: Tend) -> float:

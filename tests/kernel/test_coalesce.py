@@ -269,6 +269,22 @@ async def test_a_prompt_item_leaves_at_once_and_in_its_order() -> None:
     assert await asyncio.wait_for(reading, 5) == [1, 2]
 
 
+async def test_a_prompt_item_is_not_held_up_by_a_reader_that_is_away() -> None:
+    outbox: Outbox[int] = Outbox(linger_s=60.0, batch_len_max=64, patience_s=60.0)
+    batches = outbox.batches()
+    await load(outbox, batches)
+    outbox.offer(1, prompt=True)
+    outbox.put(2)
+
+    assert await asyncio.wait_for(anext(batches), 5) == [1, 2]
+
+    outbox.put(3)
+    reading = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    assert not reading.done(), "what comes after it gathers"
+    reading.cancel()
+
+
 async def test_urgent_items_count_against_the_bound() -> None:
     outbox: Outbox[int] = Outbox(queue_len_max=2)
     assert outbox.offer(1, urgent=True) and outbox.offer(2)

@@ -47,10 +47,16 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[Process]:
+    collects, frozen = gc.isenabled(), gc.get_freeze_count()
     gc.disable()
     yield Process()
     gc.unfreeze()
-    gc.enable()
+    if frozen:
+        gc.freeze()
+    if collects:
+        gc.enable()
+    else:
+        gc.disable()
 
 
 def test_a_cycle_that_is_garbage_when_it_is_new_goes_at_the_next_look(process: Process) -> None:

@@ -191,6 +191,21 @@ def test_no_partition_starves_while_others_fill_the_room() -> None:
     assert room_of(floor)[1] == 0, "and no more of them than others leave room for"
 
 
+def test_what_a_partition_keeps_for_urgent_tasks_is_never_all_that_it_may_grant() -> None:
+    floor = divided(partitions=2, slots=1)
+    kind = floor.board.fleet.class_of(["echo"])
+    kind.look_ahead = 200
+    floor.sleep(1.0)
+    number = 0
+    while room_of(floor)[0]:
+        number += 1
+        granted_by(floor, 0, number)
+        floor.turn()
+
+    (left, _, ahead), granted = kind.parts[1].announced, kind.parts[1].granted
+    assert left - granted - ahead // 10 >= 1
+
+
 def test_a_partition_that_is_gone_leaves_its_share_to_the_others() -> None:
     floor = divided(partitions=2, slots=4)
     floor.orders.disconnected(1)

@@ -175,3 +175,25 @@ async def test_large_assignments_leave_in_several_messages_and_are_numbered_once
     assert all(response.ByteSize() <= 3_000 for response in responses)
     frames = [frame for response in responses for frame in response.frames]
     assert [frame.seq for frame in frames] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("priority", [5, 6])
+async def test_an_urgent_assignment_gathers_with_nothing_and_overtakes_nothing(
+    priority: int,
+) -> None:
+    bench = Bench()
+    offered: list[tuple[ToAgent, bool]] = []
+    offer = bench.line.outbox.offer
+
+    def noted(effect: ToAgent, **how: bool) -> bool:
+        offered.append((effect, how.get("prompt", False)))
+        return offer(effect, **how)
+
+    bench.line.outbox.offer = noted  # type: ignore[method-assign,assignment]  # counts
+    first, urgent = bench.assign(1), bench.assign(2)
+    urgent.lease.priority = priority
+
+    frames = await bench.frames(first, urgent)
+
+    assert offered == [(first, False), (urgent, priority >= 6)]
+    assert [frame.assign.task_id for frame in frames] == ["t1", "t2"]

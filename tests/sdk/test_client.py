@@ -131,6 +131,19 @@ async def test_an_urgent_task_waits_for_no_batch_of_others(scheduler: FakeSchedu
         await asyncio.gather(*submits)
 
 
+async def test_an_urgent_task_waits_for_no_answer_to_one_before_it(
+    scheduler: FakeScheduler,
+) -> None:
+    async with connected(scheduler) as client:
+        scheduler.answering.clear()
+        submits = []
+        for count in range(1, 9):
+            submits.append(asyncio.create_task(client.submit("work", priority=9)))
+            await eventually(lambda count=count: len(scheduler.asked) == count)
+        scheduler.answering.set()
+        await asyncio.gather(*submits)
+
+
 async def test_while_calls_are_unanswered_later_submits_gather(scheduler: FakeScheduler) -> None:
     async with connected(scheduler) as client:
         scheduler.answering.clear()

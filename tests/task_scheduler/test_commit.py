@@ -66,10 +66,10 @@ class Desk:
         self.commits: list[Commit] = []
         self.committer.listen(self.commits.append)
 
-    def submit(self, count: int = 1, **options: object) -> list[str]:
+    def submit(self, count: int = 1, urgent_len: int = 0, **options: object) -> list[str]:
         drafts = [Draft(created(**options)) for _ in range(count)]
         admitted = self.core.admission.submit(drafts, self.clock.now())
-        self.committer.wake()
+        self.committer.wake(urgent_len)
         return [one.task_id for one in admitted]
 
     def route(self) -> None:
@@ -366,3 +366,25 @@ async def test_a_snapshot_waits_until_all_is_done_that_follows_from_the_end_of_a
         assert desk.core.book.counts[State.FAILED] == 7
         assert desk.committer.commits - commits == 4
         assert picture.seq == desk.core.book.seq
+
+
+async def test_an_urgent_task_ends_the_wait_for_more_and_a_mass_of_them_does_not() -> None:
+    async with started() as desk:
+        desk.submit(500)
+        await eventually(lambda: desk.committer.durable_seq == desk.core.book.seq)
+        commits = desk.committer.commits
+        # The clock stands still: the step that 1,000 events began does not end by itself at once.
+        desk.submit()
+        await turns(3)
+        assert desk.committer.commits == commits
+
+        desk.submit(urgent_len=1)
+        await turns(3)
+        assert desk.committer.commits == commits + 1
+        desk.submit(500, urgent_len=500)
+        await eventually(lambda: desk.committer.durable_seq == desk.core.book.seq)
+        commits = desk.committer.commits
+
+        desk.submit(urgent_len=1)
+        await turns(3)
+        assert desk.committer.commits == commits

@@ -359,13 +359,41 @@ def test_the_pools_of_a_lost_router_are_gone() -> None:
     rig.core.dispatch.close("r1", rig.now)
 
 
-@pytest.mark.parametrize("count", [1, 5_000])
+@pytest.mark.parametrize("count", [1, 1_100])
 def test_a_step_grants_a_bounded_number_and_says_when_there_is_more(count: int) -> None:
     rig = Rig()
-    for _ in range(count // 1_000 + 1):
-        rig.submit(*[created() for _ in range(min(count, 1_000))])
+    rig.submit(*[created() for _ in range(count)])
     rig.core.dispatch.credit("r1", 1, ["work"], 100_000, 1)
 
-    rig.take()
+    assert len(rig.grants()) == min(count, 1_024)
+    assert rig.core.more == (count > 1_024)
 
-    assert rig.core.more == (count > 4_096)
+
+def test_a_tenth_of_the_look_ahead_is_kept_for_urgent_tasks() -> None:
+    rig = Rig()
+    rig.credit(total=120, ahead=100)
+    rig.submit(*[created() for _ in range(200)])
+    assert len(rig.grants()) == 110
+
+    first = rig.submit_one(terms=Terms(priority=6))
+    assert [grant.task.task_id for grant in rig.grants()] == [first.task_id]
+    more = [rig.submit_one(terms=Terms(priority=9)).task_id for _ in range(20)]
+    assert [grant.task.task_id for grant in rig.grants()] == more[:9]
+
+
+def test_who_looks_ahead_little_keeps_nothing_for_urgent_tasks() -> None:
+    rig = Rig()
+    rig.credit(total=9, ahead=9)
+    rig.submit(*[created() for _ in range(20)])
+
+    assert len(rig.grants()) == 9
+
+
+def test_an_urgent_task_that_agents_cannot_do_opens_nothing_to_others() -> None:
+    rig = Rig()
+    rig.credit(total=20, ahead=20)
+    rig.submit(*[created() for _ in range(30)])
+    assert len(rig.grants()) == 18
+    rig.submit_one("other", terms=Terms(priority=9))
+
+    assert rig.grants() == []

@@ -7,6 +7,7 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from podium.v1 import task_scheduler_pb2
@@ -18,6 +19,7 @@ from services.kernel.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from services.task_scheduler.loops.commit import Committer
 from services.task_scheduler.servicer.service import POLICY
 from tests.support.waiting import eventually
 from tests.task_scheduler.serving import WITHIN_S, Served, refusal, spec, wire
@@ -68,6 +70,25 @@ async def test_what_a_task_says_is_kept(served: Served) -> None:
     assert (kept.priority, kept.tenant, dict(kept.labels)) == (0, "t1", {"a": "1"})
     assert (kept.retry_policy.max_retries, kept.retry_policy.jitter) == (0, 0.0)
     assert kept.traceparent == asked.traceparent
+
+
+async def test_urgent_tasks_are_counted_for_the_commit(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[int] = []
+    wake = Committer.wake
+
+    def counted(self: Committer, urgent_len: int = 0) -> None:
+        woken.append(urgent_len)
+        wake(self, urgent_len)
+
+    monkeypatch.setattr(Committer, "wake", counted)
+
+    await served.submit(spec(priority=5), spec())
+    assert set(woken) == {0}
+    await served.submit(spec(priority=6), spec(priority=9), spec(priority=5))
+
+    assert [count for count in woken if count] == [2]
 
 
 async def test_ids_come_in_the_order_of_the_request(served: Served) -> None:

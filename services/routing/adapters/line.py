@@ -28,6 +28,9 @@ settle_patience_s = 0.2
 stream of its own it would be one message in three. Its slot is free already, and a router that
 forgets is asked again on the next stream."""
 
+urgent_priority = 6
+"""Of tasks that wait for no others to leave with, as in the scheduler."""
+
 CONTROL = frozenset(
     (
         effects.SendProbe,
@@ -78,7 +81,8 @@ class StreamLine:
             return self.outbox.offer(effect, urgent=self._may_overtake(effect))
         if kind in FENCES:
             self._fenced = True
-        return self.outbox.offer(effect, patient=patient)
+        prompt = isinstance(effect, effects.SendAssign) and effect.lease.priority >= urgent_priority
+        return self.outbox.offer(effect, patient=patient, prompt=prompt)
 
     @property
     def is_behind(self) -> bool:

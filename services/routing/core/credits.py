@@ -30,6 +30,8 @@ hungry_s = 0.25
 """How long a partition that granted something counts as one that has more."""
 reserve_divisor = 4
 """Partitions that grant nothing keep a fourth of an even share, for what may come."""
+urgent_divisor = 10
+"""A scheduler keeps a tenth of a look-ahead for urgent tasks: it must not be all that is left."""
 
 
 def room(kind: CapabilityClass, *, draining: bool) -> int:
@@ -70,7 +72,10 @@ def shares(
     found = []
     for part in parts:
         share = max(given.get(part, reserve), int(not part.waiting))
-        found.append((share, ahead if part in given else max(0, share - spare)))
+        told = ahead if part in given else max(0, share - spare)
+        if not part.waiting:
+            told = min(told, urgent_divisor * share - 1)
+        found.append((share, told))
     return found
 
 

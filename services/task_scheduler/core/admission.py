@@ -24,6 +24,8 @@ from services.task_scheduler.core.room import Room
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Task
 
+_QUEUEING = Kind.QUEUED  # read once, as in `book`
+
 
 class Draft(NamedTuple):
     """A task that is asked for."""
@@ -182,7 +184,7 @@ class Admission:
         task = book.create(created, now)
         if not task.open_dependencies:
             if not task.next_ms:
-                book.record(Kind.QUEUED, task, now)
+                book.record(_QUEUEING, task, now)
             return Admitted(task.task_id, False)
         for dependency_id in created.depends_on:
             dependency = book.tasks[dependency_id]

@@ -18,13 +18,20 @@ from services.task_scheduler.core.pool import Pool
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Lease, Task
 
-GRANTS_PER_STEP_MAX = 4_096
+GRANTS_PER_STEP_MAX = 1_024
+"""What one call may submit; a step is taken, sealed and sent in one go."""
+URGENT_SHARE = 10
+"""One in so many grants of a look-ahead is kept for urgent tasks. It is full whenever more waits
+than can be done, and an urgent one would wait until an agent has taken a task from it."""
 STALL_S = 1.0
 """A tick this late says that this process was held up, not that agents were silent."""
 RECLAIM_S = 0.5
 """How often routers with free slots are looked for while others let tasks wait."""
 RENEWED_SHARE = 1 / 3
 """Of its time, after which a lease is renewed by a holder that lives: the rest is left to it."""
+
+
+_ASSIGNMENT = Kind.ASSIGNED  # read once, as in `book`
 
 
 class AgentClass:
@@ -36,6 +43,7 @@ class AgentClass:
         "class_id",
         "free_total",
         "granted",
+        "ordinary_total",
         "pool",
         "router_id",
         "total",
@@ -50,6 +58,8 @@ class AgentClass:
         self.total = 0
         self.free_total = 0
         """The part of `total` that is no look-ahead; below `granted` where tasks wait."""
+        self.ordinary_total = 0
+        """The part of `total` that is for all tasks; the rest is for urgent ones."""
         self.granted = 0
         self.agent_count = 0
 
@@ -109,6 +119,7 @@ class Dispatch:
             classes[class_id] = known
         known.total = total
         known.free_total = total - look_ahead
+        known.ordinary_total = total - look_ahead // URGENT_SHARE
         if agent_count or total > known.granted:
             self._join(known).members += agent_count - known.agent_count
             known.agent_count = agent_count
@@ -139,8 +150,9 @@ class Dispatch:
     def grant(self, now: Instant) -> int:
         """Grant what waits for the credits there are; return how many tasks."""
         left = GRANTS_PER_STEP_MAX
-        self._book.queue.keys.rates.advance(now.mono_s)
-        pop = self._book.queue.pop
+        queue = self._book.queue
+        queue.keys.rates.advance(now.mono_s)
+        pop = queue.pop
         hungry = [(k, k.pool) for k in self._hungry if k.pool is not None and k.pool.mask]
         # Free slots of all routers first: in a look-ahead a task may wait for as long as the one
         # before it runs, while another router has an agent for it.
@@ -155,6 +167,8 @@ class Dispatch:
             still = []
             for each in turn:
                 known, pool = each
+                if known.granted >= known.ordinary_total and not queue.has_urgent(pool):
+                    continue
                 task = pop(pool, now.mono_s, ahead=ahead)
                 if task is None:
                     continue
@@ -280,7 +294,7 @@ class Dispatch:
         book = self._book
         epoch = book.lease_epoch + 1
         book.record(
-            Kind.ASSIGNED,
+            _ASSIGNMENT,
             task,
             now,
             lease_epoch=epoch,

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+URGENT_PRIORITY = 6
+"""From which a task is urgent: it has room where there is none for others."""
+
 
 class Rate(NamedTuple):
     """So many starts in a period."""

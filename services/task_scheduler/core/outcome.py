@@ -43,6 +43,11 @@ BUDGET_EXCEEDED = Failure("BUDGET_EXCEEDED", "The task has consumed its budget."
 RESULT_TOO_LARGE = Failure("RESULT_TOO_LARGE", "The result is larger than 256 KiB.", False)
 
 
+# Read once, as in `book`.
+_ASSIGNED, _START, _COMPLETION = State.ASSIGNED, Kind.STARTED, Kind.COMPLETED
+_ACCEPTED = Settlement.ACCEPTED
+
+
 class Outcomes:
     """Takes what routers report about attempts."""
 
@@ -64,7 +69,7 @@ class Outcomes:
         task = self._book.tasks.get(lease.task_id)
         if task is None or not task.holds(lease.epoch):
             self._dispatch.refuse(router_id, lease)
-        elif task.state is State.ASSIGNED:
+        elif task.state is _ASSIGNED:
             if self._dispatch.speaks_for(router_id, task):
                 self._start(task, agent_id, decision, now)
             else:
@@ -119,7 +124,7 @@ class Outcomes:
             agent_id=agent_id,
             router_id=task.router_id,
         )
-        self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
+        self._orders.send(router_id, Settled(lease, _ACCEPTED))
 
     def handed_back(
         self, router_id: str, lease: Lease, reason: str, agent_id: str, now: Instant
@@ -183,7 +188,7 @@ class Outcomes:
             result_hash,
         )
         self._book.record(
-            Kind.COMPLETED,
+            _COMPLETION,
             task,
             now,
             detail,
@@ -192,7 +197,7 @@ class Outcomes:
             agent_id=task.agent_id,
             router_id=task.router_id,
         )
-        self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
+        self._orders.send(router_id, Settled(lease, _ACCEPTED))
         if self._book.waits.affected:
             self._dependents.follow_up(now)
 
@@ -212,7 +217,7 @@ class Outcomes:
         task = self._settling(router_id, lease, agent_id, FAILURE_HASH, now)
         if task is not None:
             self.fail(task, failure, usage, now, agent_fault=agent_fault, run_s=run_s)
-            self._orders.send(router_id, Settled(lease, Settlement.ACCEPTED))
+            self._orders.send(router_id, Settled(lease, _ACCEPTED))
 
     def fail(
         self,
@@ -257,7 +262,7 @@ class Outcomes:
         """A lease was not renewed in time."""
         lease = Lease(task.task_id, task.lease_epoch)
         router_id = task.router_id
-        if task.state is State.ASSIGNED:
+        if task.state is _ASSIGNED:
             self._dispatch.hand_back(task, "LEASE_EXPIRED", "", now)
         else:
             self.fail(task, LEASE_EXPIRED, None, now, agent_fault=True)
@@ -272,7 +277,7 @@ class Outcomes:
 
     def _start(self, task: Task, agent_id: str, decision: bytes, now: Instant) -> None:
         self._book.record(
-            Kind.STARTED,
+            _START,
             task,
             now,
             Started(decision, _us(now.mono_s - task.queued_s)),
@@ -288,9 +293,9 @@ class Outcomes:
         if task is None or not task.holds(lease.epoch):
             self._dispatch.refuse(router_id, lease)
             return None
-        if task.state is State.ASSIGNED and self._dispatch.speaks_for(router_id, task):
+        if task.state is _ASSIGNED and self._dispatch.speaks_for(router_id, task):
             self._start(task, agent_id, b"", now)
-        elif task.state is State.ASSIGNED or task.agent_id != agent_id:
+        elif task.state is _ASSIGNED or task.agent_id != agent_id:
             self._dispatch.deny(router_id, lease)
             return None
         return task
@@ -301,9 +306,9 @@ class Outcomes:
         """Return the running task an outcome ends, or settle the outcome of a dead lease."""
         task = self._book.tasks.get(lease.task_id)
         if task is not None and task.holds(lease.epoch):
-            if task.state is State.ASSIGNED and self._dispatch.speaks_for(router_id, task):
+            if task.state is _ASSIGNED and self._dispatch.speaks_for(router_id, task):
                 self._start(task, agent_id, b"", now)
-            if task.state is not State.ASSIGNED and task.agent_id == agent_id:
+            if task.state is not _ASSIGNED and task.agent_id == agent_id:
                 return task
         settlement = self._settled_before(task, lease, outcome_hash)
         if settlement is not Settlement.DUPLICATE:

@@ -31,7 +31,7 @@ from services.kernel.versions import covers, offered
 from services.task_scheduler.core.bounds import held_up, offer, pass_on, release
 from services.task_scheduler.core.keys import Keys
 from services.task_scheduler.core.lane import Alike, Lane, LaneKey, Requirement
-from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.limits import URGENT_PRIORITY, Limits
 from services.task_scheduler.core.pauses import ByScope, Pauses, Scope
 from services.task_scheduler.core.pool import IDLE_LEN_MAX, Elders, Line, Pool
 from services.task_scheduler.core.shares import Shares
@@ -128,11 +128,8 @@ class ReadyQueue:
     def _new_requirement(self, needs: tuple[str, ...]) -> Requirement:
         self._serial += 1
         requirement = self._requirements[needs] = Requirement(self._serial, needs)
-        requirement.pools = [
-            pool
-            for pool in self._pools.values()
-            if covers(pool.capabilities, requirement.capabilities)
-        ]
+        pools, wanted = self._pools.values(), requirement.capabilities
+        requirement.pools = [pool for pool in pools if covers(pool.capabilities, wanted)]
         return requirement
 
     def _forget(self, lane: Lane) -> None:
@@ -168,6 +165,13 @@ class ReadyQueue:
         if lane.bounds:
             # What was offered in its place was chosen by its first task.
             pass_on(lane)
+
+    def has_urgent(self, pool: Pool) -> bool:
+        """Whether an urgent task waits that the pool could work on."""
+        while (priority := pool.mask.bit_length() - 1) >= URGENT_PRIORITY:
+            if self._turn(pool, priority)[1] is not None:
+                return True
+        return False
 
     def pop(self, pool: Pool, now_s: float, *, ahead: bool = False) -> Task | None:
         """Take the task that the pool should work on next.

@@ -13,8 +13,8 @@ from services.kernel.errors import InvalidArgument, ResourceExhausted
 from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core.limits import URGENT_PRIORITY
 
-URGENT_PRIORITY = 6
 URGENT_SHARE = 10
 """One in so many places is kept for urgent tasks."""
 RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX = 0.05, 1.0

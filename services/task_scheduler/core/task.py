@@ -19,6 +19,8 @@ ANSWERS_LEN_MAX = 16
 """Questions of which it is known how they were answered; the latest are kept."""
 
 
+_NEW = State.NEW
+
 SHOWN_DELAYED = 1
 SHOWN_BLOCKED = 2
 
@@ -125,7 +127,6 @@ class Task:
         self,
         task_id: str,
         created: Created,
-        *,
         seq: int,
         wall_ms: int,
         mono_s: float,
@@ -149,7 +150,7 @@ class Task:
         ) = created
         self.lane: Lane | None = None
         """Where it waits when it is ready; until it ends."""
-        self.state = State.NEW
+        self.state = _NEW
         self.created_ms = wall_ms
         self.created_s = mono_s
         self.created_seq = seq
@@ -157,7 +158,14 @@ class Task:
         self.open_dependencies = 0
         self.next_ms = 0
         """When the retry or the delayed start is due, in wall time; 0 = nothing is."""
-        self._reset_queueing()
+        self.place = 0
+        """Its number in the ready queue; 0 = it is not there. Owned by the queue."""
+        self.queued_seq = self.queued_ms = 0
+        self.queued_s = 0.0
+        self.charged_s = 0.0
+        """Agent-seconds its tenant was charged with for its lease."""
+        self.granted_ms = 0
+        """When it was last granted, if it has rates."""
         self._reset_attempts()
         self.result = b""
         self.failure: Failure | None = None
@@ -165,8 +173,7 @@ class Task:
         """What it has consumed since it was last revived: that counts against its budget."""
         self.usage_before: Usage | None = None
         """What it had consumed before."""
-        self.input = b""
-        self.input_request = b""
+        self.input = self.input_request = b""
         self.answers: tuple[tuple[int, bytes], ...] = ()
         """Which questions were answered, by their leases, and the hashes of the answers."""
         self.pause_reason = ""
@@ -176,17 +183,6 @@ class Task:
         self.said_bytes = 0
         """What was asked, answered and told, as `weigh` found it last."""
 
-    def _reset_queueing(self) -> None:
-        self.place = 0
-        """Its number in the ready queue; 0 = it is not there. Owned by the queue."""
-        self.queued_seq = 0
-        self.queued_ms = 0
-        self.queued_s = 0.0
-        self.charged_s = 0.0
-        """Agent-seconds its tenant was charged with for its lease."""
-        self.granted_ms = 0
-        """When it was last granted, if it has rates."""
-
     def _reset_attempts(self) -> None:
         self.attempt = 0
         """Attempts that an agent has started."""
@@ -194,12 +190,9 @@ class Task:
         self.handbacks = 0
         """Leases in a row that agents declined."""
         self.excluded: tuple[str, ...] = ()
-        self.agent_id = ""
-        self.router_id = ""
-        self.lease_epoch = 0
-        self.renewed_s = 0.0
-        self.attempt_s = 0.0
-        self.start_ms = 0
+        self.agent_id = self.router_id = ""
+        self.lease_epoch = self.start_ms = 0
+        self.renewed_s = self.attempt_s = 0.0
         self.settled_epoch = 0
         """The last lease that ended with an outcome, and that outcome's hash: tells repeats."""
         self.settled_hash = b""

@@ -70,8 +70,11 @@ class Committer:
         self._waiters: list[asyncio.Future[None]] = []
         self._idle: asyncio.Future[None] | None = None
         self._woken = False
+        self._urgent_len = 0
+        self._gathering: asyncio.Future[None] | None = None
         self._busy = False
         self._rhythm = Rhythm(expected_len=WORTH_LEN)
+        self._urgent_rhythm = Rhythm()
         self._refusal = "STARTING"
         self._draining = False
         self._owning = False
@@ -143,11 +146,22 @@ class Committer:
                 retry_after_s=FULL_RETRY_AFTER_S,
             )
 
-    def wake(self) -> None:
-        """Say that the core was given something to do."""
+    def wake(self, urgent_len: int = 0) -> None:
+        """Say that the core was given something to do.
+
+        Args:
+            urgent_len: Urgent tasks in it: they wait for nothing more, unless they come in masses.
+        """
         self._woken = True
+        self._urgent_len += urgent_len
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+        if urgent_len and self._urgent_rhythm.wait_s(self._clock.now().mono_s) <= 0:
+            self._go()
+
+    def _go(self) -> None:
+        if self._gathering is not None and not self._gathering.done():
+            self._gathering.set_result(None)
 
     async def settled(self) -> None:
         """Return when everything that has happened so far is durable.
@@ -287,11 +301,12 @@ class Committer:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
             self._idle = None
-        # A turn of the loop, or a moment under load, so that what comes with the first takes part.
-        wait_s = self._rhythm.wait_s(self._clock.now().mono_s)
-        await asyncio.sleep(max(0.0, wait_s))
+        await self._gather()
         self._woken = False
         began = self._clock.now()
+        if self._urgent_len:
+            self._urgent_rhythm.sent(began.mono_s, self._urgent_len)
+            self._urgent_len = 0
         step = self.core.take(began)
         if self._posing is not None and not self.core.book.waits.affected:
             if not self._posing.done():
@@ -311,6 +326,24 @@ class Committer:
             raise
         self._woken = self._woken or self.core.more or bool(self.core.book.outbox)
         self._set_alarm(self._clock.now().mono_s)
+
+    async def _gather(self) -> None:
+        """Wait a turn of the loop, or a moment under load, for what comes with the first."""
+        now_s = self._clock.now().mono_s
+        wait_s = self._rhythm.wait_s(now_s)
+        if self._urgent_len:
+            wait_s = min(wait_s, self._urgent_rhythm.wait_s(now_s))
+        if wait_s <= 0:
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        self._gathering = loop.create_future()
+        timer = loop.call_later(wait_s, self._go)
+        try:
+            await self._gathering
+        finally:
+            self._gathering = None
+            timer.cancel()
 
     def _set_alarm(self, now_s: float) -> None:
         """Wake when the next task may start under a rate; a tick looks again at what is later."""

@@ -16,6 +16,7 @@ from services.kernel.rpc import Context
 from services.kernel.rules import Checker
 from services.kernel.telemetry import Tracer
 from services.task_scheduler.core import catalog
+from services.task_scheduler.core.limits import URGENT_PRIORITY
 from services.task_scheduler.core.task import Task
 from services.task_scheduler.ports import Codec, Desk
 from services.task_scheduler.servicer.choice import (
@@ -129,7 +130,7 @@ class TaskScheduler(Holding, Requeueing, Scheduling):
             # What it is refused for may itself not be durable yet.
             await desk.settled()
             raise
-        desk.wake()
+        desk.wake(sum([d.created.terms.priority >= URGENT_PRIORITY for d in prepared.drafts]))
         duplicates = [index for index, one in enumerate(admitted) if one.duplicate]
         for index in duplicates:
             task = book.tasks.get(admitted[index].task_id)
