@@ -46,8 +46,8 @@ SCHEDULER_CALLS = 306
 GRANTS = 60
 GRANT_CALLS = 47
 """Of the queue and the core, for a grant; 41 when this was written."""
-ROUTING_CALLS = 165
-"""From a grant to an agent, a task; 144 when this was written."""
+ROUTING_CALLS = 155
+"""From a grant to an agent, a task; 140 when this was written."""
 CLIENT_CALLS = 72
 """Of a client, for a submit that shares its call with others; 63 when this was written."""
 SESSION_CALLS = 21

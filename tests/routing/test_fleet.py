@@ -72,3 +72,21 @@ def test_empty_classes_are_forgotten_between_streams() -> None:
     floor.orders.hello()
 
     assert {kind.names for kind in floor.board.fleet.classes.values()} == {("echo",)}
+
+
+def test_who_of_a_class_is_free_is_known_without_looking_at_all() -> None:
+    floor = Floor()
+    fleet = floor.board.fleet
+    readers = [floor.agent(f"a{number}", "read", slots=2) for number in range(3)]
+    writer = floor.agent("w", "write")
+    kind = fleet.class_of(["read"])
+    for number in range(5):
+        floor.granted(f"t{number}", "read")
+        assert list(kind.free.values()) == [each for each in readers if each.load < 2]
+    floor.attendance.drain_agent(writer)
+    floor.turn()
+
+    assert fleet.free_classes(kind.bit | fleet.class_of(["write"]).bit) == [kind]
+    floor.granted("last", "read")
+    assert fleet.free_classes(kind.bit) == []
+    assert not kind.free

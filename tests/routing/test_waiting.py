@@ -75,7 +75,7 @@ def test_any_lease_can_be_taken_out() -> None:
     for taken, each in enumerate(leases, 1):
         waiting.remove(each)
         assert len(waiting) == len(leases) - taken
-    assert not waiting.demands
+    assert read.waiting_count == 0
 
 
 def test_stranded_are_those_that_no_working_class_could_take() -> None:

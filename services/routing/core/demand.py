@@ -14,7 +14,6 @@ from services.kernel.versions import covers, mark, plain
 from services.routing.core.fleet import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from services.routing.core.assignment import Lease
     from services.routing.core.fleet import CapabilityClass, Fleet
     from services.routing.core.session import Session
 
@@ -43,7 +42,7 @@ class Demand:
         "required",
         "row_list",
         "version",
-        "waiting",
+        "waiting_count",
     )
 
     def __init__(self, required: frozenset[str], preferred: frozenset[str]) -> None:
@@ -58,8 +57,8 @@ class Demand:
         self.outdated: set[int] = set()
         """Rows of those."""
         self._names = frozenset(map(plain, required)) if any(map(_asks, required)) else None
-        self.waiting: list[Lease] = []
-        """Tasks without an agent, in the order in which they are due."""
+        self.waiting_count = 0
+        """Tasks without an agent."""
         self.version = 0
         self._rows: IntArray | None = None
         self.match_list: list[float] = []
@@ -181,6 +180,6 @@ class Demands:
 
     def _shrink(self) -> None:
         # The oldest half of those nobody waits with; they are rebuilt when asked for again.
-        idle = [key for key, demand in self._known.items() if not demand.waiting]
+        idle = [key for key, demand in self._known.items() if not demand.waiting_count]
         for key in idle[: demands_len_max // 2]:
             del self._known[key]

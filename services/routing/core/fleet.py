@@ -62,6 +62,7 @@ class CapabilityClass:
         "bit",
         "capabilities",
         "class_id",
+        "free",
         "free_slots",
         "look_ahead",
         "names",
@@ -81,6 +82,8 @@ class CapabilityClass:
         self.versions = tuple(sorted(each for each in capabilities if mark in each))
         self.agent_count = 0
         self.working_count = 0
+        self.free: dict[int, Session] = {}
+        """Those of its agents that can take a task now, by row."""
         self.free_slots = 0
         self.parts = [Part() for _ in range(partitions)]
         self.waiting = 0
@@ -137,6 +140,16 @@ class Fleet:
             self.classes[key] = kind
             self.class_by_id[kind.class_id] = kind
         return kind
+
+    def free_classes(self, class_mask: int) -> list[CapabilityClass]:
+        """Return the classes of a mask in which an agent can take a task now."""
+        mask = self.free_mask & class_mask
+        kinds = []
+        while mask:
+            bit = mask & -mask
+            kinds.append(self.class_by_id[bit.bit_length() - 1])
+            mask ^= bit
+        return kinds
 
     def divide(self, partitions: int) -> None:
         """Note into how many partitions the scheduler is divided."""
@@ -217,17 +230,23 @@ class Fleet:
         free = session.free_slots() if block is Block.OPEN else 0
         self.block[row] = block
         if free:
-            self.points[row] = LOAD_WEIGHT * free / session.max_concurrency
-            self.slowdown[row] = 1.0 + session.load / session.max_concurrency
+            session.load_points = LOAD_WEIGHT * free / session.max_concurrency
+            session.slowdown = 1.0 + session.load / session.max_concurrency
         else:
-            self.points[row] = -np.inf
-            self.slowdown[row] = np.inf
+            session.load_points = -math.inf
+            session.slowdown = math.inf
+        self.points[row] = session.load_points
+        self.slowdown[row] = session.slowdown
         self._count(session, kind, free, working=block is Block.OPEN)
 
     def _count(self, session: Session, kind: CapabilityClass, free: int, *, working: bool) -> None:
         if free != session.counted_free:
             kind.free_slots += free - session.counted_free
             session.counted_free = free
+            if free:
+                kind.free[session.row] = session
+            else:
+                del kind.free[session.row]
             if kind.free_slots:
                 self.free_mask |= kind.bit
             else:

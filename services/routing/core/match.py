@@ -103,14 +103,14 @@ class Matcher:
         self, lease: Lease, candidates: Candidates, barred: tuple[int, ...], now_s: float
     ) -> tuple[Decision, Session] | None:
         """Return the record of the choice and the chosen agent; None when nobody can take it."""
+        eligible = candidates.free_count() - len(barred)
+        if not eligible:
+            return None
         model = self._model
         sticky = self._sticky(lease, candidates) if lease.sticky_agent_id else -1
         learns = model is not None and _decides(model, lease)
         chosen, shadow = (LEARNED, FORMULA) if learns else (FORMULA, LEARNED)
         totals = _scores(chosen, lease, candidates, sticky, barred)
-        eligible = int(np.count_nonzero(np.isfinite(totals)))
-        if not eligible:
-            return None
         tried = self._on_trial(candidates, barred, now_s) if self._board.on_probation else -1
         draw = self._draw(candidates, totals, eligible, tried, model if learns else None)
         self.decided += 1
@@ -134,7 +134,7 @@ class Matcher:
             balances=[other.counted_free / other.max_concurrency for other in others],
             priority_bonus=float(lease.priority),
             successes=candidates.successes(top),
-            delays_ms=candidates.delays_ms(top, lease.size),
+            delays_ms=candidates.delays_ms(top, others, lease.size),
             shadow_agent_id=_rival(shadow, lease, candidates, sticky, barred),
             explored=draw.explored,
         )

@@ -49,6 +49,7 @@ class Candidates:
     __slots__ = (
         "_best",
         "_fleet",
+        "_kinds",
         "_leader",
         "_left_out",
         "_typical",
@@ -76,6 +77,7 @@ class Candidates:
             self.vectors = model.vectors(fleet, demand, task_type)
             self._typical = sum(self.vectors.typical_ms)
         self._best: dict[tuple[Scorer, float], Best] = {}
+        self._kinds = fleet.free_classes(demand.class_mask)
         self._leader: Best | None = None
         self._left_out: dict[str, int] | None = None
         self._working = 0
@@ -109,6 +111,13 @@ class Candidates:
             best = self._best[key] = Best(self.session(place), totals.item(place))
         return best
 
+    def free_count(self) -> int:
+        """Return how many can take a task now."""
+        count = 0
+        for kind in self._kinds:
+            count += len(kind.free)
+        return count
+
     def successes(self, places: Iterable[int]) -> list[float]:
         """Return how likely the model takes each to succeed; empty without one."""
         if self.vectors is None:
@@ -116,13 +125,17 @@ class Candidates:
         success = self.vectors.success_list
         return [success[place] for place in places]
 
-    def delays_ms(self, places: Iterable[int], size: float) -> list[float]:
+    def delays_ms(
+        self, places: Iterable[int], sessions: Iterable[Session], size: float
+    ) -> list[float]:
         """Return how long the model expects a task of a size to take on each; empty without one."""
         if self.vectors is None:
             return []
-        service_ms, rows = self.vectors.service_list, self.demand.row_list
-        slowdown = self._fleet.slowdown
-        return [service_ms[place] * slowdown.item(rows[place]) * size for place in places]
+        service_ms = self.vectors.service_list
+        return [
+            service_ms[place] * session.slowdown * size
+            for place, session in zip(places, sessions, strict=True)
+        ]
 
     def advantage(self) -> float:
         """Return how good the best candidate is, to compare tasks by.

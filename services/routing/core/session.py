@@ -229,6 +229,9 @@ class Session:
     kind: CapabilityClass | None = None
     load: int = 0
     counted_free: int = 0
+    load_points: float = -math.inf
+    slowdown: float = math.inf
+    """What the fleet has of it in arrays, for reading single ones."""
     counted_working: bool = False
     credit_total: int | None = None
     assigned_total: int = 0

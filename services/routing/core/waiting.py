@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -16,62 +15,55 @@ _order = attrgetter("order")
 
 
 class Waiting:
-    """The window of tasks that late binding chooses from, kept by demand."""
+    """The tasks that late binding chooses from, all in one order."""
 
     def __init__(self) -> None:
+        self._queue: list[Lease] = []
         self._demands: dict[Demand, None] = {}
-        self._count = 0
+        """Those that somebody waits with."""
         self._number = 0
 
     def __len__(self) -> int:
-        return self._count
-
-    @property
-    def demands(self) -> Collection[Demand]:
-        """Demands somebody waits with."""
-        return self._demands.keys()
+        return len(self._queue)
 
     def add(self, lease: Lease) -> None:
         """Queue a lease behind those of its priority."""
         demand = lease.demand
         assert demand is not None
+        demand.waiting_count += 1
+        self._demands[demand] = None
         self._number += 1
         lease.order = (-lease.priority, self._number)
-        queue = demand.waiting
+        queue = self._queue
         if not queue or queue[-1].order < lease.order:
             queue.append(lease)
         else:
             insort(queue, lease, key=_order)
-        self._demands[demand] = None
-        self._count += 1
 
     def remove(self, lease: Lease) -> None:
         """Take a lease out."""
         demand = lease.demand
         assert demand is not None
-        queue = demand.waiting
+        demand.waiting_count -= 1
+        if not demand.waiting_count:
+            del self._demands[demand]
+        queue = self._queue
         index = 0 if queue[0] is lease else bisect_left(queue, lease.order, key=_order)
         assert queue[index] is lease
         del queue[index]
-        if not queue:
-            del self._demands[demand]
-        self._count -= 1
 
     def fitting(self, class_mask: int) -> Iterator[Lease]:
         """Return the leases in order that some class of `class_mask` could take, as of now."""
-        return _merged([list(d.waiting) for d in self._demands if d.class_mask & class_mask])
+        return (lease for lease in tuple(self._queue) if _fits(lease, class_mask))
 
     def stranded(self, working_mask: int) -> list[Lease]:
         """Return all leases that no class of `working_mask` could ever take."""
-        return [
-            lease
-            for demand in self._demands
-            if not demand.class_mask & working_mask
-            for lease in demand.waiting
-        ]
+        if all([demand.class_mask & working_mask for demand in self._demands]):
+            return []
+        return [lease for lease in self._queue if not _fits(lease, working_mask)]
 
     def __iter__(self) -> Iterator[Lease]:
-        return _merged([demand.waiting for demand in self._demands])
+        return iter(self._queue)
 
 
 class Window(Generic[T]):
@@ -115,7 +107,3 @@ class Window(Generic[T]):
 def _fits(lease: Lease, class_mask: int) -> bool:
     assert lease.demand is not None
     return bool(lease.demand.class_mask & class_mask)
-
-
-def _merged(queues: list[list[Lease]]) -> Iterator[Lease]:
-    return iter(queues[0]) if len(queues) == 1 else heapq.merge(*queues, key=_order)
