@@ -24,6 +24,11 @@ _PLAIN = re.compile(r"[ -~]*").fullmatch
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def is_key(value: str, len_max: int = key_len_max) -> bool:
+    """Whether a value is a key as callers choose them: A-Z a-z 0-9 . _ : -, at most `len_max`."""
+    return _KEY(value) is not None and len(value) <= len_max
+
+
 class Duration(Protocol):
     """What `google.protobuf.Duration` has; not imported, so that cores may use these rules."""
 
@@ -88,7 +93,7 @@ class Checker:
         self, path: str, value: str, *, optional: bool = False, len_max: int = key_len_max
     ) -> bool:
         """Check a key the caller chose, as a request id: A-Z a-z 0-9 . _ : -, at most `len_max`."""
-        if (_KEY(value) and len(value) <= len_max) or (optional and not value):
+        if is_key(value, len_max) or (optional and not value):
             return True
         return self.fault(path, f"must be 1 to {len_max} of A-Z, a-z, 0-9 and . _ : -")
 

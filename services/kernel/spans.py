@@ -19,9 +19,11 @@ Span = tuple[int, int, int, str, int, int, Attributes, str]
 """trace id, span id, parent id (0 = root), name, start ns, end ns, attributes, error."""
 
 _SAMPLED = "01"
-# version-trace-parent-flags in fixed columns; a later version may append more fields.
+# version-trace-parent-flags in fixed columns, no id zero; a later version, of which ff is none, may
+# append more fields.
+_FIELDS = "(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(
-    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL
+    f"00-{_FIELDS}|(?!00|ff)[0-9a-f]{{2}}-{_FIELDS}(?:-.*)?", re.DOTALL
 ).fullmatch
 
 # Seeded from the system once a process; ids need to be unique, not unpredictable.
@@ -45,16 +47,14 @@ def format_traceparent(trace_id: int, span_id: int) -> str:
     return f"00-{trace_id:032x}-{span_id:016x}-{_SAMPLED}"
 
 
+def is_traceparent(text: str) -> bool:
+    """Whether `text` is a valid `traceparent`."""
+    return _TRACEPARENT(text) is not None
+
+
 def parse_traceparent(text: str) -> tuple[int, int] | None:
     """Return (trace id, span id), or None when `text` is not a valid `traceparent`."""
-    found = _TRACEPARENT(text)
-    if found is None:
-        return None
-    version, trace_id, span_id, more = found.groups()
-    if version == "ff" or (more and version == "00"):
-        return None
-    ids = int(trace_id, 16), int(span_id, 16)
-    return ids if all(ids) else None
+    return (int(text[3:35], 16), int(text[36:52], 16)) if is_traceparent(text) else None
 
 
 def leg_id(leg: str, task_id: str, lease_epoch: int) -> str:

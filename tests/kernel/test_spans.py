@@ -9,6 +9,7 @@ from services.kernel.spans import (
     Tracer,
     below,
     format_traceparent,
+    is_traceparent,
     leg_id,
     new_span_id,
     new_trace_id,
@@ -44,6 +45,7 @@ def test_a_traceparent_survives_the_journey() -> None:
     text = format_traceparent(trace_id, span_id)
 
     assert parse_traceparent(text) == (trace_id, span_id)
+    assert is_traceparent(text)
     assert parse_traceparent("00-" + "0" * 31 + "1-" + "0" * 15 + "2-00") == (1, 2)
 
 
@@ -71,6 +73,7 @@ GOOD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 )
 def test_what_is_no_traceparent_is_none(text: str) -> None:
     assert parse_traceparent(text) is None
+    assert not is_traceparent(text)
 
 
 def test_a_later_version_may_say_more() -> None:

@@ -18,7 +18,7 @@ from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
 from services.task_scheduler.core.catalog import lack
 from services.task_scheduler.core.dependents import Dependents
-from services.task_scheduler.core.event import Created, Origin, Terms
+from services.task_scheduler.core.event import FROM_CLIENT, Created, Origin, Terms
 from services.task_scheduler.core.quotas import Quotas
 from services.task_scheduler.core.room import Room
 from services.task_scheduler.core.states import Kind, State
@@ -78,16 +78,21 @@ class Admission:
         self._book.queue.keys.check(all_created)
         kin: dict[str, int] = {}
         for index, draft in new:
-            self._check(index, draft, now)
-            if draft.created.origin.parent_task_id:
-                self._check_kin(index, draft.created, kin)
+            created = draft.created
+            terms = created.terms
+            if terms.deadline_ms or terms.deadline_after_ms:
+                _check_deadline(index, terms, now.wall_ms)
+            if created.depends_on or draft.fail_fast:
+                self._check(index, draft)
+            if created.origin is not FROM_CLIENT and created.origin.parent_task_id:
+                self._check_kin(index, created, kin)
         # Last, since it takes from what the tenant may do.
         self._quotas.check((created.tenant for created in all_created), now.mono_s)
         self._room.taken(len(new), now)
         # Only where an id comes twice may a task become known while its batch is taken in.
         twice = len(within) < sum([draft.created.request_id != "" for draft in drafts])
         return [
-            Admitted(first, True) if first is not None else self._take(draft, now, twice=twice)
+            Admitted(first, True) if first is not None else self._take(draft, now, twice)
             for first, draft in zip(known, drafts, strict=True)
         ]
 
@@ -115,11 +120,8 @@ class Admission:
             raise _reused(index, created.request_id, seen.task_id)
         return seen.task_id
 
-    def _check(self, index: int, draft: Draft, now: Instant) -> None:
+    def _check(self, index: int, draft: Draft) -> None:
         created = draft.created
-        terms = created.terms
-        if terms.deadline_ms or terms.deadline_after_ms:
-            _check_deadline(index, terms, now.wall_ms)
         for dependency_id in created.depends_on:
             dependency = self._book.tasks.get(dependency_id)
             if dependency is None or dependency.tenant != created.tenant:
@@ -170,7 +172,7 @@ class Admission:
                 },
             )
 
-    def _take(self, draft: Draft, now: Instant, *, twice: bool) -> Admitted:
+    def _take(self, draft: Draft, now: Instant, twice: bool) -> Admitted:
         book, created = self._book, draft.created
         terms = created.terms
         if terms.deadline_after_ms or terms.delay_ms:
@@ -179,7 +181,7 @@ class Admission:
             seen = book.requests.find(created.principal, created.request_id, now.wall_ms)
             if seen is not None:
                 return Admitted(seen.task_id, True)
-        if created.origin.parent_task_id:
+        if created.origin is not FROM_CLIENT and created.origin.parent_task_id:
             created = created._replace(origin=self._descent(created.origin))
         task = book.create(created, now)
         if not task.open_dependencies:

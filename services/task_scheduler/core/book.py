@@ -43,7 +43,7 @@ from services.task_scheduler.core.states import (
     next_state,
 )
 from services.task_scheduler.core.sticky import StickyKeys
-from services.task_scheduler.core.task import Task
+from services.task_scheduler.core.task import Lease, Task
 from services.task_scheduler.core.timers import Timers, in_force
 from services.task_scheduler.core.waits import Waits
 
@@ -112,7 +112,6 @@ class Book:
         task: Task,
         now: Instant,
         detail: Detail | None = None,
-        *,
         lease_epoch: int = 0,
         attempt: int = 0,
         agent_id: str = "",
@@ -151,6 +150,11 @@ class Book:
             return created
         head = self.redate(created.head, terms.deadline_ms, terms.not_before_ms)
         return created._replace(terms=terms, head=head)
+
+    def holder(self, lease: Lease) -> Task | None:
+        """Return the task of a lease, while that is live."""
+        task = self.leases.get(lease.epoch)
+        return task if task is not None and task.task_id == lease.task_id else None
 
     def begin_epoch(self, now: Instant) -> None:
         """Write that this process owns the log from here on."""

@@ -297,9 +297,11 @@ class Dispatch:
             _ASSIGNMENT,
             task,
             now,
-            lease_epoch=epoch,
-            attempt=task.attempt + 1,
-            router_id=known.router_id,
+            None,
+            epoch,
+            task.attempt + 1,
+            "",
+            known.router_id,
         )
         known.granted += 1
         self.grants += 1

@@ -66,8 +66,8 @@ class Outcomes:
         self, router_id: str, lease: Lease, agent_id: str, decision: bytes, now: Instant
     ) -> None:
         """An agent took a task. A repeat changes nothing."""
-        task = self._book.tasks.get(lease.task_id)
-        if task is None or not task.holds(lease.epoch):
+        task = self._book.holder(lease)
+        if task is None:
             self._dispatch.refuse(router_id, lease)
         elif task.state is _ASSIGNED:
             if self._dispatch.speaks_for(router_id, task):
@@ -130,8 +130,8 @@ class Outcomes:
         self, router_id: str, lease: Lease, reason: str, agent_id: str, now: Instant
     ) -> None:
         """A lease ended without an attempt."""
-        task = self._book.tasks.get(lease.task_id)
-        if task is None or not task.holds(lease.epoch):
+        task = self._book.holder(lease)
+        if task is None:
             return
         if task.state is State.RUNNING:
             # The agent had taken it: what it did is lost, and that is an attempt.
@@ -192,10 +192,10 @@ class Outcomes:
             task,
             now,
             detail,
-            lease_epoch=lease.epoch,
-            attempt=task.attempt,
-            agent_id=task.agent_id,
-            router_id=task.router_id,
+            lease.epoch,
+            task.attempt,
+            task.agent_id,
+            task.router_id,
         )
         self._orders.send(router_id, Settled(lease, _ACCEPTED))
         if self._book.waits.affected:
@@ -281,16 +281,16 @@ class Outcomes:
             task,
             now,
             Started(decision, _us(now.mono_s - task.queued_s)),
-            lease_epoch=task.lease_epoch,
-            attempt=task.attempt + 1,
-            agent_id=agent_id,
-            router_id=task.router_id,
+            task.lease_epoch,
+            task.attempt + 1,
+            agent_id,
+            task.router_id,
         )
 
     def _held(self, router_id: str, lease: Lease, agent_id: str, now: Instant) -> Task | None:
         """Return the running task of a live lease; a report may overtake the start's."""
-        task = self._book.tasks.get(lease.task_id)
-        if task is None or not task.holds(lease.epoch):
+        task = self._book.holder(lease)
+        if task is None:
             self._dispatch.refuse(router_id, lease)
             return None
         if task.state is _ASSIGNED and self._dispatch.speaks_for(router_id, task):
@@ -304,20 +304,21 @@ class Outcomes:
         self, router_id: str, lease: Lease, agent_id: str, outcome_hash: bytes, now: Instant
     ) -> Task | None:
         """Return the running task an outcome ends, or settle the outcome of a dead lease."""
-        task = self._book.tasks.get(lease.task_id)
-        if task is not None and task.holds(lease.epoch):
+        task = self._book.holder(lease)
+        if task is not None:
             if task.state is _ASSIGNED and self._dispatch.speaks_for(router_id, task):
                 self._start(task, agent_id, b"", now)
             if task.state is not _ASSIGNED and task.agent_id == agent_id:
                 return task
-        settlement = self._settled_before(task, lease, outcome_hash)
+        settlement = self._settled_before(lease, outcome_hash)
         if settlement is not Settlement.DUPLICATE:
             self.fenced += 1
         self._orders.send(router_id, Settled(lease, settlement))
         return None
 
-    def _settled_before(self, task: Task | None, lease: Lease, outcome_hash: bytes) -> Settlement:
+    def _settled_before(self, lease: Lease, outcome_hash: bytes) -> Settlement:
         """Tell what became of an outcome whose lease is not held."""
+        task = self._book.tasks.get(lease.task_id)
         if task is None or lease.epoch > self._book.lease_epoch:
             return Settlement.UNKNOWN
         if task.settled_epoch == lease.epoch:

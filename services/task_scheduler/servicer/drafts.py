@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from podium.v1.task_pb2 import DependencyPolicy, RateLimit, RetryPolicy, TaskSpec
+from podium.v1.task_pb2 import DependencyPolicy, Payload, RateLimit, RetryPolicy, TaskSpec
 from services.kernel import limits
 from services.kernel.auth import Principal
 from services.kernel.errors import InvalidArgument, PermissionDenied
-from services.kernel.rules import Checker
+from services.kernel.rules import Checker, is_key
 from services.kernel.telemetry import (
     format_traceparent,
+    is_traceparent,
     new_span_id,
     new_trace_id,
-    parse_traceparent,
 )
 from services.kernel.versions import plain
 from services.task_scheduler.core.admission import Draft
@@ -158,20 +158,23 @@ class Drafter:
         roots: list[int],
     ) -> Draft | None:
         """Return a draft, or None when the checker has found a fault."""
-        payload = spec.payload.SerializeToString()
-        _check_payload(checker, index, spec, payload)
+        asked = spec.payload
+        payload = asked.SerializeToString()
+        if len(payload) > limits.payload_bytes_max or asked.content_type not in _PLAIN_TYPES:
+            _check_payload(checker, index, asked)
         request_id, traceparent = spec.request_id, spec.traceparent
         spec.ClearField("payload")
         if traceparent:
             spec.ClearField("traceparent")
-            if parse_traceparent(traceparent) is None:
+            if not is_traceparent(traceparent):
                 checker.fault(f"tasks[{index}].traceparent", "must be a W3C traceparent")
         else:
             traceparent = format_traceparent(new_trace_id(), new_span_id())
             roots.append(index)
         if request_id:
             spec.ClearField("request_id")
-            checker.key(f"tasks[{index}].request_id", request_id, len_max=limits.id_len_max)
+            if not is_key(request_id, limits.id_len_max):
+                checker.key(f"tasks[{index}].request_id", request_id, len_max=limits.id_len_max)
         shape_bytes = spec.SerializeToString(deterministic=True)
         shape = self._shape(checker, index, spec, shape_bytes, principal, now_ms)
         if shape is None:
@@ -180,8 +183,8 @@ class Drafter:
         if request_id:
             # Of the task as asked for: defaults may change, and a repeat may have a new trace.
             # Its length goes first, so that no two pairs of shape and payload join to the same.
-            asked = b"%d;" % len(shape_bytes) + shape_bytes + payload
-            spec_hash = blake2b(asked, digest_size=16).digest()
+            whole = b"%d;%b%b" % (len(shape_bytes), shape_bytes, payload)
+            spec_hash = blake2b(whole, digest_size=16).digest()
         made = shape.created
         created = Created(
             made.task_type,
@@ -274,20 +277,17 @@ def _check_granted(drafts: Sequence[Draft], principal: Principal) -> None:
                 )
 
 
-def _check_payload(checker: Checker, index: int, spec: TaskSpec, payload: bytes) -> None:
-    if len(payload) > limits.payload_bytes_max and len(spec.payload.data) > (
-        limits.payload_bytes_max
-    ):
+def _check_payload(checker: Checker, index: int, payload: Payload) -> None:
+    if len(payload.data) > limits.payload_bytes_max:
         raise InvalidArgument(
             "PAYLOAD_TOO_LARGE",
-            f"tasks[{index}].payload has {len(spec.payload.data)} bytes, at most "
+            f"tasks[{index}].payload has {len(payload.data)} bytes, at most "
             f"{limits.payload_bytes_max} are taken: store it elsewhere and submit a reference.",
             metadata={"index": str(index), "payload_bytes_max": str(limits.payload_bytes_max)},
         )
-    content_type = spec.payload.content_type
-    if content_type not in _PLAIN_TYPES:
+    if payload.content_type not in _PLAIN_TYPES:
         path = f"tasks[{index}].payload.content_type"
-        checker.text(path, content_type, limits.name_len_max)
+        checker.text(path, payload.content_type, limits.name_len_max)
 
 
 def _check(checker: Checker, at: str, spec: TaskSpec, now_ms: int) -> None:
