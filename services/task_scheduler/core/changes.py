@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from services.task_scheduler.core.event import (
@@ -19,7 +18,7 @@ from services.task_scheduler.core.event import (
     Started,
     Usage,
 )
-from services.task_scheduler.core.requests import Seen
+from services.task_scheduler.core.requests import Seen, digest
 from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import ANSWERS_LEN_MAX, ATTEMPTS_LEN_MAX, Attempt, Task
 from services.task_scheduler.core.timers import Purpose
@@ -139,7 +138,7 @@ def answered(book: Book, task: Task, event: Event, mono_s: float) -> None:
 
 def answer_hash(answer: bytes) -> bytes:
     """Return what tells whether an answer is the same."""
-    return blake2b(answer, digest_size=16).digest()
+    return digest(answer)
 
 
 def handed_back(book: Book, task: Task, event: Event, mono_s: float) -> None:

@@ -46,6 +46,8 @@ RESULT_TOO_LARGE = Failure("RESULT_TOO_LARGE", "The result is larger than 256 Ki
 # Read once, as in `book`.
 _ASSIGNED, _START, _COMPLETION = State.ASSIGNED, Kind.STARTED, Kind.COMPLETED
 _ACCEPTED = Settlement.ACCEPTED
+# A copy is made sooner than a new one.
+_blank = hashlib.sha256()
 
 
 class Outcomes:
@@ -171,7 +173,9 @@ class Outcomes:
             now: The time.
             run_s: How long the agent had the task, where the router knows it.
         """
-        result_hash = hashlib.sha256(result).digest()
+        hashed = _blank.copy()
+        hashed.update(result)
+        result_hash = hashed.digest()
         task = self._settling(router_id, lease, agent_id, result_hash, now)
         if task is None:
             return

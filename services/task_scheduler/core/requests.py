@@ -21,6 +21,16 @@ RETRY_PREFIX = "podium-retry:"
 """Begins ids that clients make for their own repeats."""
 RETRY_HORIZON_MS = 10 * 60 * 1000
 
+_blank = blake2b(digest_size=16)
+
+
+def digest(data: bytes) -> bytes:
+    """Return 16 bytes that stand for others."""
+    # A copy is made in two thirds of the time that a new one takes.
+    copy = _blank.copy()
+    copy.update(data)
+    return copy.digest()
+
 
 class Seen(NamedTuple):
     """The first task under a request id."""
@@ -144,4 +154,4 @@ class RequestIds:
 @lru_cache(512)
 def _key(principal: str, request_id: str) -> bytes:
     # Looked for when a task is submitted, and added when it is taken in: soon after each other.
-    return blake2b(f"{principal}\0{request_id}".encode(), digest_size=16).digest()
+    return digest(f"{principal}\0{request_id}".encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 from podium.v1.task_pb2 import DependencyPolicy, Payload, RateLimit, RetryPolicy, TaskSpec
@@ -20,6 +19,7 @@ from services.kernel.telemetry import (
 from services.kernel.versions import plain
 from services.task_scheduler.core.admission import Draft
 from services.task_scheduler.core.event import Created
+from services.task_scheduler.core.requests import digest
 from services.task_scheduler.ports import Codec
 from services.task_scheduler.servicer.times import SPAN_S_MIN, check_times
 
@@ -184,7 +184,7 @@ class Drafter:
             # Of the task as asked for: defaults may change, and a repeat may have a new trace.
             # Its length goes first, so that no two pairs of shape and payload join to the same.
             whole = b"%d;%b%b" % (len(shape_bytes), shape_bytes, payload)
-            spec_hash = blake2b(whole, digest_size=16).digest()
+            spec_hash = digest(whole)
         made = shape.created
         created = Created(
             made.task_type,
