@@ -131,11 +131,10 @@ class DispatchLink:
             async for response in call:
                 now = desk.now()
                 for order in response.orders:
-                    if order.WhichOneof("order") == "welcome":
+                    if self._follow(order, held, now) == "welcome":
                         self._direct = True
                         desk.connect(partition, outbox)
                         writer = asyncio.create_task(self._write(call, outbox))
-                    self._follow(order, held, now)
                 desk.touch()
         finally:
             desk.connect(partition, None)
@@ -158,7 +157,8 @@ class DispatchLink:
         order: task_scheduler_pb2.DispatchOrder,
         held: tuple[LeaseKey, ...],
         now: Instant,
-    ) -> None:
+    ) -> str | None:
+        """Follow an order and return its kind."""
         router = self._desk.router
         kind = order.WhichOneof("order")
         if kind == "grant":
@@ -178,6 +178,7 @@ class DispatchLink:
             lease_s = order.welcome.lease_ttl.ToMilliseconds() / 1e3
             verdicts = _verdicts(order.welcome.verdicts)
             router.orders.welcome(held, verdicts, now, lease_s, self._partition)
+        return kind
 
     def _grant(self, grant: task_scheduler_pb2.Grant, now: Instant) -> None:
         spec = grant.spec

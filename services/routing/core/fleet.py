@@ -23,6 +23,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
+masks_len_max = 256
+"""Sets of classes whose members are remembered."""
+
 LOAD_WEIGHT = 100.0
 """Points of a wholly free agent in the formula."""
 
@@ -124,6 +127,8 @@ class Fleet:
         """Agents that nothing stops, free or not."""
         self.capacity_slots = 0
         self.busy_slots = 0
+        self._by_mask: dict[int, list[CapabilityClass]] = {}
+        """The classes of masks that were asked for."""
         self._vacant: list[int] = []
         self._class_ids = 0
 
@@ -144,12 +149,13 @@ class Fleet:
     def free_classes(self, class_mask: int) -> list[CapabilityClass]:
         """Return the classes of a mask in which an agent can take a task now."""
         mask = self.free_mask & class_mask
-        kinds = []
-        while mask:
-            bit = mask & -mask
-            kinds.append(self.class_by_id[bit.bit_length() - 1])
-            mask ^= bit
-        return kinds
+        known = self._by_mask.get(mask)
+        if known is None:
+            if len(self._by_mask) >= masks_len_max:
+                self._by_mask.clear()
+            kinds = self.class_by_id.values()
+            known = self._by_mask[mask] = [kind for kind in kinds if kind.bit & mask]
+        return known
 
     def divide(self, partitions: int) -> None:
         """Note into how many partitions the scheduler is divided."""
@@ -159,6 +165,7 @@ class Fleet:
 
     def forget_empty_classes(self) -> None:
         """Drop classes without agents and tasks; legal only while no dispatch stream runs."""
+        self._by_mask.clear()
         for key, kind in list(self.classes.items()):
             if not kind.agent_count and not kind.waiting:
                 del self.classes[key]

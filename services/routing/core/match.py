@@ -56,6 +56,8 @@ class Matcher:
         """Offer tasks until nothing fits any more."""
         board = self._board
         fleet = board.fleet
+        if not fleet.free_mask:
+            return
         model = board.model_in_use(now.mono_s)
         if model is not self._model or len(self._candidates) > candidates_kept_max:
             self._candidates.clear()
