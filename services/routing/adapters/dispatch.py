@@ -160,7 +160,7 @@ class DispatchLink:
     ) -> str | None:
         """Follow an order and return its kind."""
         router = self._desk.router
-        kind = order.WhichOneof("order")
+        kind: str | None = order.WhichOneof("order")
         if kind == "grant":
             self._grant(order.grant, now)
         elif kind == "settled":

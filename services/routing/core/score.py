@@ -157,10 +157,10 @@ class Candidates:
 
     def free_count(self) -> int:
         """Return how many can take a task now."""
-        kinds = self._kinds
-        if len(kinds) == 1:
-            return len(kinds[0].free)
-        return sum([len(kind.free) for kind in kinds])
+        count = 0
+        for kind in self._kinds:
+            count += len(kind.free)
+        return count
 
     def successes(self, places: Iterable[int]) -> list[float]:
         """Return how likely the model takes each to succeed; empty without one."""
