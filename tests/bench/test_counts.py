@@ -28,7 +28,6 @@ from services.kernel import names
 from services.kernel.auth import ANONYMOUS
 from services.kernel.coalesce import Outbox
 from services.routing.adapters.reports import Reports
-from services.routing.core import effects
 from services.routing.core.effects import ToScheduler
 from services.routing.servicer.listener import Listener
 from services.task_scheduler.adapters.codec import ProtoCodec
@@ -38,7 +37,7 @@ from services.task_scheduler.core.states import Kind
 from services.task_scheduler.core.task import Lease
 from tests.bench.counting import calls
 from tests.routing.desks import desk
-from tests.routing.floor import Floor, raw_model
+from tests.routing.floor import Floor
 from tests.task_scheduler.rig import Rig, created
 from tests.task_scheduler.serving import Report, in_process, lease, spec
 
@@ -48,8 +47,6 @@ SCHEDULER_CALLS = 296
 GRANTS = 60
 GRANT_CALLS = 47
 """Of the queue and the core, for a grant; 41 when this was written."""
-ROUTING_CALLS = 155
-"""From a grant to an agent, a task; 140 when this was written."""
 CLIENT_CALLS = 72
 """Of a client, for a submit that shares its call with others; 63 when this was written."""
 SESSION_CALLS = 21
@@ -154,65 +151,6 @@ def test_a_grant_costs_the_same_at_any_depth_of_the_backlog() -> None:
 
     assert deep < 1.05 * shallow
     assert deep < GRANT_CALLS
-
-
-def routed(floor: Floor, types: list[str]) -> Counter[str]:
-    """Takes tasks through their life in batches of twenty; returns what was to be done."""
-    done: Counter[str] = Counter()
-    for first in range(0, TASKS, 20):
-        leases = [
-            floor.grant(f"t{number}", types[number % len(types)], of=tuple(types))
-            for number in range(first, first + 20)
-        ]
-        done.update(type(each).__name__ for each in floor.router.turn(floor.time))
-        for held in leases:
-            assert held.session is not None
-            floor.work.ack(held.session, held.key, floor.time)
-            floor.work.result(held.session, held.key, None, "SUCCEEDED", floor.time)
-        done.update(type(each).__name__ for each in floor.router.turn(floor.time))
-        for held in leases:
-            floor.orders.settled(held.key, effects.ACCEPTED)
-        done.update(type(each).__name__ for each in floor.router.turn(floor.time))
-    return done
-
-
-def fleet() -> tuple[Floor, list[str]]:
-    floor, types = Floor(), [f"kind-{number}" for number in range(8)]
-    names = [f"a{number:03}" for number in range(100)]
-    for name in names:
-        floor.agent(name, *types)
-    floor.router.learn(raw_model(names, types, deviation=0.05), floor.time)
-    floor.router.board.take_effects()
-    return floor, types
-
-
-def test_a_task_is_two_frames_and_two_reports_of_routing() -> None:
-    floor, types = fleet()
-
-    done = routed(floor, types)
-
-    credits = done.pop("Credited")
-    assert done == dict.fromkeys(
-        ("SendAssign", "Started", "Ended", "Outcome", "Settled", "SendResultAck"), TASKS
-    )
-    # Credit is told once a turn and class, however many slots have changed.
-    assert credits <= 3 * TASKS / 20
-
-
-def test_choosing_an_agent_costs_so_many_calls_and_no_more() -> None:
-    floor, types = fleet()
-    routed(floor, types)
-
-    with calls() as count:
-        for number in range(TASKS):
-            floor.grant(f"again-{number}", types[number % 8], of=tuple(types))
-            if number % 20 == 19:
-                floor.router.turn(floor.time)
-                for held in list(floor.board.leases):
-                    floor.board.unbind(held)
-                    floor.board.leases.drop(held)
-
-    assert count.calls / TASKS < ROUTING_CALLS
 
 
 class Answering:

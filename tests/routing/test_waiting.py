@@ -28,7 +28,8 @@ def test_the_order_is_by_priority_and_then_by_grant_over_all_demands() -> None:
         waiting.add(lease(f"t{number}", wanted, priority))
 
     assert [each.task_id for each in waiting] == ["t2", "t5", "t0", "t1", "t4", "t3"]
-    assert [each.task_id for each in waiting.fitting(2)] == ["t5", "t1", "t3"]
+    window = window_of(waiting, 3, 2)
+    assert ids(window.leases(2)) == ["t5", "t1", "t3"]
 
 
 def window_of(waiting: Waiting, length: int, mask: int) -> Window[str]:

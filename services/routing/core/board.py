@@ -26,6 +26,8 @@ TOKENS_LEN = 256
 """Tokens drawn at once."""
 TOKEN_BYTES = 16
 
+_WAITING = Stage.WAITING  # named once, as in `work`
+
 
 class Board:
     """The state of a router."""
@@ -109,7 +111,7 @@ class Board:
 
     def unbind(self, lease: Lease) -> None:
         """Take a lease from its agent, or out of the waiting ones; the slot is free."""
-        if lease.stage is Stage.WAITING:
+        if lease.stage is _WAITING:
             self.waiting.remove(lease)
             self._uncount(lease)
         session = lease.session

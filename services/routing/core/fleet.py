@@ -38,6 +38,9 @@ class Block(IntEnum):
     SUSPECT = 5
 
 
+_OPEN = Block.OPEN  # named once, as in `work`
+
+
 class Part:
     """What one partition of the scheduler has of a class."""
 
@@ -227,7 +230,7 @@ class Fleet:
         kind = session.kind
         assert kind is not None
         block = session.block()
-        free = session.free_slots() if block is Block.OPEN else 0
+        free = session.free_slots() if block is _OPEN else 0
         self.block[row] = block
         if free:
             session.load_points = LOAD_WEIGHT * free / session.max_concurrency
@@ -237,7 +240,7 @@ class Fleet:
             session.slowdown = math.inf
         self.points[row] = session.load_points
         self.slowdown[row] = session.slowdown
-        self._count(session, kind, free, working=block is Block.OPEN)
+        self._count(session, kind, free, working=block is _OPEN)
 
     def _count(self, session: Session, kind: CapabilityClass, free: int, *, working: bool) -> None:
         if free != session.counted_free:

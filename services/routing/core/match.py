@@ -13,6 +13,7 @@ from services.routing.core.effects import SendAssign
 from services.routing.core.fleet import Block, FloatArray
 from services.routing.core.model import Mode, Model
 from services.routing.core.score import (
+    CONTENDERS_LEN,
     FORMULA,
     LEARNED,
     Candidates,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from services.routing.core.session import Session
 
 window_len = 16
+candidates_kept_max = 1_024
+"""Combinations of demand and type whose candidates are kept from turn to turn."""
 probation_s = 10.0
 """How long an agent on probation is left to its score before it is tried again."""
 bypass_max = 16
@@ -44,6 +47,7 @@ class Matcher:
         self._lottery = Lottery(board.rng)
         self._model: Model | None = None
         self._candidates: dict[tuple[Demand, str], Candidates] = {}
+        self._turn = 0
         self.decided = 0
         self.explored = 0
         self.learned = 0
@@ -52,8 +56,11 @@ class Matcher:
         """Offer tasks until nothing fits any more."""
         board = self._board
         fleet = board.fleet
-        self._model = board.model_in_use(now.mono_s)
-        self._candidates = {}
+        model = board.model_in_use(now.mono_s)
+        if model is not self._model or len(self._candidates) > candidates_kept_max:
+            self._candidates.clear()
+        self._model = model
+        self._turn += 1
         window = Window(board.waiting, window_len, fleet.free_mask, self._of)
         while fleet.free_mask and (leases := window.leases(fleet.free_mask)):
             at = _first_pick(leases, len(self._candidates)) if len(leases) > 1 else 0
@@ -74,9 +81,12 @@ class Matcher:
         assert demand is not None
         key = (demand, lease.task_type if self._model is not None else "")
         known = self._candidates.get(key)
-        if known is None:
-            known = Candidates(self._board.fleet, demand, lease.task_type, self._model)
+        if known is None or known.version != demand.version:
+            fleet, turn = self._board.fleet, self._turn
+            known = Candidates(fleet, demand, lease.task_type, self._model, turn)
             self._candidates[key] = known
+        elif known.turn != self._turn:
+            known.begin(self._turn)
         return known
 
     def _barred(self, lease: Lease, candidates: Candidates, now_s: float) -> tuple[int, ...] | None:
@@ -109,21 +119,16 @@ class Matcher:
         model = self._model
         sticky = self._sticky(lease, candidates) if lease.sticky_agent_id else -1
         learns = model is not None and _decides(model, lease)
-        chosen, shadow = (LEARNED, FORMULA) if learns else (FORMULA, LEARNED)
-        totals = _scores(chosen, lease, candidates, sticky, barred)
+        shadow = FORMULA if learns else LEARNED
         tried = self._on_trial(candidates, barred, now_s) if self._board.on_probation else -1
-        draw = self._draw(candidates, totals, eligible, tried, model if learns else None)
+        draw, top, scores = self._draw(lease, candidates, sticky, barred, tried, learns=learns)
         self.decided += 1
         session = candidates.session(draw.place)
         demand = candidates.demand
-        top, scores = draw.places[:candidates_len_max], draw.scores[:candidates_len_max]
-        if draw.place not in top:
-            # What was chosen is always told, also when it was not among the best.
-            top[-1], scores[-1] = draw.place, totals.item(draw.place)
         others = [candidates.session(place) for place in top]
         decision = Decision(
             agent_id=session.agent_id,
-            policy=chosen.policy,
+            policy=(LEARNED if learns else FORMULA).policy,
             model_version=model.version if model is not None else "",
             probability=draw.probability,
             eligible_count=eligible,
@@ -142,20 +147,53 @@ class Matcher:
 
     def _draw(
         self,
+        lease: Lease,
         candidates: Candidates,
-        totals: FloatArray,
-        eligible: int,
+        sticky: int,
+        barred: tuple[int, ...],
         tried: int,
-        model: Model | None,
-    ) -> Draw:
+        *,
+        learns: bool,
+    ) -> tuple[Draw, list[int], list[float]]:
+        """Draw a candidate; also return the places and scores that are recorded of it."""
+        totals = None
+        if learns and sticky < 0 and not barred:
+            places, scores = candidates.ranked(LEARNED, lease.size, CONTENDERS_LEN)
+        else:
+            totals = _scores(LEARNED if learns else FORMULA, lease, candidates, sticky, barred)
+            best = best_places(totals, min(CONTENDERS_LEN, candidates.free_count() - len(barred)))
+            places, scores = best.tolist(), totals.take(best).tolist()
         if tried >= 0:
-            places = best_places(totals, min(candidates_len_max, eligible))
-            return Draw(tried, 1.0, True, places.tolist(), totals.take(places).tolist())
-        if model is None:
-            return self._lottery.among_best(totals, eligible)
-        assert candidates.vectors is not None
-        spread = candidates.vectors.spread_ms
-        draw = self._lottery.by_sampling(totals, spread, eligible, model.exploration)
+            draw = Draw(tried, 1.0, True)
+        elif learns:
+            draw = self._sampled(candidates, places, scores, barred)
+        else:
+            assert totals is not None
+            draw = self._lottery.among_best(totals)
+        top, scores = places[:candidates_len_max], scores[:candidates_len_max]
+        if draw.place not in top:
+            # What was chosen is always told, also when it was not among the best.
+            totals = LEARNED.totals(candidates, lease.size) if totals is None else totals
+            top[-1], scores[-1] = draw.place, totals.item(draw.place)
+        return draw, top, scores
+
+    def _sampled(
+        self,
+        candidates: Candidates,
+        places: list[int],
+        scores: list[float],
+        barred: tuple[int, ...],
+    ) -> Draw:
+        model = self._model
+        assert model is not None and candidates.vectors is not None
+        draw = self._lottery.by_sampling(
+            places,
+            scores,
+            candidates.vectors.spread_ms,
+            lambda: [place for place, _ in candidates.free() if place not in barred],
+            candidates.free_count() - len(barred),
+            model.exploration,
+        )
         self.learned += 1
         self.explored += draw.explored
         return draw

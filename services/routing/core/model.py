@@ -70,6 +70,7 @@ class Vectors(NamedTuple):
     success: FloatArray
     loss_ms: FloatArray
     """Expected retries and cost, as delay."""
+    loss_list: list[float]
     spread_ms: FloatArray
     """Deviation of the loss."""
     success_list: list[float]
@@ -157,12 +158,14 @@ class Model:
             deviation[seen] = self._deviation[known, column]
         costs = self.cost_weight_ms * fleet.cost[rows]
         np.maximum(service, SERVICE_MS_MIN, out=service)
+        loss = (1.0 - success) * self.penalty_ms + costs
         return Vectors(
             demand.version,
             service,
             service.tolist(),
             success,
-            (1.0 - success) * self.penalty_ms + costs,
+            loss,
+            loss.tolist(),
             deviation * self.penalty_ms,
             success.tolist(),
             (typical_service, (1.0 - typical_success) * self.penalty_ms),

@@ -7,14 +7,14 @@ fleet keeps; whoever cannot take a task has a score of minus infinity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.routing.core.assignment import Lease
-from services.routing.core.demand import Demand
+from services.routing.core.demand import MATCH_WEIGHT, Demand
 from services.routing.core.fleet import Block, Fleet, FloatArray
 from services.routing.core.model import Model, Vectors
 
@@ -40,10 +40,10 @@ class Best:
 
 
 class Candidates:
-    """The members of a demand, for one type of task and one turn.
+    """The members of a demand, for one type of task.
 
-    Their load is read from the fleet each time: to follow every agent that gets a task in arrays of
-    each type costs more than to add a hundred numbers up.
+    They are made once and looked at anew in each turn; their load is read where the fleet keeps it:
+    to follow every agent that gets a task in arrays of each type costs more than to add it up.
     """
 
     __slots__ = (
@@ -56,10 +56,14 @@ class Candidates:
         "_working",
         "demand",
         "rows",
+        "turn",
         "vectors",
+        "version",
     )
 
-    def __init__(self, fleet: Fleet, demand: Demand, task_type: str, model: Model | None) -> None:
+    def __init__(
+        self, fleet: Fleet, demand: Demand, task_type: str, model: Model | None, turn: int = 0
+    ) -> None:
         """Take them as they are in this turn.
 
         Args:
@@ -67,20 +71,29 @@ class Candidates:
             demand: Whose members are candidates.
             task_type: The type of the tasks.
             model: What was learned; None leaves the formula.
+            turn: The number of the turn.
         """
         self._fleet = fleet
         self.demand = demand
         self.rows = demand.rows
+        self.version = demand.version
+        """That of the demand: they hold as long as it has the same members."""
         self.vectors: Vectors | None = None
         self._typical = 0.0
         if model is not None:
             self.vectors = model.vectors(fleet, demand, task_type)
             self._typical = sum(self.vectors.typical_ms)
         self._best: dict[tuple[Scorer, float], Best] = {}
-        self._kinds = fleet.free_classes(demand.class_mask)
+        self._working = 0
+        self.begin(turn)
+
+    def begin(self, turn: int) -> None:
+        """Forget what held for another turn only: in a turn agents only become busier."""
+        self.turn = turn
+        self._kinds = self._fleet.free_classes(self.demand.class_mask)
+        self._best.clear()
         self._leader: Best | None = None
         self._left_out: dict[str, int] | None = None
-        self._working = 0
 
     def points(self) -> FloatArray:
         """Return the formula without the priority, as the agents are now."""
@@ -106,10 +119,41 @@ class Candidates:
         key = (scorer, size)
         best = self._best.get(key)
         if best is None or best.session.counted_free != best.free_slots:
-            totals = scorer.totals(self, size)
-            place = int(totals.argmax())
-            best = self._best[key] = Best(self.session(place), totals.item(place))
+            if self.free_count() <= FEW_LEN:
+                free = self.free()
+                scores = scorer.totals_of(self, free, size)
+                score = max(scores)
+                best = Best(free[scores.index(score)][1], score)
+            else:
+                totals = scorer.totals(self, size)
+                place = int(totals.argmax())
+                best = Best(self.session(place), totals.item(place))
+            self._best[key] = best
         return best
+
+    def ranked(self, scorer: Scorer, size: float, count: int) -> tuple[list[int], list[float]]:
+        """Return places and scores of the best, the best first, for a task of a size.
+
+        Of few, as there are under load, the scores are added up one by one: a call of numpy costs
+        as much as ten of them.
+        """
+        if self.free_count() <= FEW_LEN:
+            free = self.free()
+            scores = scorer.totals_of(self, free, size)
+            places = [place for place, _ in free]
+            if len(places) > 1:
+                ranked = sorted(zip(scores, places, strict=True), reverse=True)
+                scores = [score for score, _ in ranked]
+                places = [place for _, place in ranked]
+            return places, scores
+        totals = scorer.totals(self, size)
+        best = best_places(totals, count)
+        return best.tolist(), totals.take(best).tolist()
+
+    def free(self) -> list[tuple[int, Session]]:
+        """Return the places and sessions of those who can take a task now."""
+        places = self.demand.places
+        return [(places[row], each) for kind in self._kinds for row, each in kind.free.items()]
 
     def free_count(self) -> int:
         """Return how many can take a task now."""
@@ -186,6 +230,12 @@ class Scorer(Protocol):
         """Return a score for each candidate, for a task of a size that nothing else is said of."""
         ...
 
+    def totals_of(
+        self, candidates: Candidates, free: list[tuple[int, Session]], size: float
+    ) -> list[float]:
+        """Return the same for some that can take a task, by place."""
+        ...
+
     def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return a score for each candidate.
 
@@ -205,6 +255,13 @@ class Formula:
     def totals(self, candidates: Candidates, size: float) -> FloatArray:
         """Return the sum of the parts without the priority, which is the same for all."""
         return candidates.points()
+
+    def totals_of(
+        self, candidates: Candidates, free: list[tuple[int, Session]], size: float
+    ) -> list[float]:
+        """Return the same for some."""
+        matches = candidates.demand.match_list
+        return [session.load_points + matches[place] * MATCH_WEIGHT for place, session in free]
 
     def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return the sum of the parts."""
@@ -228,6 +285,16 @@ class Learned:
         totals -= candidates.vectors.loss_ms
         return totals
 
+    def totals_of(
+        self, candidates: Candidates, free: list[tuple[int, Session]], size: float
+    ) -> list[float]:
+        """Return the same for some."""
+        assert candidates.vectors is not None
+        service_ms, loss_ms = candidates.vectors.service_list, candidates.vectors.loss_list
+        return [
+            session.slowdown * service_ms[place] * -size - loss_ms[place] for place, session in free
+        ]
+
     def score(self, candidates: Candidates, lease: Lease, sticky: int) -> FloatArray:
         """Return minus the expected milliseconds to a result."""
         totals = self.totals(candidates, lease.size)
@@ -246,13 +313,11 @@ class Draw(NamedTuple):
     place: int
     probability: float
     explored: bool
-    places: list[int]
-    """Those of the best candidates, the best first."""
-    scores: list[float]
-    """Theirs."""
 
 
 CONTENDERS_LEN = 8
+FEW_LEN = 8
+"""Up to so many are scored one by one."""
 DRAWS = 16
 TEMPER = 0.25
 """Factor on the deviations: a posterior 16 times as concentrated, which measured best."""
@@ -270,37 +335,49 @@ class Lottery:
         self._noise: NDArray[np.float64] = np.empty((0, DRAWS, CONTENDERS_LEN))
         self._used = 0
 
-    def among_best(self, totals: FloatArray, eligible_count: int) -> Draw:
+    def among_best(self, totals: FloatArray) -> Draw:
         """Return one of the best, each as likely as the other."""
         best = (totals >= totals.max() - TIE).nonzero()[0]
         count = len(best)
-        place = best.item(0 if count == 1 else int(self._rng.random() * count))
-        places = best_places(totals, min(CONTENDERS_LEN, eligible_count))
-        return Draw(place, 1.0 / count, False, places.tolist(), totals.take(places).tolist())
+        return Draw(best.item(0 if count == 1 else self._any_of(count)), 1.0 / count, False)
 
     def by_sampling(
-        self, totals: FloatArray, spread: FloatArray, eligible_count: int, exploration: float
+        self,
+        places: list[int],
+        scores: list[float],
+        spread_ms: FloatArray,
+        everyone: Callable[[], list[int]],
+        eligible_count: int,
+        exploration: float,
     ) -> Draw:
         """Return a candidate by Thompson sampling, or now and then any one.
 
         Sixteen draws of the scores are made at once and one of them is used: the probability
         recorded is the share of the draws that the chosen one wins, so it is exact given the draws.
+
+        Args:
+            places: Where the best stand.
+            scores: How good each of these is.
+            spread_ms: How far the score of each candidate may be off, by place.
+            everyone: Gives the places of all that can take the task.
+            eligible_count: How many these are.
+            exploration: How often it is any one of them.
         """
-        contenders = best_places(totals, min(CONTENDERS_LEN, eligible_count))
-        found, best = contenders.tolist(), totals.take(contenders)
-        if eligible_count == 1:
-            return Draw(found[0], 1.0, False, found, best.tolist())
-        scores = self._take_noise()[:, : len(found)] * spread.take(contenders)
-        scores += best
-        winners = scores.argmax(axis=1).tolist()
-        place = found[winners[0]]
+        if len(places) == 1:
+            return Draw(places[0], 1.0, False)
+        noisy = self._take_noise()[:, : len(places)] * spread_ms.take(places)
+        noisy += scores
+        winners = noisy.argmax(axis=1).tolist()
+        place = places[winners[0]]
         explored = exploration > 0.0 and self._rng.random() < exploration
         if explored:
-            everyone = (totals > -np.inf).nonzero()[0]
-            place = everyone.item(int(self._rng.random() * len(everyone)))
-        share = winners.count(found.index(place)) / DRAWS if place in found else 0.0
+            place = everyone()[self._any_of(eligible_count)]
+        share = winners.count(places.index(place)) / DRAWS if place in places else 0.0
         probability = (1.0 - exploration) * share + exploration / eligible_count
-        return Draw(place, probability, explored, found, best.tolist())
+        return Draw(place, probability, explored)
+
+    def _any_of(self, count: int) -> int:
+        return int(self._rng.random() * count)
 
     def _take_noise(self) -> NDArray[np.float64]:
         # Drawn for many tasks at once: a call costs as much as a hundred numbers.

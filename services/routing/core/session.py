@@ -34,6 +34,8 @@ session_bytes_max = 1 << 20
 stream_bytes_max = 16 << 20
 """The same for all agents of a stream."""
 
+_OPEN = Block.OPEN  # named once, as in `work`
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -304,7 +306,7 @@ class Session:
             return Block.BREAKER
         if self.paused:
             return Block.PAUSED
-        return Block.OPEN
+        return _OPEN
 
     def free_slots(self) -> int:
         """Return how many more tasks it accepts, and its stream has room for."""

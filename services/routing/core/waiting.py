@@ -52,10 +52,6 @@ class Waiting:
         assert queue[index] is lease
         del queue[index]
 
-    def fitting(self, class_mask: int) -> Iterator[Lease]:
-        """Return the leases in order that some class of `class_mask` could take, as of now."""
-        return (lease for lease in tuple(self._queue) if _fits(lease, class_mask))
-
     def stranded(self, working_mask: int) -> list[Lease]:
         """Return all leases that no class of `working_mask` could ever take."""
         if all([demand.class_mask & working_mask for demand in self._demands]):
@@ -83,7 +79,7 @@ class Window(Generic[T]):
             class_mask: The classes that are free.
             beside: Gives what is kept beside each of them.
         """
-        self._source = waiting.fitting(class_mask)
+        self._source = iter(tuple(waiting))
         self._length = length
         self._mask = class_mask
         self._beside = beside
@@ -95,12 +91,14 @@ class Window(Generic[T]):
         if class_mask != self._mask:
             self._mask = class_mask
             leases[:] = [pair for pair in leases if _fits(pair[0], class_mask)]
-        while len(leases) < self._length:
-            lease = next(self._source, None)
-            if lease is None:
-                break
-            if _fits(lease, class_mask):
-                leases.append((lease, self._beside(lease)))
+        missing = self._length - len(leases)
+        if missing > 0:
+            for lease in self._source:
+                if _fits(lease, class_mask):
+                    leases.append((lease, self._beside(lease)))
+                    missing -= 1
+                    if not missing:
+                        break
         return leases
 
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 HAND_BACK_MEMORY_S = 10.0
 unsettled_len_max = 50_000
 
+# Named once: Python 3.11 takes as long to find a member of an enum as for a call.
+_OFFERED, _RUNNING = Stage.OFFERED, Stage.RUNNING
+_STOPPING, _ENDED = Stage.STOPPING, Stage.ENDED
+
 
 class Work:
     """The life of leases on this router."""
@@ -53,9 +57,9 @@ class Work:
             board.unbind(lease)
             board.leases.drop(lease)
             return
-        if lease.stage is Stage.STOPPING:
+        if lease.stage is _STOPPING:
             return
-        lease.stage, lease.stop_reason = Stage.STOPPING, reason
+        lease.stage, lease.stop_reason = _STOPPING, reason
         lease.stop_due_s = now.mono_s + board.limits.stop_s
         lease.body = None
         if session.stream is not None:
@@ -71,7 +75,7 @@ class Work:
     def ack(self, session: Session, key: LeaseKey, now: Instant) -> None:
         """Begin the attempt."""
         lease = self._held(session, key, now)
-        if lease is not None and lease.stage is Stage.OFFERED:
+        if lease is not None and lease.stage is _OFFERED:
             self.begin(lease, now)
 
     def begin(self, lease: Lease, now: Instant) -> None:
@@ -85,7 +89,7 @@ class Work:
     def nack(self, session: Session, key: LeaseKey, reason: str, now: Instant) -> None:
         """Give a declined task back; no attempt is spent."""
         lease = self._board.leases.get(key)
-        if lease is None or lease.session is not session or lease.stage is not Stage.OFFERED:
+        if lease is None or lease.session is not session or lease.stage is not _OFFERED:
             return
         session.proved_s = now.mono_s
         if reason == "NACK_DRAINING":
@@ -102,7 +106,7 @@ class Work:
         for key in keys:
             lease = board.leases.get(key) or board.leases.unsettled.get(key)
             mine = lease is not None and lease.agent_id == session.agent_id and not lease.lost
-            if mine and lease is not None and lease.stage is not Stage.STOPPING:
+            if mine and lease is not None and lease.stage is not _STOPPING:
                 held.append(key)
             else:
                 lost.append(key)
@@ -121,7 +125,7 @@ class Work:
         """Pass progress on."""
         lease = self._held(session, key, now)
         if lease is not None:
-            if lease.stage is Stage.OFFERED:
+            if lease.stage is _OFFERED:
                 self.begin(lease, now)
             self._board.effects.append(Progressed(lease, body))
 
@@ -130,11 +134,11 @@ class Work:
         board = self._board
         lease = board.leases.get(key)
         # Where the task is being stopped, the question is the agent's answer to that.
-        if lease is None or lease.session is not session or lease.stage is not Stage.STOPPING:
+        if lease is None or lease.session is not session or lease.stage is not _STOPPING:
             lease = self._held(session, key, now)
         if lease is None:
             return
-        if lease.stage is Stage.OFFERED:
+        if lease.stage is _OFFERED:
             self.begin(lease, now)
         lease.asks = True
         self._settle_later(lease, body)
@@ -163,7 +167,7 @@ class Work:
                 return
             self.pass_on(session.agent_id, key, outcome, refused=refused)
             return
-        if lease.stage is Stage.OFFERED:
+        if lease.stage is _OFFERED:
             self.begin(lease, now)
         lease.refused = refused
         self._end(lease, outcome, kind, now)
@@ -184,11 +188,11 @@ class Work:
             return
         if lease.agent_id != agent_id or lease.lost:
             raise stale(key)
-        if lease.stage is Stage.ENDED:
+        if lease.stage is _ENDED:
             if lease.outcome != outcome:
                 raise conflict(key)
             return
-        if lease.stage is Stage.OFFERED:
+        if lease.stage is _OFFERED:
             self.begin(lease, now)
         lease.refused = refused
         self._end(lease, outcome, kind, now)
@@ -209,7 +213,7 @@ class Work:
             )
         lease = Lease(*key)
         lease.agent_id = agent_id
-        lease.stage = Stage.ENDED
+        lease.stage = _ENDED
         lease.outcome = outcome
         lease.refused = refused
         board.leases.unsettled[key] = lease
@@ -219,10 +223,10 @@ class Work:
 
     def give_up(self, lease: Lease, now: Instant) -> None:
         """End a lease whose agent is gone."""
-        if lease.stage is Stage.STOPPING:
+        if lease.stage is _STOPPING:
             self._board.unbind(lease)
             self._board.leases.drop(lease)
-        elif lease.stage is Stage.OFFERED:
+        elif lease.stage is _OFFERED:
             # Named, so that the task goes elsewhere first: it may be what the agent died of.
             self.hand_back(lease, "AGENT_GONE", lease.agent_id, now)
         else:
@@ -259,7 +263,7 @@ class Work:
         while offered and offered[0][0] <= due_s:
             offered_s, key = offered.popleft()
             lease = board.leases.get(key)
-            if lease is None or lease.stage is not Stage.OFFERED or lease.offered_s != offered_s:
+            if lease is None or lease.stage is not _OFFERED or lease.offered_s != offered_s:
                 continue
             session = lease.session
             assert session is not None
@@ -273,13 +277,13 @@ class Work:
     def expire_stops(self, now: Instant) -> None:
         """Free the slots of tasks whose agents do not say that they stopped."""
         for lease in self._board.leases:
-            if lease.stage is Stage.STOPPING and lease.stop_due_s <= now.mono_s:
+            if lease.stage is _STOPPING and lease.stop_due_s <= now.mono_s:
                 self._board.unbind(lease)
                 self._board.leases.drop(lease)
 
     def renew_own(self) -> None:
         """Keep alive what no agent renews yet: tasks that wait or were just offered."""
-        stages = (Stage.WAITING, Stage.OFFERED)
+        stages = (Stage.WAITING, _OFFERED)
         keys = tuple(lease.key for lease in self._board.leases if lease.stage in stages)
         if keys:
             self._board.effects.append(Renewed(keys))
@@ -301,7 +305,7 @@ class Work:
         if lease.session is not session:
             self._not_yours(session, key, now)
             return None
-        return None if lease.stage is Stage.STOPPING else lease
+        return None if lease.stage is _STOPPING else lease
 
     def _not_yours(self, session: Session, key: LeaseKey, now: Instant) -> None:
         stream = session.stream
@@ -313,7 +317,7 @@ class Work:
         stream.strike(now.mono_s, session.agent_id)
 
     def _run(self, lease: Lease, now: Instant) -> None:
-        lease.stage = Stage.RUNNING
+        lease.stage = _RUNNING
         lease.acked_s = now.mono_s
 
     def _end(self, lease: Lease, outcome: object, kind: str, now: Instant) -> None:
@@ -321,7 +325,7 @@ class Work:
         if lease.offered_s:
             # Not from the Ack: that of a short or busy handler comes together with the result.
             lease.run_s = now.mono_s - lease.offered_s
-        if lease.stage is not Stage.STOPPING:
+        if lease.stage is not _STOPPING:
             self._tell_outcome(lease, kind, now)
         self._settle_later(lease, outcome)
 
@@ -329,7 +333,7 @@ class Work:
         board = self._board
         board.unbind(lease)
         board.leases.drop(lease)
-        lease.stage = Stage.ENDED
+        lease.stage = _ENDED
         lease.body = None
         lease.outcome = outcome
         board.leases.unsettled[lease.key] = lease
