@@ -115,7 +115,7 @@ def test_a_task_finds_few_members_of_enums_by_name(monkeypatch: pytest.MonkeyPat
     monkeypatch.undo()
 
     assert of_tasks < TASKS, found
-    assert found.total() == of_tasks + 1, "it counts"
+    assert found.total() > of_tasks, "it counts"
 
 
 def backlog(depth: int) -> Rig:

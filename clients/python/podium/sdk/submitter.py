@@ -37,6 +37,10 @@ CALL_LEN_MAX = 256
 # A call costs the scheduler a quarter of a millisecond, a task in it a tenth of that.
 WORTH_LEN = 1.5
 
+# Between two calls while the backlog is full, of urgent tasks half of it: what is taken waits for
+# far longer, and a call costs the scheduler several turns of its loop, which are long then.
+FULL_STEP_S = 0.02
+
 # What one task of a batch can be refused for while the others are good.
 _ITS_OWN_FAULT = (InvalidArgument, AlreadyExists, NotFound, FailedPrecondition)
 
@@ -65,13 +69,22 @@ class _Lane(Generic[T]):
     Args:
         send: sends a batch.
         calls_max: batches on their way at a time.
+        gate: tells whether the backlog is full.
+        full_step_s: time between two batches while it is.
     """
 
     def __init__(
-        self, send: Callable[[list[Pending[T]]], Coroutine[Any, Any, None]], calls_max: int
+        self,
+        send: Callable[[list[Pending[T]]], Coroutine[Any, Any, None]],
+        calls_max: int,
+        gate: Gate,
+        full_step_s: float,
     ) -> None:
         self._send = send
         self._calls_max = calls_max
+        self._gate = gate
+        self._full_step_s = full_step_s
+        self._sent_s = float("-inf")
         self._loop = asyncio.get_running_loop()
         self._rhythm = outbox.Rhythm(WORTH_LEN)
         self._scheduled = False
@@ -96,7 +109,10 @@ class _Lane(Generic[T]):
         if not self._queue or len(self._sending) >= self._calls_max:
             return
         self._scheduled = True
-        wait_s = self._rhythm.wait_s(time.monotonic())
+        now_s = time.monotonic()
+        wait_s = self._rhythm.wait_s(now_s)
+        if self._gate.shut:
+            wait_s = max(wait_s, self._sent_s + self._full_step_s - now_s)
         if wait_s > 0 and len(self._queue) < CALL_LEN_MAX:
             self._loop.call_later(wait_s, self._flush)
         else:
@@ -113,7 +129,8 @@ class _Lane(Generic[T]):
             batch.append(pending)
         if not batch:
             return
-        self._rhythm.sent(time.monotonic(), len(batch))
+        self._sent_s = time.monotonic()
+        self._rhythm.sent(self._sent_s, len(batch))
         task = self._loop.create_task(self._send(batch))
         self._sending.add(task)
         task.add_done_callback(self._sent)
@@ -141,11 +158,11 @@ class Submitter(Generic[T]):
         self._tracer = tracer
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
-        self._lane = _Lane(self._send_apart, CALLS_MAX)
-        self._urgent = _Lane(self._send_apart, URGENT_CALLS_MAX)
+        self._gate = Gate()
+        self._lane = _Lane(self._send_apart, CALLS_MAX, self._gate, FULL_STEP_S)
+        self._urgent = _Lane(self._send_apart, URGENT_CALLS_MAX, self._gate, FULL_STEP_S / 2)
         self._key = own_key(calls.patience_s)
         self._key_count = 0
-        self._gate = Gate()
         # Learned from the first refusal: tasks of several tenants then go tenant by tenant.
         self._apart = False
         # Tasks that are queued or on their way.
