@@ -72,12 +72,19 @@ class Proxy:
             _reset(writer)
             return
         host, _, port = self.target.rpartition(":")
+        # From here on, so that a cut finds also who has come and is not connected yet.
+        self._writers.add(writer)
         try:
             onward_reader, onward = await asyncio.open_connection(host, int(port))
         except OSError:
+            self._writers.discard(writer)
             _reset(writer)
             return
-        self._writers |= {writer, onward}
+        if writer.is_closing():
+            self._writers.discard(writer)
+            _reset(onward)
+            return
+        self._writers.add(onward)
         pumps = [
             asyncio.create_task(self._pump(reader, onward, "up")),
             asyncio.create_task(self._pump(onward_reader, writer, "down")),

@@ -66,6 +66,19 @@ async def test_a_cut_breaks_what_is_open_and_lets_new_ones_in(proxy: Proxy) -> N
     other.close()
 
 
+async def test_a_cut_finds_who_has_come_and_is_not_connected_yet(proxy: Proxy) -> None:
+    connecting = asyncio.create_task(connect(proxy))
+    while proxy.accepted == 0:
+        await asyncio.sleep(0)
+
+    proxy.cut()
+
+    reader, writer = await connecting
+    with pytest.raises(ConnectionResetError):
+        await reader.readline()
+    writer.close()
+
+
 async def test_whoever_comes_is_hung_up_on_while_it_refuses(proxy: Proxy) -> None:
     proxy.refuse()
     reader, writer = await connect(proxy)
