@@ -68,8 +68,7 @@ async def test_a_cut_breaks_what_is_open_and_lets_new_ones_in(proxy: Proxy) -> N
 
 async def test_a_cut_finds_who_has_come_and_is_not_connected_yet(proxy: Proxy) -> None:
     connecting = asyncio.create_task(connect(proxy))
-    while proxy.accepted == 0:
-        await asyncio.sleep(0)
+    await eventually(lambda: proxy.accepted == 1, every_s=0)
 
     proxy.cut()
 
