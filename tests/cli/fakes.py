@@ -99,5 +99,6 @@ class FakeAnalytics(analytics_pb2_grpc.AnalyticsServiceServicer):
             span = response.spans.add(span_id=name, parent_span_id=parent, name=name)
             span.start_time.FromMilliseconds(1_700_000_000_000 + number)
             span.duration.FromMilliseconds(10)
+        response.spans[2].attributes.update({"agent.id": "ada", "task.attempt": "2"})
         response.spans[3].error = "NO_LUCK: [bold]not[/] this time"
         return response

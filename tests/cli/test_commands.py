@@ -215,6 +215,7 @@ async def test_a_trace_is_a_tree_with_times(podium: Shell) -> None:
     indents = [len(line) - len(line.lstrip("│└├─ ")) for line in lines[1:]]
     assert indents == [4, 8, 12, 16]
     assert "10.0 ms" in lines[1]
+    assert "ada attempt 2" in lines[3]
     assert "[bold]not[/] this time" in lines[4]
 
 

@@ -24,7 +24,8 @@ SPANS_S_MAX = 2.0
 BAR_WIDTH = 24
 NAME_WIDTH = 22
 # What the tree shows of a span beside its times.
-SHOWN_ATTRIBUTES = ("agent.id", "task.attempt", "task.outcome")
+# With what is put before their values.
+SHOWN_ATTRIBUTES = {"agent.id": "", "task.attempt": "attempt ", "task.outcome": ""}
 
 
 @app.command()
@@ -126,12 +127,14 @@ def tree_of(trace: analytics_pb2.GetTraceResponse) -> Tree:
 def _span_line(span: analytics_pb2.Span, start_ns: int, end_ns: int, depth: int) -> str:
     whole_ns = max(1, end_ns - start_ns)
     offset_ns = span.start_time.ToNanoseconds() - start_ns
-    before = min(BAR_WIDTH - 1, offset_ns * BAR_WIDTH // whole_ns)
+    before_len = min(BAR_WIDTH - 1, offset_ns * BAR_WIDTH // whole_ns)
     length = max(1, span.duration.ToNanoseconds() * BAR_WIDTH // whole_ns)
-    bar = " " * before + "━" * min(length, BAR_WIDTH - before)
+    bar = " " * before_len + "━" * min(length, BAR_WIDTH - before_len)
     colour = "red" if span.error else "cyan"
     told = " ".join(
-        plain(span.attributes[name]) for name in SHOWN_ATTRIBUTES if name in span.attributes
+        before + plain(span.attributes[name])
+        for name, before in SHOWN_ATTRIBUTES.items()
+        if name in span.attributes
     )
     error = f" [red]{plain(span.error, 80)}[/]" if span.error else ""
     took = shown.seconds(span.duration.ToNanoseconds() / 1e9)
