@@ -57,12 +57,17 @@ def parse_traceparent(text: str) -> tuple[int, int] | None:
     return (int(text[3:35], 16), int(text[36:52], 16)) if is_traceparent(text) else None
 
 
-def leg_id(leg: str, task_id: str, lease_epoch: int) -> str:
-    """Return the id of a span that a service leaves of an attempt, 16 hexadecimal digits.
+def leg_id(leg: str, task_id: str, number: int) -> str:
+    """Return the id of a span that a service leaves of a task, 16 hexadecimal digits.
 
     It follows from what the span is about, so that whoever needs it makes it, and makes it again.
+
+    Args:
+        leg: Its name.
+        task_id: The task.
+        number: Which of this name it is: the lease's epoch, or the event's position in the log.
     """
-    return blake2b(f"{leg} {task_id} {lease_epoch}".encode(), digest_size=8).hexdigest()
+    return blake2b(f"{leg} {task_id} {number}".encode(), digest_size=8).hexdigest()
 
 
 def below(traceparent: str, span_id: str) -> str:

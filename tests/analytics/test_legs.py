@@ -120,6 +120,14 @@ def test_every_end_is_a_leg(kind: str) -> None:
     assert leg.error == ("BAD_INPUT" if kind == "FAILED" else "")
 
 
+def test_a_task_that_was_revived_ends_twice() -> None:
+    ends = [failed("FAILED", at_s=1.0), failed("FAILED", at_s=2.0)]
+    for seq, end in enumerate(ends, 10):
+        end.lease_epoch, end.seq = 0, seq
+
+    assert len({leg.span_id for leg in read(*ends)}) == 2
+
+
 def test_a_task_that_never_ran_ends_at_once() -> None:
     [leg] = read(traced(event("QUEUED")), failed("CANCELED", at_s=4.0))
 

@@ -144,7 +144,9 @@ def _completed(event: Event, times: _Times, at_ns: int) -> list[Span]:
     outcome = Event.Type.Name(event.type).removeprefix("TYPE_").lower()
     more = {names.attribute_outcome: outcome}
     error = event.failed.failure.reason if event.type == Event.TYPE_FAILED else ""
-    return [_leg(event, _SCHEDULER, names.span_complete, begun_ns, at_ns, more, error)]
+    leg = _leg(event, _SCHEDULER, names.span_complete, begun_ns, at_ns, more, error)
+    # A task that was revived may end again without a lease.
+    return [leg._replace(span_id=leg_id(leg.name, event.task_id, event.seq))]
 
 
 def _leg(
