@@ -56,7 +56,7 @@ async def assemble(settings: Settings, dial: Dial, clock: Clock) -> AsyncIterato
             latency.observe,
         )
         measure(observed.metrics, desk)
-        reports = Reports(router_id, clock.now())
+        reports = Reports(router_id, clock)
         dispatch = Dispatch(settings.task_scheduler_address, dial, desk, reports)
         links: dict[str, RegistryLink | ModelLink] = {
             "agent_registry_address": RegistryLink(

@@ -320,7 +320,7 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
     await asyncio.sleep(0)
 
     batches = outbox.batches()
-    request = Reports("router-1", clock.now()).request(await anext(batches))
+    request = Reports("router-1", clock).request(await anext(batches))
     kinds = Counter(report.WhichOneof("report") for report in request.reports)
     assert (kinds["started"], kinds["ended"]) == (100, 100), "all in one message"
     await responses.aclose()

@@ -53,7 +53,7 @@ async def test_when_an_agent_was_chosen_and_accepted_is_told_with_the_decision()
     room.connect(0, outbox)
     room.router.orders.welcome((), (), clock.now())
     listener = Listener(room, room.open_line().number, ANONYMOUS)
-    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1", clock.now()))  # type: ignore[arg-type,return-value]  # never dialled
+    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1", clock))  # type: ignore[arg-type,return-value]  # never dialled
     link = await anext(dispatch.links())
     kind = room.router.board.fleet.class_of(["echo"])
     granted = room.now()
@@ -70,7 +70,7 @@ async def test_when_an_agent_was_chosen_and_accepted_is_told_with_the_decision()
     listener.take([frame])
     await asyncio.sleep(0)
 
-    reports = Reports("router-1", granted).request(await anext(outbox.batches())).reports
+    reports = Reports("router-1", clock).request(await anext(outbox.batches())).reports
     [decision] = [r.started.decision for r in reports if r.HasField("started")]
     assert decision.assign_time.ToMilliseconds() == sent.wall_ms
     assert decision.route_duration.ToMilliseconds() == 250
@@ -142,7 +142,7 @@ async def test_bytes_that_the_transport_took_make_room_for_more() -> None:
     frame.hello.max_concurrency = 100
     listener.take([frame])
     kind = room.router.board.fleet.class_of(["echo"])
-    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1", clock.now()))  # type: ignore[arg-type,return-value]  # never dialled
+    dispatch = Dispatch("nowhere", lambda address: None, room, Reports("router-1", clock))  # type: ignore[arg-type,return-value]  # never dialled
     link = await anext(dispatch.links())
     stream = room.router.board.streams[line.number]
 
@@ -227,7 +227,7 @@ async def test_ways_to_owners_that_were_replaced_long_since_are_closed() -> None
         async def close(self, grace: float | None = None) -> None:
             closed.append(self.address)
 
-    dispatch = Dispatch("any", Way, room, Reports("router-1", clock.now()))  # type: ignore[arg-type]  # stands for a channel
+    dispatch = Dispatch("any", Way, room, Reports("router-1", clock))  # type: ignore[arg-type]  # stands for a channel
 
     for number in range(channels_max + 2):
         dispatch.channel(f"owner-{number}")

@@ -6,9 +6,14 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from podium.v1 import decision_pb2
+from services.kernel.clock import ManualClock
 from services.routing.adapters.reports import Reports
 from services.routing.core.effects import Started
 from tests.routing.floor import Floor, raw_model
+
+
+def clock_of(floor: Floor) -> ManualClock:
+    return ManualClock(floor.time.mono_s, floor.time.wall_ms)
 
 
 @pytest.mark.parametrize("count", range(1, 8))
@@ -28,7 +33,7 @@ def test_a_decision_is_told_as_it_was_made(count: int, learned: bool) -> None:
 
     lease.granted_s, lease.acked_s = lease.offered_s - 0.002, lease.offered_s + 0.0005
 
-    [report] = Reports("router-1", floor.time).request([Started(lease)]).reports
+    [report] = Reports("router-1", clock_of(floor)).request([Started(lease)]).reports
 
     told = report.started.decision
     assert told == decision_pb2.Decision(
@@ -64,6 +69,22 @@ def test_of_a_task_that_began_elsewhere_no_time_is_told() -> None:
     lease = floor.granted("t1")
     lease.offered_s = 0.0
 
-    [report] = Reports("router-1", floor.time).request([Started(lease)]).reports
+    [report] = Reports("router-1", clock_of(floor)).request([Started(lease)]).reports
 
     assert not report.started.decision.HasField("assign_time")
+
+
+@pytest.mark.parametrize("by_ms", [-3_600_000, 3_600_000])
+def test_a_wall_clock_that_was_set_is_followed(by_ms: int) -> None:
+    floor = Floor()
+    floor.agent("a1")
+    started = Started(floor.granted("t1"))
+    clock = clock_of(floor)
+    reports = Reports("router-1", clock)
+    reports.request([started])
+
+    clock.set_wall(floor.time.wall_ms + by_ms)
+    [report] = reports.request([started]).reports
+
+    told = report.started.decision.assign_time.ToMilliseconds()
+    assert told == floor.time.wall_ms + by_ms

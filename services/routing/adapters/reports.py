@@ -8,7 +8,8 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from podium.v1 import decision_pb2, task_scheduler_pb2
-from services.kernel.instant import Instant
+from services.kernel.clock import Clock
+from services.kernel.finetime import FineTime
 from services.routing.adapters.frames import add_leases
 from services.routing.core import effects
 from services.routing.core.assignment import Lease
@@ -28,16 +29,13 @@ REFUSED_MESSAGES = {
 class Reports:
     """Builds what a stream carries to the scheduler."""
 
-    def __init__(self, router_id: str, now: Instant) -> None:
-        """Begin with nothing.
-
-        Args:
-            router_id: This router.
-            now: The time. The monotonic clock is put on the wall clock once: differences inside a
-                task are then exact to the microsecond, whatever the wall clock does.
-        """
+    def __init__(self, router_id: str, clock: Clock) -> None:
         self._router_id = router_id
-        self._offset_us = now.wall_ms * 1_000 - round(now.mono_s * 1e6)
+        self._clock = clock
+        self._fine = FineTime()
+        self._ahead_us = 0
+        """How far the wall clock is ahead of the monotonic one: looked at for each message, since a
+        machine that slept, or whose clock was set, is another time ahead."""
         self._fill: dict[type, Fill] = {
             effects.Started: self._started,
             effects.Progressed: _progressed,
@@ -53,6 +51,8 @@ class Reports:
         self, batch: Iterable[effects.ToScheduler]
     ) -> task_scheduler_pb2.OpenDispatchRequest:
         """Return the message with the reports of a batch, in order."""
+        now = self._clock.now()
+        self._ahead_us = self._fine.wall_us(now.wall_ms, now.mono_s) - round(now.mono_s * 1e6)
         request = task_scheduler_pb2.OpenDispatchRequest()
         add = request.reports.add
         fill = self._fill
@@ -85,7 +85,7 @@ class Reports:
         if not lease.offered_s:
             return
         time = to.assign_time
-        time.seconds, micros = divmod(round(lease.offered_s * 1e6) + self._offset_us, 1_000_000)
+        time.seconds, micros = divmod(round(lease.offered_s * 1e6) + self._ahead_us, 1_000_000)
         time.nanos = micros * 1_000
         _span(to.route_duration, lease.offered_s - lease.granted_s)
         _span(to.accept_duration, lease.acked_s - lease.offered_s)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from podium.v1 import event_pb2, schedule_pb2, task_pb2
 from services.kernel.errors import FailedPrecondition
+from services.kernel.finetime import FineTime
 from services.task_scheduler.adapters import messages
-from services.task_scheduler.adapters.finetime import FineTime
 from services.task_scheduler.adapters.plain import pack, unpack
 from services.task_scheduler.adapters.wire import (
     double,

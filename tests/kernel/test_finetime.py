@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.task_scheduler.adapters.finetime import FineTime
+from services.kernel.finetime import FineTime
 
 BEGIN_US = 1_700_000_000_000_000
 

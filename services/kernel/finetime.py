@@ -1,4 +1,4 @@
-"""The wall time of events to the microsecond, of a clock that tells milliseconds."""
+"""Wall time to the microsecond, of a clock that tells milliseconds."""
 
 from __future__ import annotations
 
