@@ -303,8 +303,14 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
         given.body = task_scheduler_pb2.Grant()
     at.touch()
     await asyncio.sleep(0)
-    responses = line.responses()
-    sent = await anext(responses)
+    written: list[Any] = []
+
+    async def write(response: Any) -> None:
+        written.append(response)
+
+    sending = asyncio.create_task(line.send(write))
+    await asyncio.sleep(0)
+    [sent] = written
     assigned = [frame for frame in sent.frames if frame.HasField("assign")]
     assert len(assigned) == 100, "all in one message"
 
@@ -323,7 +329,7 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
     request = Reports("router-1", clock).request(await anext(batches))
     kinds = Counter(report.WhichOneof("report") for report in request.reports)
     assert (kinds["started"], kinds["ended"]) == (100, 100), "all in one message"
-    await responses.aclose()
+    sending.cancel()
     await batches.aclose()
 
 
