@@ -114,7 +114,11 @@ class Calls:
         *,
         timeout_s: float = CALL_S_MAX,
     ) -> R:
-        """As `unary`, for who runs on the wire's loop."""
+        """As `unary`, for who runs on the wire's loop.
+
+        Raises:
+            PodiumError: as `unary`.
+        """
         patience = Patience(self.patience_s)
         while True:
             try:
