@@ -5,10 +5,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from podium.v1 import decision_pb2
+from podium.v1 import decision_pb2, session_pb2, task_pb2
 from services.kernel.clock import ManualClock
 from services.routing.adapters.reports import Reports
-from services.routing.core.effects import Started
+from services.routing.core.effects import Ended, Started
 from tests.routing.floor import Floor, raw_model
 
 
@@ -61,6 +61,23 @@ def test_a_decision_is_told_as_it_was_made(count: int, learned: bool) -> None:
     if learned:
         names = MessageToDict(told, preserving_proto_field_name=True).keys()
         assert names == filled, "each part is told"
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_end_tells_why_this_agent_where_no_report_of_the_start_did(told: bool) -> None:
+    floor = Floor()
+    floor.agent("a1")
+    lease = floor.granted("t1")
+    floor.finish(lease)
+    lease.start_told, lease.outcome = told, session_pb2.Result(success=task_pb2.Payload())
+
+    started, ended = (
+        Reports("router-1", clock_of(floor)).request([effect]).reports[0]
+        for effect in (Started(lease), Ended(lease))
+    )
+
+    assert ended.ended.HasField("decision") is not told
+    assert told or ended.ended.decision == started.started.decision
 
 
 def test_of_a_task_that_began_elsewhere_no_time_is_told() -> None:

@@ -150,7 +150,7 @@ async def test_a_scheduler_that_comes_back_hears_what_it_missed() -> None:
         await here.scheduler.until("ended")
         await wire.until("a1", "assign", 2)
         await wire.ack("a1", kept)
-        await here.scheduler.until("started", 2)
+        await here.scheduler.until("started")
 
         here.scheduler.settles = True
         here.scheduler.break_off()
@@ -162,6 +162,7 @@ async def test_a_scheduler_that_comes_back_hears_what_it_missed() -> None:
         assert [lease.task_id for lease in hello.held] == [kept.task_id]
         assert ack.lease.task_id == ended.task_id
         assert here.scheduler.of_kind("started")[-1].lease.task_id == kept.task_id
+        assert [one.decision.agent_id for one in here.scheduler.of_kind("ended")] == ["a1", "a1"]
 
 
 async def test_a_revoked_task_is_canceled_at_the_agent() -> None:

@@ -42,15 +42,39 @@ def test_the_slot_is_free_as_soon_as_the_result_is_there() -> None:
     assert second.agent_id == "a1"
 
 
-def test_a_result_without_an_ack_counts_as_both() -> None:
+def test_a_result_without_an_ack_counts_as_both_and_is_reported_once() -> None:
     floor = Floor()
     floor.agent("a1")
     lease = floor.granted("t1")
 
     floor.finish(lease)
 
-    kinds = [type(effect) for effect in floor.done]
-    assert kinds.index(effects.Started) < kinds.index(effects.Ended)
+    assert (floor.work.started, floor.work.ended) == (1, 1)
+    assert not floor.of(effects.Started)
+    assert floor.last(effects.Ended).lease is lease and not lease.start_told
+
+
+def test_a_start_that_was_reported_is_not_told_again_with_the_end() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    lease = floor.running("t1")
+
+    floor.finish(lease)
+
+    assert floor.of(effects.Started) and lease.start_told
+
+
+def test_what_a_broken_stream_may_have_lost_is_told_with_the_end() -> None:
+    floor = Floor()
+    floor.agent("a1")
+    lease = floor.running("t1")
+    floor.finish(lease)
+
+    floor.orders.disconnected()
+    floor.orders.welcome((), (), floor.time)
+    floor.turn()
+
+    assert len(floor.of(effects.Ended)) == 2 and not lease.start_told
 
 
 def test_a_repeated_result_is_reported_once() -> None:

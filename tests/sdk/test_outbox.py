@@ -65,17 +65,3 @@ async def test_closing_wakes_who_waits() -> None:
     outbox.close()
 
     assert await asyncio.wait_for(taking, 5) == []
-
-
-async def test_what_is_held_waits_for_what_it_leaves_with_and_not_for_ever() -> None:
-    outbox: Outbox[int] = Outbox()
-
-    outbox.extend([1], hold_s=30.0)
-    taking = asyncio.create_task(outbox.take())
-    await asyncio.sleep(0)
-    assert not taking.done()
-    outbox.extend([2])
-    assert await asyncio.wait_for(taking, 5) == [1, 2]
-
-    outbox.extend([3], hold_s=0.001)
-    assert await asyncio.wait_for(outbox.take(), 5) == [3]

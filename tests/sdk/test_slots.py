@@ -118,7 +118,8 @@ async def test_an_agent_tells_of_a_thread_that_does_not_stop_and_declines_what_c
 
     assert (declined.nack.lease.task_id, declined.nack.reason) == ("t2", Nack.REASON_BUSY)
     assert told() == [1, 2, 3, 4], "two had come before a slot was free again"
-    assert [frame.ack.lease.task_id for frame in router.frames("ack")] == ["t1", "t3"]
+    ended = [frame.result.lease.task_id for frame in router.frames("result")]
+    assert ended == ["t1", "t3"], "what was declined has no outcome"
 
 
 async def test_a_task_waits_a_moment_for_one_that_is_stopping(router: FakeRouter) -> None:
@@ -146,5 +147,5 @@ async def test_a_task_waits_a_moment_for_one_that_is_stopping(router: FakeRouter
         release.set()
         await eventually(lambda: router.frames("result"))
 
-    assert [frame.ack.lease.task_id for frame in router.frames("ack")] == ["t1", "t2"]
+    assert [frame.result.lease.task_id for frame in router.frames("result")] == ["t2"]
     assert router.frames("nack") == []

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from podium.v1 import task_scheduler_pb2
+from podium.v1.session_pb2 import ResultAck
 from podium.v1.task_pb2 import Payload, RetryPolicy, Task, TaskFilter, TaskSpec
 from services.kernel.errors import (
     BY_CODE,
@@ -22,7 +23,7 @@ from services.kernel.errors import (
 from services.task_scheduler.loops.commit import Committer
 from services.task_scheduler.servicer.service import POLICY
 from tests.support.waiting import eventually
-from tests.task_scheduler.serving import WITHIN_S, Served, refusal, spec, wire
+from tests.task_scheduler.serving import WITHIN_S, Report, Served, lease, refusal, spec, wire
 
 PROTO = Path(__file__).resolve().parents[2] / "protos/podium/v1/task_scheduler.proto"
 UNKNOWN = "00-000000000000-0000000000"
@@ -219,6 +220,23 @@ async def test_a_task_is_explained(served: Served) -> None:
     assert not explained.events[0].created.spec.HasField("payload")
     assert not explained.events[-1].completed.HasField("result")
     assert explained.waiting_for == ""
+
+
+async def test_a_start_that_is_told_with_the_end_is_explained_as_well(served: Served) -> None:
+    async with served.router("work") as router:
+        [task_id] = await served.submit(spec())
+        ended = task_scheduler_pb2.AttemptEnded(
+            lease=lease(await router.grant()), agent_id="a1", success=Payload(data=b"ok")
+        )
+        ended.decision.policy = "learned"
+        await router.say(Report(ended=ended))
+        settled = (await router.next("settled")).settled
+        request = task_scheduler_pb2.ExplainTaskRequest(task_id=task_id)
+        explained = await served.stub.ExplainTask(request, timeout=WITHIN_S)
+
+    assert settled.verdict == ResultAck.VERDICT_ACCEPTED
+    assert [event.type for event in explained.events] == [1, 2, 3, 4, 11]
+    assert [decision.decision.policy for decision in explained.decisions] == ["learned"]
 
 
 async def test_a_task_without_agents_says_so(served: Served) -> None:

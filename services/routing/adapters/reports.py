@@ -41,7 +41,7 @@ class Reports:
             effects.Progressed: _progressed,
             effects.Asked: _asked,
             effects.HandedBack: _handed_back,
-            effects.Ended: _ended,
+            effects.Ended: self._ended,
             effects.Renewed: _renewed,
             effects.Claimed: _claimed,
             effects.Credited: _credited,
@@ -77,9 +77,23 @@ class Reports:
         started.lease.task_id = lease.task_id
         started.lease.lease_epoch = lease.epoch
         started.agent_id = lease.agent_id
+        self._choice(started, lease)
+
+    def _ended(self, report: Report, effect: effects.Ended) -> None:
+        lease = effect.lease
+        ended = report.ended
+        _end(ended, lease)
+        if not lease.start_told:
+            self._choice(ended, lease)
+
+    def _choice(
+        self,
+        to: task_scheduler_pb2.AttemptStarted | task_scheduler_pb2.AttemptEnded,
+        lease: Lease,
+    ) -> None:
         if lease.decision is not None:
-            self._decision(started.decision, lease.decision)
-            self._times(started.decision, lease)
+            self._decision(to.decision, lease.decision)
+            self._times(to.decision, lease)
 
     def _times(self, to: decision_pb2.Decision, lease: Lease) -> None:
         if not lease.offered_s:
@@ -153,9 +167,7 @@ def _handed_back(report: Report, effect: effects.HandedBack) -> None:
     handed_back.agent_id = effect.agent_id
 
 
-def _ended(report: Report, effect: effects.Ended) -> None:
-    lease = effect.lease
-    ended = report.ended
+def _end(ended: task_scheduler_pb2.AttemptEnded, lease: Lease) -> None:
     ended.lease.task_id = lease.task_id
     ended.lease.lease_epoch = lease.epoch
     ended.agent_id = lease.agent_id

@@ -81,6 +81,8 @@ class Lease:
     session: Session | None = None
     agent_id: str = ""
     decision: Decision | None = None
+    start_told: bool = False
+    """Whether a report of its start was sent; else that of its end tells of both."""
     outcome: object = None
     """The report of its end, repeated until it is settled."""
     asks: bool = False

@@ -145,6 +145,8 @@ class Orders:
                 board.effects.append(HandedBack(*key, reason, agent_id))
         for lease in board.leases.unsettled.values():
             if self._is_of(lease.task_id, partition):
+                # The report of its start may be lost as well.
+                lease.start_told = False
                 board.effects.append(ending(lease))
 
     def _is_of(self, task_id: str, partition: int) -> bool:

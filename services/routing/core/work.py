@@ -80,11 +80,15 @@ class Work:
 
     def begin(self, lease: Lease, now: Instant) -> None:
         """Note that the agent has an offered task."""
+        self._take(lease, now)
+        lease.start_told = True
+        self._board.effects.append(Started(lease))
+
+    def _take(self, lease: Lease, now: Instant) -> None:
         self.started += 1
         self._run(lease, now)
         assert lease.session is not None
         lease.session.proved_s = now.mono_s
-        self._board.effects.append(Started(lease))
 
     def nack(self, session: Session, key: LeaseKey, reason: str, now: Instant) -> None:
         """Give a declined task back; no attempt is spent."""
@@ -168,7 +172,7 @@ class Work:
             self.pass_on(session.agent_id, key, outcome, refused=refused)
             return
         if lease.stage is _OFFERED:
-            self.begin(lease, now)
+            self._take(lease, now)
         lease.refused = refused
         self._end(lease, outcome, kind, now)
 
@@ -193,7 +197,7 @@ class Work:
                 raise conflict(key)
             return
         if lease.stage is _OFFERED:
-            self.begin(lease, now)
+            self._take(lease, now)
         lease.refused = refused
         self._end(lease, outcome, kind, now)
 

@@ -160,6 +160,7 @@ class Outcomes:
         now: Instant,
         *,
         run_s: float | None = None,
+        decision: bytes = b"",
     ) -> None:
         """An agent brought a result.
 
@@ -172,11 +173,12 @@ class Outcomes:
             confidence: How sure the agent is.
             now: The time.
             run_s: How long the agent had the task, where the router knows it.
+            decision: Why this agent, where the start was not reported by itself.
         """
         hashed = _blank.copy()
         hashed.update(result)
         result_hash = hashed.digest()
-        task = self._settling(router_id, lease, agent_id, result_hash, now)
+        task = self._settling(router_id, lease, agent_id, result_hash, now, decision)
         if task is None:
             return
         if len(result) > RESULT_BYTES_MAX:
@@ -216,9 +218,10 @@ class Outcomes:
         *,
         agent_fault: bool,
         run_s: float | None = None,
+        decision: bytes = b"",
     ) -> None:
-        """An attempt ended without a result."""
-        task = self._settling(router_id, lease, agent_id, FAILURE_HASH, now)
+        """An attempt ended without a result; `decision` as for `completed`."""
+        task = self._settling(router_id, lease, agent_id, FAILURE_HASH, now, decision)
         if task is not None:
             self.fail(task, failure, usage, now, agent_fault=agent_fault, run_s=run_s)
             self._orders.send(router_id, Settled(lease, _ACCEPTED))
@@ -305,13 +308,19 @@ class Outcomes:
         return task
 
     def _settling(
-        self, router_id: str, lease: Lease, agent_id: str, outcome_hash: bytes, now: Instant
+        self,
+        router_id: str,
+        lease: Lease,
+        agent_id: str,
+        outcome_hash: bytes,
+        now: Instant,
+        decision: bytes = b"",
     ) -> Task | None:
         """Return the running task an outcome ends, or settle the outcome of a dead lease."""
         task = self._book.holder(lease)
         if task is not None:
             if task.state is _ASSIGNED and self._dispatch.speaks_for(router_id, task):
-                self._start(task, agent_id, b"", now)
+                self._start(task, agent_id, decision, now)
             if task.state is not _ASSIGNED and task.agent_id == agent_id:
                 return task
         settlement = self._settled_before(lease, outcome_hash)

@@ -249,12 +249,22 @@ class Links:
         if ended.HasField("run_duration"):
             ran = ended.run_duration
             run_s = max(0.0, ran.seconds + ran.nanos / 1e9)
+        # An attempt that is over at once is reported once: its start is told with its end.
+        decision = ended.decision.SerializeToString() if ended.HasField("decision") else b""
         which = ended.WhichOneof("outcome")
         if which == "success":
             confidence = ended.confidence if ended.HasField("confidence") else None
             result = ended.success.SerializeToString()
             outcomes.completed(
-                router_id, lease, agent_id, result, usage, confidence, now, run_s=run_s
+                router_id,
+                lease,
+                agent_id,
+                result,
+                usage,
+                confidence,
+                now,
+                run_s=run_s,
+                decision=decision,
             )
             return
         if which == "failure":
@@ -265,7 +275,15 @@ class Links:
             failure = AGENT_LOST if which == "lost" else AGENT_CANCELED
             agent_fault = which == "lost"
         outcomes.failed(
-            router_id, lease, agent_id, failure, usage, now, agent_fault=agent_fault, run_s=run_s
+            router_id,
+            lease,
+            agent_id,
+            failure,
+            usage,
+            now,
+            agent_fault=agent_fault,
+            run_s=run_s,
+            decision=decision,
         )
 
     def _claimed(self, router_id: str, report: Report, now: Instant) -> None:

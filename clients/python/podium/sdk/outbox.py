@@ -67,7 +67,6 @@ class Outbox(Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self._wake_len = 1
         self._rhythm = Rhythm()
-        self._hold_until = 0.0
         self._closed = False
 
     def __len__(self) -> int:
@@ -79,23 +78,11 @@ class Outbox(Generic[T]):
             self._items.append(item)
             self._wake()
 
-    def extend(self, items: Iterable[T], *, hold_s: float = 0.0) -> None:
-        """Queues items; after `close` they are dropped.
-
-        Args:
-            items: what is to be sent, in order.
-            hold_s: how long they may wait for others that they can leave with.
-        """
-        if self._closed:
-            return
-        if hold_s and not self._items:
-            self._hold_until = time.monotonic() + hold_s
-        elif self._hold_until and not hold_s:
-            # What they waited for: the reader looks again at when it may send.
-            self._hold_until = 0.0
-            self._wake_len = 1
-        self._items.extend(items)
-        self._wake()
+    def extend(self, items: Iterable[T]) -> None:
+        """Queues items, in order; after `close` they are dropped."""
+        if not self._closed:
+            self._items.extend(items)
+            self._wake()
 
     def close(self) -> None:
         """Accepts nothing more; the reader gets what is queued and then an empty batch."""
@@ -112,12 +99,10 @@ class Outbox(Generic[T]):
         while not self._items and not self._closed:
             await self._wait(1, None)
         while len(self._items) < self._batch_len_max and not self._closed:
-            now_s = time.monotonic()
-            wait_s = max(self._rhythm.wait_s(now_s), self._hold_until - now_s)
+            wait_s = self._rhythm.wait_s(time.monotonic())
             if wait_s <= 0:
                 break
             await self._wait(self._batch_len_max, wait_s)
-        self._hold_until = 0.0
         popleft = self._items.popleft
         batch = [popleft() for _ in range(min(len(self._items), self._batch_len_max))]
         self._rhythm.sent(time.monotonic(), len(batch))

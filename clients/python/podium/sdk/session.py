@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from podium.sdk.acks import HeldAcks
 from podium.sdk.backoff import Backoff, after
 from podium.sdk.conversation import Conversation, Outgoing, Received, is_bulk
 from podium.sdk.errors import InvalidArgument, Peer, PodiumError, ResourceExhausted
@@ -32,7 +33,6 @@ FRESH_CONNECTION_AFTER = 3
 PROGRESS_LEN_MAX = 4_096
 BULK_LEN_MAX = 64
 GOODBYE_S_MAX = 1.0
-ACK_HOLD_S = 0.002
 CALM_S = 60.0
 # Between tries where nobody answers: as long may a fleet stay away from a router that is back.
 NOBODY_S_MAX = 1.0
@@ -83,6 +83,7 @@ class Session:
         # Work for agents that were accepted before the others on their stream: what they said of
         # it would have no way out yet.
         self._early: list[session_pb2.RouterFrame] = []
+        self._acks = HeldAcks()
         self._move_to = ""
         self._moving = asyncio.Event()
         self._tuned = asyncio.Event()
@@ -105,10 +106,7 @@ class Session:
         brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
         frames = self.talk.say(items, time.monotonic(), brief=brief)
         if link is not None and frames:
-            # A handler that returns at once has its result in the same message as its ack; one
-            # that takes long, or holds its program up, must not hold up the ack.
-            acks = all(kind == "ack" for kind, _, _ in items)
-            link.outbox.extend(frames, hold_s=ACK_HOLD_S if acks else 0.0)
+            self._acks.send(link, items, frames)
 
     def drain(self, reason: str) -> None:
         """Takes nothing new from now on; cannot be undone."""
