@@ -339,8 +339,14 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
         given.body = task_scheduler_pb2.Grant()
     at.touch()
     await asyncio.sleep(0)
-    responses = line.responses()
-    sent = await anext(responses)
+    written: list[Any] = []
+
+    async def write(response: Any) -> None:
+        written.append(response)
+
+    sending = asyncio.create_task(line.send(write))
+    await asyncio.sleep(0)
+    [sent] = written
     assigned = [frame for frame in sent.frames if frame.HasField("assign")]
     assert len(assigned) == 100, "all in one message"
 
@@ -359,7 +365,7 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
     kinds = Counter(report.WhichOneof("report") for report in request.reports)
     told = (kinds["started"], kinds["ended"])
     assert told == (0, 100), "all in one message, and their starts with them"
-    await responses.aclose()
+    sending.cancel()
     await batches.aclose()
 
 

@@ -23,6 +23,7 @@ from services.task_scheduler.core.event import (
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.orders import Grant, Order, Settled, Settlement
 from services.task_scheduler.core.rates import Rates
+from services.task_scheduler.core.requests import Table
 from services.task_scheduler.core.retry import RetryPolicy
 from services.task_scheduler.core.scheduler import Scheduler
 from services.task_scheduler.core.states import Kind
@@ -249,7 +250,7 @@ def facts(core: Scheduler) -> dict[str, object]:
         "waits": {other_id: sorted(ids) for other_id, ids in book.waits.plain().items()},
         "blocked": book.waits.blocked,
         "ended": [task.task_id for task in book.ended],
-        "requests": [table.items() for table in book.requests],
+        "requests": [rows(table) for table in book.requests],
         "sticky": book.sticky.plain(),
         "waiting": [task.task_id for task in book.queue.waiting()],
         "shares": book.queue.shares.plain(),
@@ -270,6 +271,11 @@ def facts(core: Scheduler) -> dict[str, object]:
         "next_id": book.ids.make(0),
         "tasks": {task_id: _task(task) for task_id, task in book.tasks.items()},
     }
+
+
+def rows(table: Table) -> list[tuple[bytes, str, bytes]]:
+    """Return the request ids of a table, oldest first."""
+    return [row for stretch in table.stretches() for row in stretch.taken()]
 
 
 def _rates(rates: Rates) -> dict[object, object]:

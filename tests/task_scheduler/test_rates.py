@@ -16,8 +16,9 @@ from services.task_scheduler.core import catalog
 from services.task_scheduler.core.event import RateLimit, Terms
 from services.task_scheduler.core.limits import Limits, Rate
 from services.task_scheduler.core.rates import EXACT_LEN, PARTS, RateKey, Rates
+from services.task_scheduler.core.restoring import Restoring
 from services.task_scheduler.core.scheduler import Scheduler
-from services.task_scheduler.core.snapshot import Picture, Restoring
+from services.task_scheduler.core.snapshot import Album, Picture
 from services.task_scheduler.core.states import Kind, State
 from services.task_scheduler.core.task import Task
 from tests.task_scheduler.life import Life
@@ -60,8 +61,8 @@ def restored(rig: Rig) -> Rig:
     again.core = Scheduler(rig.limits, random.Random(2).random)
     again.router, again.now = rig.router, Instant(5.0, rig.now.wall_ms)
     restoring = Restoring(again.book, again.now)
-    for part in Picture(rig.book).parts():
-        restoring.add(unpack(pack(part)))
+    for part in Album(pack).parts(Picture(rig.book)):
+        restoring.add(unpack(part))
     restoring.finish()
     return again
 

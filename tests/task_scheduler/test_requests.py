@@ -4,6 +4,7 @@ from pathlib import Path
 
 from podium.sdk import keys
 from services.task_scheduler.adapters.plain import pack, unpack
+from services.task_scheduler.core import requests
 from services.task_scheduler.core.ids import Ids
 from services.task_scheduler.core.limits import Limits
 from services.task_scheduler.core.requests import (
@@ -12,11 +13,13 @@ from services.task_scheduler.core.requests import (
     RETRY_PREFIX,
     RequestIds,
     Seen,
+    Table,
 )
+from services.task_scheduler.core.restoring import Restoring
 from services.task_scheduler.core.scheduler import Scheduler
-from services.task_scheduler.core.snapshot import Picture, Restoring
+from services.task_scheduler.core.snapshot import Album, Picture
 from tests.support.waiting import eventually
-from tests.task_scheduler.rig import Rig, created, facts
+from tests.task_scheduler.rig import Rig, created, facts, rows
 from tests.task_scheduler.serving import in_process, spec
 
 OWN = f"{RETRY_PREFIX}0123-1"
@@ -30,6 +33,11 @@ def table(chosen: int = 10, retries: int = 10) -> RequestIds:
     return RequestIds(chosen, retries)
 
 
+def all_of(one: Table) -> list[Seen]:
+    """Return what the ids of a table stand for, oldest first."""
+    return [Seen(*row[1:]) for row in rows(one)]
+
+
 def submit(rig: Rig, request_id: str) -> str:
     return rig.submit(created(request_id=request_id, spec_hash=b"h"))[0]
 
@@ -40,8 +48,8 @@ def restored(rig: Rig, limits: Limits, drop: str = "") -> Rig:
     again.core = Scheduler(limits, lambda: 0.5)
     again.now = rig.now
     restoring = Restoring(again.book, again.now)
-    for part in Picture(rig.book).parts():
-        restoring.add(unpack(pack({name: value for name, value in part.items() if name != drop})))
+    for part in map(unpack, Album(pack).parts(Picture(rig.book))):
+        restoring.add({name: value for name, value in part.items() if name != drop})
     restoring.finish()
     return again
 
@@ -116,7 +124,7 @@ def test_forgetting_drops_only_what_is_older_than_its_time() -> None:
     assert (len(ids.chosen), len(ids.retries)) == (2, 1)
 
     ids.forget(HORIZON_MS + 1)
-    assert list(ids.chosen.items().values()) == [seen(500)]
+    assert all_of(ids.chosen) == [seen(500)]
 
 
 def test_when_ids_reach_their_whole_time_again_that_is_told() -> None:
@@ -139,7 +147,23 @@ def test_an_old_id_that_is_used_anew_holds_up_nothing_behind_it() -> None:
 
     ids.forget(later_ms)
 
-    assert list(ids.chosen.items().values()) == [seen(later_ms)]
+    assert all_of(ids.chosen) == [seen(later_ms)]
+
+
+def test_a_snapshot_that_is_under_way_sees_ids_as_they_were(monkeypatch) -> None:
+    monkeypatch.setattr(requests, "BLOCK_LEN", 2)
+    ids = table(chosen=3)
+    for n in range(3):
+        ids.add("me", f"q{n}", seen(n), n)
+    stretches = ids.chosen.stretches()
+
+    later_ms = HORIZON_MS + 1
+    for request_id in ("q0", "new", "newer"):  # the first one anew, and all the others go
+        ids.add("me", request_id, seen(later_ms), later_ms)
+
+    taken = [Seen(*row[1:]) for stretch in stretches for row in stretch.taken()]
+    assert taken == [seen(0), seen(1), seen(2)]
+    assert all_of(ids.chosen) == [seen(later_ms)] * 3
 
 
 def test_a_restored_table_keeps_to_its_bound_and_drops_the_oldest() -> None:

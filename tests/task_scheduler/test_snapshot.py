@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.kernel.errors import FailedPrecondition
 from services.kernel.instant import Instant
 from services.task_scheduler.adapters.plain import pack, unpack
-from services.task_scheduler.core import snapshot
-from services.task_scheduler.core.event import Terms
+from services.task_scheduler.core import requests, snapshot
+from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.records import Plain
+from services.task_scheduler.core.restoring import Restoring
 from services.task_scheduler.core.scheduler import Scheduler
-from services.task_scheduler.core.snapshot import Picture, Restoring
+from services.task_scheduler.core.snapshot import KEPT_PART_BYTES_MAX, PART_LEN, Album, Picture
 from services.task_scheduler.core.states import State
 from services.task_scheduler.core.task import SHOWN_BLOCKED, Task
 from services.task_scheduler.core.timers import in_force
@@ -35,7 +36,7 @@ def restored(rig: Rig, parts: list[bytes]) -> Rig:
 
 
 def packed(rig: Rig) -> list[bytes]:
-    return [pack(part) for part in Picture(rig.book).parts()]
+    return list(Album(pack).parts(Picture(rig.book)))
 
 
 def state(rig: Rig) -> dict[str, object]:
@@ -58,48 +59,156 @@ def timers(rig: Rig) -> set[tuple[str, str, int]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 1_000_000), st.integers(1, 150))
+@given(st.integers(0, 1_000_000), st.integers(1, 150), st.sampled_from([0, 2_000, 1 << 20]))
 def test_a_snapshot_and_the_log_behind_it_give_exactly_the_live_state(
-    seed: int, moment: int
+    seed: int, moment: int, kept_bytes_max: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "PART_LEN", 3)
+        patch.setattr(requests, "BLOCK_LEN", 2)
         life = Life(seed)
-        for _ in range(moment):
-            life.step()
-        picture = Picture(life.rig.book)
-        seq, then = life.rig.book.seq, state(life.rig)
-        due_then = timers(life.rig)
-        moment_of = life.rig.now
-        parts = []
-        # Slice by slice, while the book goes on changing.
-        for part in picture.parts():
-            parts.append(pack(part))
-            for _ in range(3):
+        album = Album(pack, kept_bytes_max)
+        for steps in (moment, 20, 3):
+            for _ in range(steps):
                 life.step()
-        life.bring_to_limits()
+            # Each takes over what the one before has kept.
+            at_one_moment(life, album)
 
-        now, life.rig.now = life.rig.now, moment_of
-        again = restored(life.rig, parts)
-        assert state(again) == then
-        assert timers(again) == due_then
 
-        life.rig.now = now
-        again = restored(life.rig, parts)
-        for event in life.rig.events:
-            if event.seq > seq:
-                again.core.replay(event, again.now)
-        again.book.evict()
-        again.forget_starts()
-        life.rig.forget_starts()
-        assert state(again) == state(life.rig)
-        assert declares_only_itself(again)
+def at_one_moment(life: Life, album: Album) -> None:
+    picture = Picture(life.rig.book)
+    seq, then = life.rig.book.seq, state(life.rig)
+    due_then = timers(life.rig)
+    moment_of = life.rig.now
+    parts = []
+    # Slice by slice, while the book goes on changing.
+    for number, part in enumerate(album.parts(picture)):
+        parts.append(part)
+        for _ in range(3 if number < 10 else 0):
+            life.step()
+    life.bring_to_limits()
+
+    now, life.rig.now = life.rig.now, moment_of
+    again = restored(life.rig, parts)
+    assert state(again) == then
+    assert timers(again) == due_then
+
+    life.rig.now = now
+    again = restored(life.rig, parts)
+    for event in life.rig.events:
+        if event.seq > seq:
+            again.core.replay(event, again.now)
+    again.book.evict()
+    again.forget_starts()
+    life.rig.forget_starts()
+    assert state(again) == state(life.rig)
+    assert declares_only_itself(again)
+
+
+class Counting:
+    """Packs parts, and counts their rows."""
+
+    def __init__(self) -> None:
+        self.tasks = self.requests = 0
+
+    def pack(self, part: Plain) -> bytes:
+        self.tasks += part.get("len", 0)
+        self.requests += len(part.get("requests", ()))
+        return pack(part)
+
+    def taken(self, rig: Rig, album: Album) -> tuple[int, int]:
+        """Take a snapshot; return how many tasks and request ids were packed for it."""
+        self.tasks = self.requests = 0
+        restored(rig, list(album.parts(Picture(rig.book))))
+        return self.tasks, self.requests
+
+
+def many(rig: Rig, count: int, *, ends: bool = True) -> None:
+    """Let tasks with request ids come, and end."""
+    first = len(rig.book.tasks)
+    rig.credit("work", total=100_000)
+    task_ids = rig.submit(*[created(request_id=f"q{first + n}") for n in range(count)])
+    for task in map(rig.task, task_ids if ends else []):
+        rig.start(task)
+        rig.complete(rig.lease(task))
+
+
+def test_only_what_has_changed_since_the_last_snapshot_is_packed() -> None:
+    rig, counting = Rig(), Counting()
+    album = Album(counting.pack)
+    many(rig, 10 * PART_LEN)
+    assert counting.taken(rig, album) == (10 * PART_LEN, 10 * PART_LEN)
+
+    assert counting.taken(rig, album)[0] == 0
+
+    waiting = rig.submit_one("rare")
+    many(rig, 10)
+    assert counting.taken(rig, album) == (11, 10 * PART_LEN + 10 - requests.BLOCK_LEN)
+
+    # What waits is packed once as well.
+    many(rig, 2 * PART_LEN, ends=False)
+    assert counting.taken(rig, album)[0] <= 2 * PART_LEN + 11
+    assert counting.taken(rig, album)[0] <= PART_LEN // 2
+
+    rig.core.control.cancel(waiting, "", rig.now)
+    rig.take()
+    assert counting.taken(rig, album)[0] <= 2 * PART_LEN
+
+
+def test_forgetting_old_tasks_and_ids_costs_a_part_each() -> None:
+    rig = Rig(Limits(ended_len_max=10 * PART_LEN, request_ids_len_max=3 * requests.BLOCK_LEN))
+    counting = Counting()
+    album = Album(counting.pack)
+    many(rig, 12 * PART_LEN)
+    rig.advance(0.1)
+    counting.taken(rig, album)
+    new = 3 * PART_LEN // 2
+
+    for _ in range(4):
+        many(rig, new)
+        rig.advance(0.1)
+        tasks, ids = counting.taken(rig, album)
+
+        assert len(rig.book.tasks) == 10 * PART_LEN
+        assert tasks <= new + 2 * PART_LEN
+        assert ids <= new + 2 * requests.BLOCK_LEN
+
+
+def test_what_is_kept_for_the_next_snapshot_is_bounded() -> None:
+    rig, counting = Rig(), Counting()
+    many(rig, 10 * PART_LEN)
+    whole = len(packed(rig)[1])
+    for bytes_max, kept_len in ((0, 0), (7 * whole // 2, 3)):
+        album = Album(counting.pack, bytes_max)
+        counting.taken(rig, album)
+
+        assert counting.taken(rig, album)[0] == (10 - kept_len) * PART_LEN
+
+
+def test_parts_of_large_tasks_are_not_kept() -> None:
+    rig, counting = Rig(), Counting()
+    album = Album(counting.pack)
+    size_bytes = KEPT_PART_BYTES_MAX // PART_LEN + 1
+    rig.submit(*[created(payload=random.Random(n).randbytes(size_bytes)) for n in range(PART_LEN)])
+
+    assert [counting.taken(rig, album)[0] for _ in range(2)] == [PART_LEN, PART_LEN]
+
+
+def test_parts_are_never_less_than_half_full_but_for_the_last() -> None:
+    rig, counting = Rig(), Counting()
+    album = Album(counting.pack)
+    for _ in range(9):
+        many(rig, PART_LEN // 4)
+        counting.taken(rig, album)
+
+    # The head before them, the request ids behind.
+    assert len(list(album.parts(Picture(rig.book)))) == 1 + 5 + 1
 
 
 def test_when_the_last_slice_is_taken_changes_cost_nothing_more() -> None:
     rig = Rig()
     task = rig.granted()
-    assert list(Picture(rig.book).parts())
+    assert packed(rig)
     assert rig.book.before_change is None
 
     picture = Picture(rig.book)
@@ -117,75 +226,7 @@ def test_a_picture_is_not_taken_in_the_middle_of_a_step() -> None:
         Picture(rig.book)
 
 
-def test_restored_tasks_wait_run_and_end_as_if_nothing_had_happened() -> None:
-    rig = Rig()
-    running = rig.running(agent_id="a7")
-    rig.credit("work", total=1)
-    first = rig.submit_one(terms=Terms(priority=1))
-    urgent = rig.submit_one(terms=Terms(priority=9))
-    blocked = rig.submit_one(depends_on=[first.task_id])
-
-    again = restored(rig, packed(rig))
-    again.router = "r1"
-    again.core.start(again.now)
-    again.take()
-    again.core.dispatch.open("r1", [rig.lease(running)], again.now)
-    again.credit("work", total=2)
-
-    assert [grant.task.task_id for grant in again.grants()] == [urgent.task_id, first.task_id]
-    again.complete(again.lease(again.task(running.task_id)), "a7")
-    again.complete(again.lease(again.task(first.task_id)))
-    assert again.task(running.task_id).state is State.COMPLETED
-    assert again.task(blocked.task_id).state is State.QUEUED
-
-
-def test_lease_epochs_and_task_ids_go_on_behind_the_snapshot() -> None:
-    rig = Rig()
-    task = rig.granted()
-    last_id = rig.submit_one("other").task_id
-
-    again = restored(rig, packed(rig))
-
-    assert again.book.lease_epoch == task.lease_epoch == 1
-    assert again.submit_one().task_id > last_id
-
-
-def test_a_field_that_an_earlier_version_did_not_write_has_its_first_value() -> None:
-    rig = Rig()
-    rig.submit_one(terms=Terms(priority=3))
-    parts = [unpack(part) for part in packed(rig)]
-    tasks = parts[-1]
-    for name in ("message", "checkpoint"):
-        del tasks["same"][name]
-    del tasks["same"]["terms"]["max_tokens"]
-    tasks["same"]["of_a_later_version"] = 7
-
-    again = restored(rig, [pack(part) for part in parts])
-
-    (task,) = again.book.tasks.values()
-    assert (task.message, task.checkpoint, task.terms) == ("", b"", Terms(priority=3))
-
-
-def test_a_snapshot_that_would_be_misunderstood_is_refused() -> None:
-    rig = Rig()
-    parts = [unpack(part) for part in packed(rig)]
-    parts[0]["version"] += 1
-
-    with pytest.raises(FailedPrecondition) as refused:
-        restored(rig, [pack(part) for part in parts])
-
-    assert refused.value.reason == "JOURNAL_TOO_NEW"
-
-
-def test_half_a_snapshot_is_not_taken_for_a_whole_one() -> None:
-    rig = Rig()
-    rig.submit(*[created() for _ in range(snapshot.PART_LEN + 1)])
-
-    with pytest.raises(AssertionError, match="not whole"):
-        restored(rig, packed(rig)[:-1])
-
-
 def test_each_field_of_a_task_is_stored_or_derived() -> None:
     # A field that is forgotten here would be lost with the first restart.
-    assert set(snapshot._STORED) | snapshot._DERIVED == set(Task.__slots__)
-    assert not set(snapshot._STORED) & snapshot._DERIVED
+    assert set(snapshot.STORED) | snapshot.DERIVED == set(Task.__slots__)
+    assert not set(snapshot.STORED) & snapshot.DERIVED

@@ -25,10 +25,9 @@ from services.task_scheduler.adapters.codec import ProtoCodec
 from services.task_scheduler.adapters.failpoints import Failpoints
 from services.task_scheduler.adapters.sqlite import SqliteJournal
 from services.task_scheduler.core.limits import Limits
+from services.task_scheduler.core.restoring import Restoring
 from services.task_scheduler.core.scheduler import Scheduler
-from services.task_scheduler.core.snapshot import Restoring
 from services.task_scheduler.loops.recovery import event_batch
-from services.task_scheduler.loops.snapshots import Keeper, Retention
 from services.task_scheduler.ports import StorageFailed
 from tests.contracts.test_journal import group, parts, replayed
 from tests.support.waiting import eventually
@@ -334,58 +333,3 @@ async def test_a_log_that_is_bounded_stays_whole_and_loses_no_task(tmp_path: Pat
     async with wire(tmp_path, **limits) as served:
         for task_id in waiting:
             assert (await served.get(task_id)).state == task_pb2.Task.STATE_QUEUED
-
-
-class Busy:
-    """A clock whose pauses take as long as others keep the loop; packing takes a millisecond."""
-
-    def __init__(self, pause_s: float) -> None:
-        self.pause_s = pause_s
-        self.time = NOW
-        self.pauses = 0
-
-    def now(self) -> Instant:
-        return self.time
-
-    def spend(self, seconds: float) -> None:
-        self.time = self.time._replace(mono_s=self.time.mono_s + seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.pauses += 1
-        self.spend(max(seconds, self.pause_s))
-
-    def pack(self, part: int) -> bytes:
-        self.spend(0.001)
-        return b""
-
-
-async def taken(pause_s: float, parts_len: int) -> Busy:
-    """Takes a snapshot of so many parts."""
-    clock = Busy(pause_s)
-    picture = SimpleNamespace(seq=7, parts=lambda: iter(range(parts_len)), drop=lambda: None)
-
-    async def given() -> Any:
-        return picture
-
-    async def keep(seq: int, packed: AsyncIterator[bytes]) -> None:
-        assert len([part async for part in packed]) == parts_len
-
-    committer: Any = SimpleNamespace(picture=given, settled=given, snapshot_seq=0, durable_seq=9)
-    journal: Any = SimpleNamespace(keep=keep)
-    codec: Any = clock
-    keeper = Keeper(committer, journal, codec, clock, Retention(snapshot_events=1))  # type: ignore[arg-type]  # as much of a clock as it uses
-    await keeper.take()
-    return clock
-
-
-async def test_a_snapshot_takes_a_third_of_the_loop_while_it_is_quiet() -> None:
-    clock = await taken(pause_s=0.002, parts_len=60)
-
-    assert clock.pauses == 60
-    assert clock.time.mono_s - NOW.mono_s == pytest.approx(0.18)
-
-
-async def test_a_snapshot_on_a_busy_loop_works_for_longer_at_a_time() -> None:
-    clock = await taken(pause_s=0.012, parts_len=60)
-
-    assert 60 / 5 <= clock.pauses <= 60 / 4

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from itertools import islice
@@ -83,14 +83,15 @@ class SnapshotFiles:
             self._failpoint("before_snapshot_write")
             with aside.open("wb") as file:
                 digest = hashlib.sha256()
-                pending = bytearray(_HEAD + _FACTS.pack(*facts))
+                pending, size_bytes = [_HEAD + _FACTS.pack(*facts)], 0
                 async for part in parts:
-                    pending += _LENGTH.pack(len(part)) + part
-                    if len(pending) >= WRITE_BYTES:
-                        await loop.run_in_executor(writer, _write, file, digest, bytes(pending))
-                        pending.clear()
-                pending += _LENGTH.pack(0)
-                await loop.run_in_executor(writer, _write, file, digest, bytes(pending))
+                    pending += _LENGTH.pack(len(part)), part
+                    size_bytes += len(part)
+                    if size_bytes >= WRITE_BYTES:
+                        await loop.run_in_executor(writer, _write, file, digest, pending)
+                        pending, size_bytes = [], 0
+                pending.append(_LENGTH.pack(0))
+                await loop.run_in_executor(writer, _write, file, digest, pending)
                 await loop.run_in_executor(writer, _finish, file, digest)
             await loop.run_in_executor(writer, self._publish, aside, path)
         except (OSError, StorageFailed) as error:
@@ -108,7 +109,8 @@ class SnapshotFiles:
             old.unlink()
 
 
-def _write(file: BinaryIO, digest: hashlib._Hash, data: bytes) -> None:
+def _write(file: BinaryIO, digest: hashlib._Hash, pieces: Sequence[bytes]) -> None:
+    data = b"".join(pieces)
     digest.update(data)
     file.write(data)
 

@@ -371,7 +371,8 @@ class Book:
             self.ended_bytes -= task.size_bytes
             self._forget(task)
         if len(self.catalog) > 2 * len(self.tasks) + 1_024:
-            self.catalog = [task_id for task_id in self.catalog if task_id in self.tasks]
+            # In the same order, and a tenth of looking each one up.
+            self.catalog = list(self.tasks)
 
     def _forget(self, task: Task) -> None:
         del self.tasks[task.task_id]

@@ -1,59 +1,46 @@
-"""The state at one event as plain rows, and back: what recovery starts from.
+"""The state at one event as plain rows: what `restoring` makes a book of again.
 
 A snapshot is taken a slice at a time while the book goes on changing: a task that is about to
-change before its slice has come is copied first. What can be derived is left out. Fields are named,
-so a later version reads what an earlier one wrote; a field that is new has its first value then.
+change before its slice has come is copied first. Most of a snapshot is what the one before held,
+and the bytes of that are taken over. What can be derived is left out.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from collections.abc import Callable, Container, Iterator, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from services.kernel.errors import FailedPrecondition
-from services.kernel.instant import Instant
 from services.task_scheduler.core.book import Book
-from services.task_scheduler.core.event import (
-    FROM_CLIENT,
-    CatchUp,
-    Created,
-    Failure,
-    Origin,
-    Overlap,
-    Plan,
-    RateLimit,
-    Terms,
-    Usage,
-)
-from services.task_scheduler.core.pauses import Pause, Scope
-from services.task_scheduler.core.records import Plain, plain, record
-from services.task_scheduler.core.requests import Seen
-from services.task_scheduler.core.retry import RetryPolicy
-from services.task_scheduler.core.states import LEASED, State
+from services.task_scheduler.core.records import Plain, plain
+from services.task_scheduler.core.requests import Stretch
 from services.task_scheduler.core.task import Attempt, Task
-from services.task_scheduler.core.timers import Purpose
 
 VERSION = 1
 """Raised when a reader that does not know of a change would misunderstand a snapshot."""
 PART_LEN = 256
-"""Tasks copied at a time: about a millisecond of the event loop."""
-REQUESTS_LEN = 4_096
+"""Tasks copied at a time: well below a millisecond of the event loop."""
+KEPT_BYTES_MAX = 64 << 20
+"""Bytes of parts that are kept in memory for the next snapshot: those of 100,000 small tasks and of
+200,000 request ids take 37 MB."""
+KEPT_PART_BYTES_MAX = 256 << 10
+"""Parts of large tasks are made anew: that costs little more than copying their bytes."""
 
 Row = tuple[Any, ...]
+Pack = Callable[[Plain], bytes]
 
-_DERIVED = frozenset(
+DERIVED = frozenset(
     {
         *("attempt_s", "created_s", "queued_s", "renewed_s"),  # this process's clock
         *("lane", "place", "said_bytes"),
     }
 )
-_STORED = tuple(name for name in Task.__slots__ if name not in _DERIVED)
-_read = attrgetter(*_STORED)
+STORED = tuple(name for name in Task.__slots__ if name not in DERIVED)
+_read = attrgetter(*STORED)
 _read_attempt = attrgetter(*Attempt.__slots__)
-_ATTEMPTS = _STORED.index("attempts")
+_last_seq = attrgetter("last_seq")
+_ATTEMPTS = STORED.index("attempts")
+_FAILURE, _USAGE = Attempt.__slots__.index("failure"), Attempt.__slots__.index("usage")
 
 
 class Picture:
@@ -63,7 +50,7 @@ class Picture:
         assert not book.waits.affected and not book.outbox, "a snapshot lies between two steps"
         self.seq = book.seq
         self._book = book
-        self._head: Plain = {
+        self.head: Plain = {
             "version": VERSION,
             "seq": book.seq,
             "lease_epoch": book.lease_epoch,
@@ -79,30 +66,24 @@ class Picture:
             "tasks": len(book.tasks),
             "attempt": Attempt.__slots__,
         }
-        self._requests = [table.items() for table in book.requests]
-        self._tasks = list(book.tasks.values())
+        self.requests = [table.stretches() for table in book.requests]
+        """Of each kind of request ids."""
+        self.tasks = list(book.tasks.values())
+        """In order of creation; some may have changed since."""
         self._early: dict[int, Row] = {}
         """Rows of tasks that changed before their slice had come, by `created_seq`."""
         self._passed_seq = 0
         book.before_change = self._before
 
-    def parts(self) -> Iterable[Plain]:
-        """Return the snapshot part by part; others may change the book in between."""
-        try:
-            yield self._head
-            for kind, table in enumerate(self._requests):
-                items = list(table.items())
-                for first in range(0, len(items), REQUESTS_LEN):
-                    some = items[first : first + REQUESTS_LEN]
-                    # An earlier version, which has one table, leaves the kind unread.
-                    yield {"requests": [(key, *seen) for key, seen in some], "kind": kind}
-            for first in range(0, len(self._tasks), PART_LEN):
-                some_tasks = self._tasks[first : first + PART_LEN]
-                rows = [self._early.pop(t.created_seq, ()) or _row(t) for t in some_tasks]
-                self._passed_seq = some_tasks[-1].created_seq
-                yield _columns(rows)
-        finally:
-            self.drop()
+    def columns(self, tasks: Sequence[Task]) -> Plain:
+        """Return the next tasks as they were; from now on they may change unseen."""
+        rows = [self._early.pop(task.created_seq, ()) or _row(task) for task in tasks]
+        self.passed(tasks)
+        return _columns(rows)
+
+    def passed(self, tasks: Sequence[Task]) -> None:
+        """Let the next tasks change unseen."""
+        self._passed_seq = tasks[-1].created_seq
 
     def drop(self) -> None:
         """Give the rest up."""
@@ -116,12 +97,116 @@ class Picture:
             self._early[number] = _row(task)
 
 
+class _Kept(NamedTuple):
+    """Tasks that were packed, and when."""
+
+    len: int
+    last_created_seq: int
+    seq: int
+    """The event of their snapshot."""
+    packed: bytes
+
+    def holds(self, tasks: Sequence[Task]) -> bool:
+        """Whether these are the same tasks, and unchanged; the first of them is."""
+        # Tasks are forgotten, but none comes between two others: so it is enough to look at both
+        # ends. Each event that changes what is stored of a task is told by its `last_seq`.
+        return (
+            len(tasks) == self.len
+            and tasks[-1].created_seq == self.last_created_seq
+            and max(map(_last_seq, tasks)) <= self.seq
+        )
+
+
+class Album:
+    """Makes the packed parts of one snapshot after the other.
+
+    What has not changed since the one before costs a look: its bytes are kept.
+
+    Args:
+        pack: Returns the bytes of a part.
+        bytes_max: How many are kept at most; what is beyond is packed anew each time.
+    """
+
+    def __init__(self, pack: Pack, bytes_max: int = KEPT_BYTES_MAX) -> None:
+        self._pack = pack
+        self._bytes_max = bytes_max
+        self._left_bytes = 0
+        self._tasks: dict[int, _Kept] = {}
+        """By `created_seq` of the first task of each part."""
+        self._requests: dict[int, tuple[Stretch, bytes]] = {}
+        """By identity of their rows, which are held so that it stays theirs."""
+
+    def parts(self, picture: Picture) -> Iterator[bytes]:
+        """Yield a snapshot part by part; others may change the book in between."""
+        self._left_bytes = self._bytes_max
+        try:
+            yield self._pack(picture.head)
+            yield from self._task_parts(picture)
+            yield from self._request_parts(picture)
+        finally:
+            picture.drop()
+
+    def _task_parts(self, picture: Picture) -> Iterator[bytes]:
+        before, self._tasks = self._tasks, {}
+        tasks, first = picture.tasks, 0
+        while first < len(tasks):
+            kept = before.get(tasks[first].created_seq)
+            if kept is not None:
+                some = tasks[first : first + kept.len]
+            if kept is not None and kept.holds(some):
+                picture.passed(some)
+            else:
+                some = _until_kept(tasks[first : first + PART_LEN], before)
+                packed = self._pack(picture.columns(some))
+                kept = _Kept(len(some), some[-1].created_seq, picture.seq, packed)
+            # Parts that have become small are joined with what is behind them.
+            if kept.len >= PART_LEN // 2 and self._has_room(kept.packed):
+                self._tasks[some[0].created_seq] = kept
+            first += len(some)
+            yield kept.packed
+
+    def _request_parts(self, picture: Picture) -> Iterator[bytes]:
+        before, self._requests = self._requests, {}
+        for kind, stretches in enumerate(picture.requests):
+            for stretch in stretches:
+                found = before.get(id(stretch.rows))
+                if found is not None and found[0] == stretch:
+                    packed = found[1]
+                else:
+                    # An earlier version, which has one table, leaves the kind unread.
+                    packed = self._pack({"requests": stretch.taken(), "kind": kind})
+                if self._has_room(packed):
+                    self._requests[id(stretch.rows)] = stretch, packed
+                yield packed
+
+    def _has_room(self, packed: bytes) -> bool:
+        """Whether a part may be kept."""
+        if len(packed) > min(KEPT_PART_BYTES_MAX, self._left_bytes):
+            return False
+        self._left_bytes -= len(packed)
+        return True
+
+
+def _until_kept(tasks: list[Task], kept: Container[int]) -> list[Task]:
+    """Return the tasks before those that are kept together, the first in any case."""
+    for number in range(1, len(tasks)):
+        if tasks[number].created_seq in kept:
+            return tasks[:number]
+    return tasks
+
+
 def _row(task: Task) -> Row:
     row: Row = _read(task)
     if not task.attempts:
         return row
-    attempts = tuple(map(_read_attempt, task.attempts))
+    attempts = tuple([_attempt(attempt) for attempt in task.attempts])
     return (*row[:_ATTEMPTS], attempts, *row[_ATTEMPTS + 1 :])
+
+
+def _attempt(attempt: Attempt) -> Row:
+    row: Row = _read_attempt(attempt)
+    # Most are plain already, and looking through all of a row takes as long as the rest together.
+    return row if row[_FAILURE] is None and row[_USAGE] is None else plain(row)
 
 
 def _columns(rows: Sequence[Row]) -> Plain:
@@ -129,7 +214,7 @@ def _columns(rows: Sequence[Row]) -> Plain:
     same: Plain = {}
     each: Plain = {}
     tables: Plain = {}
-    for name, column in zip(_STORED, zip(*rows, strict=True), strict=True):
+    for name, column in zip(STORED, zip(*rows, strict=True), strict=True):
         if column.count(column[0]) == len(column):
             same[name] = plain(column[0])
         elif name in _SHARED:
@@ -146,232 +231,5 @@ def _columns(rows: Sequence[Row]) -> Plain:
 
 _SHARED = frozenset({"terms", "needs", "origin"})
 """Columns with few different values."""
-_RICH = frozenset({"state", "failure", "usage", "usage_before", "attempts"})
+_RICH = frozenset({"state", "failure", "usage", "usage_before"})
 """Columns whose values may hold other types than plain ones."""
-
-
-class Restoring:
-    """Fills an empty book from the parts of a snapshot."""
-
-    def __init__(self, book: Book, now: Instant) -> None:
-        assert not book.seq and not book.tasks
-        self._book = book
-        self._now = now
-        # What a monotonic clock that had run all the time would have shown at wall time 0.
-        self._zero_s = now.mono_s - now.wall_ms / 1000
-        self._terms: dict[str, Terms] = {}
-        self._attempt_setters: list[Callable[[Attempt, Any], None]] = []
-        self._attempt_new: list[str] = []
-        self._tasks: list[Task] = []
-        self._expected = 0
-        self._needs: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._shares: Plain | None = None
-        self._lineages: dict[str, int] = {}
-        self._links: dict[str, str] = {}
-        self._sticky: Sequence[Row] | None = None
-
-    def add(self, part: Plain) -> None:
-        """Take the next part.
-
-        Raises:
-            FailedPrecondition: JOURNAL_TOO_NEW.
-        """
-        if "version" in part:
-            self._begin(part)
-        elif "requests" in part:
-            rows = part["requests"]
-            requests = self._book.requests
-            table = requests.retries if part.get("kind") else requests.chosen
-            table.restore({row[0]: Seen(*row[1:]) for row in rows})
-        else:
-            self._add_tasks(part)
-
-    def finish(self) -> None:
-        """Derive the rest."""
-        book, tasks = self._book, self._tasks
-        assert len(tasks) == self._expected, "the snapshot is not whole"
-        book.tasks = {task.task_id: task for task in tasks}
-        book.catalog = list(book.tasks)
-        book.count(tasks)
-        self._ended([task for task in tasks if task.ended])
-        live = [task for task in tasks if not task.ended]
-        book.open_bytes = sum(task.size_bytes for task in live)
-        for task in live:
-            task.lane = book.queue.enter(task.alike)
-        for task in sorted((t for t in live if t.state in LEASED), key=attrgetter("lease_epoch")):
-            book.leases[task.lease_epoch] = task
-            assert task.lane is not None
-            book.queue.hold(task.lane)
-        for task in sorted((t for t in live if t.state is State.QUEUED), key=_queued_seq):
-            book.queue.push(task)
-        if self._shares is not None:
-            book.queue.shares.restore(self._shares)
-        for task in live:
-            self._wait(task)
-        book.lineages.restore(self._lineages, self._links, book.tasks)
-        book.sticky.restore(self._sticky, tasks)
-
-    def _begin(self, head: Plain) -> None:
-        if head["version"] > VERSION:
-            raise FailedPrecondition(
-                "JOURNAL_TOO_NEW",
-                f"the snapshot was written by a newer Podium (version {head['version']}, this one "
-                f"reads {VERSION}): run that version",
-            )
-        book = self._book
-        book.seq = head["seq"]
-        book.lease_epoch = head["lease_epoch"]
-        book.ids.seen(head["last_id"])
-        self._sticky = head.get("sticky_keys")
-        self._links = head.get("links", {})
-        if "shares" in head:
-            self._shares = head["shares"]
-            book.queue.shares.restore(head["shares"])
-            for pause in head["pauses"]:
-                scope = record(Scope, pause["scope"])
-                book.queue.pauses.add(record(Pause, {**pause, "scope": scope}))
-            self._lineages = head["lineages"]
-            book.queue.keys.rates.restore(head.get("rates", ()), self._zero_s)
-            book.schedules.restore(
-                {**row, "plan": self._load_plan(row["plan"])} for row in head["schedules"]
-            )
-        self._expected = head["tasks"]
-        self._attempt_setters = [_SET_ATTEMPT.get(name, _ignore) for name in head["attempt"]]
-        self._attempt_new = [name for name in Attempt.__slots__ if name not in head["attempt"]]
-
-    def _add_tasks(self, part: Plain) -> None:
-        count = part["len"]
-        tasks = list(map(Task.__new__, repeat(Task, count)))
-        for name in _STORED:
-            _each(_SET[name], tasks, self._values(name, part))
-        for name, value in _FRESH.items():
-            _each(_SET[name], tasks, repeat(value))
-        for name, source in (("created_s", "created_ms"), ("queued_s", "queued_ms")):
-            _each(_SET[name], tasks, map(self._time, self._values(source, part)))
-        for task in tasks:
-            task.weigh()
-            if task.attempts:
-                task.attempt_s = self._zero_s + task.attempts[-1].start_ms / 1000
-        self._tasks += tasks
-
-    def _values(self, name: str, part: Plain) -> Iterable[Any]:
-        load = getattr(self, f"_load_{name}", None)
-        if name in part["same"]:
-            value = part["same"][name]
-            return repeat(load(value) if load is not None else value)
-        if name not in part["each"]:
-            return repeat(_FIRST[name])
-        column: Iterable[Any] = part["each"][name]
-        table = part["tables"].get(name)
-        if table is not None:
-            loaded = [load(value) for value in table] if load is not None else table
-            return map(loaded.__getitem__, column)
-        return column if load is None else map(load, column)
-
-    _load_state = State
-
-    def _load_needs(self, value: Sequence[str]) -> tuple[str, ...]:
-        needs = tuple(value)
-        return self._needs.setdefault(needs, needs)
-
-    def _load_origin(self, value: Plain) -> Origin:
-        origin: Origin = record(Origin, value)
-        return FROM_CLIENT if origin == FROM_CLIENT else origin
-
-    def _load_plan(self, value: Plain) -> Plan:
-        task = dict(value["task"])
-        task["terms"] = self._load_terms(task["terms"])
-        task["origin"] = self._load_origin(task["origin"])
-        overlap, catch_up = Overlap(value["overlap"]), CatchUp(value["catch_up"])
-        changed = {"task": record(Created, task), "overlap": overlap, "catch_up": catch_up}
-        plan: Plan = record(Plan, {**value, **changed})
-        return plan
-
-    def _load_failure(self, value: Plain | None) -> Failure | None:
-        return None if value is None else record(Failure, value)
-
-    def _load_usage(self, value: Plain | None) -> Usage | None:
-        return None if value is None else record(Usage, value)
-
-    _load_usage_before = _load_usage
-
-    def _load_attempts(self, rows: Sequence[Row]) -> list[Attempt] | tuple[()]:
-        attempts = []
-        for row in rows:
-            attempt = Attempt.__new__(Attempt)
-            for set_one, value in zip(self._attempt_setters, row, strict=True):
-                set_one(attempt, value)
-            for name in self._attempt_new:
-                setattr(attempt, name, getattr(_first_attempt, name))
-            if attempt.failure is not None:
-                attempt.failure = self._load_failure(attempt.failure)  # type: ignore[arg-type]  # plain
-            attempt.usage = self._load_usage(attempt.usage)  # type: ignore[arg-type]  # plain
-            attempts.append(attempt)
-        return attempts or ()
-
-    def _load_terms(self, value: Plain) -> Terms:
-        key = repr(value)
-        found = self._terms.get(key)
-        if found is None:
-            rates = tuple([record(RateLimit, one) for one in value.get("rate_limits", ())])
-            policy = record(RetryPolicy, value["policy"])
-            value = {**value, "policy": policy, "rate_limits": rates}
-            found = self._terms[key] = record(Terms, value)
-        return found
-
-    def _time(self, wall_ms: int) -> float:
-        return self._zero_s + wall_ms / 1000
-
-    def _ended(self, tasks: list[Task]) -> None:
-        book = self._book
-        # Nothing follows the event that ended a task, so that event tells the order.
-        for task in sorted(tasks, key=attrgetter("last_seq")):
-            task.open_dependencies = 0  # earlier versions left the number at the end
-            if task.state is State.FAILED:
-                book.dead.add(task)
-            else:
-                book.ended.append(task)
-                book.ended_bytes += task.size_bytes
-
-    def _wait(self, task: Task) -> None:
-        """Set the timers of a task that has not ended, and count the open ones it waits for."""
-        book, zero_s, terms = self._book, self._zero_s, task.terms
-        if task.next_ms:
-            book.timers.set(zero_s + task.next_ms / 1000, task, Purpose.QUEUE, task.next_ms)
-        if terms.deadline_ms:
-            due_s = zero_s + terms.deadline_ms / 1000
-            book.timers.set(due_s, task, Purpose.DEADLINE, terms.deadline_ms)
-        if task.state is State.RUNNING and terms.attempt_timeout_ms:
-            due_s = task.attempt_s + terms.attempt_timeout_ms / 1000
-            book.timers.set(due_s, task, Purpose.ATTEMPT, task.lease_epoch)
-        if task.open_dependencies:
-            task.open_dependencies = 0
-            book.wait_for_others(task, ended=False)
-
-
-def _ignore(attempt: Attempt, value: Any) -> None:
-    """Stands for a field that is no more."""
-
-
-def _each(set_one: Callable[[Task, Any], None], tasks: Sequence[Task], values: Any) -> None:
-    deque(map(set_one, tasks, values), maxlen=0)
-
-
-_queued_seq = attrgetter("queued_seq")
-_SET: dict[str, Callable[[Task, Any], None]] = {
-    name: getattr(Task, name).__set__ for name in Task.__slots__
-}
-_SET_ATTEMPT: dict[str, Callable[[Attempt, Any], None]] = {
-    name: getattr(Attempt, name).__set__ for name in Attempt.__slots__
-}
-_first_attempt = Attempt(0, 0, "", 0, b"")
-_blank = Task(
-    "",
-    Created("", "", (), Terms(), (), b"", b"", "", "", "", "", b""),
-    seq=0,
-    wall_ms=0,
-    mono_s=0.0,
-)
-_FIRST: Plain = {name: getattr(_blank, name) for name in _STORED}
-"""What a field has that a snapshot does not know."""
-_FRESH: Plain = {name: getattr(_blank, name) for name in _DERIVED - {"created_s", "queued_s"}}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from podium.v1 import event_pb2, task_scheduler_pb2
 from services.kernel.clock import Clock
+from services.task_scheduler.core.restoring import Restoring
 from services.task_scheduler.core.scheduler import Scheduler
-from services.task_scheduler.core.snapshot import Restoring
 from services.task_scheduler.ports import Codec, Store
 
 log = logging.getLogger("podium.task_scheduler")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from services.kernel.clock import Clock
-from services.task_scheduler.core.snapshot import Picture
+from services.task_scheduler.core.snapshot import Album, Picture
 from services.task_scheduler.loops.commit import Committer
 from services.task_scheduler.ports import Codec, StorageFailed, Store
 
@@ -19,6 +19,9 @@ QUIET_EVENTS_MIN = 1_000
 """Events that are worth a snapshot when nothing else is to be done."""
 WORK_SHARE = 0.1
 """Share of the event loop that snapshots may take, one after the other."""
+STORE_BYTES_PER_S = 10 << 20
+"""What snapshots may store, one after the other: whatever has changed, all is written and hashed,
+which takes a few nanoseconds a byte beside the loop, so this is some three hundredths of a core."""
 PAUSE_S = 0.002
 """Between two slices, so that a snapshot delays nobody by more than a slice."""
 SLICE_SHARE = 1 / 3
@@ -50,7 +53,7 @@ class Keeper:
         self.failures = 0
         self._committer = committer
         self._journal = journal
-        self._codec = codec
+        self._album = Album(codec.pack)
         self._clock = clock
         self._retention = retention
         self._seen_seq = 0
@@ -58,6 +61,7 @@ class Keeper:
         self._not_before_s = 0.0
         self._compact_s = 0.0
         self._worked_s = 0.0
+        self._stored_bytes = 0
 
     @property
     def snapshot_seq(self) -> int:
@@ -91,7 +95,7 @@ class Keeper:
             StorageFailed: It could not be stored.
         """
         began_s = self._clock.now().mono_s
-        self._worked_s = 0.0
+        self._worked_s, self._stored_bytes = 0.0, 0
         picture = await self._committer.picture()
         try:
             # The log must hold the event before a snapshot of it may be found.
@@ -101,7 +105,9 @@ class Keeper:
             picture.drop()
         self._committer.snapshot_seq = picture.seq
         now_s = self._clock.now().mono_s
-        self._not_before_s = now_s + self._worked_s / WORK_SHARE
+        self._not_before_s = now_s + max(
+            self._worked_s / WORK_SHARE, self._stored_bytes / STORE_BYTES_PER_S
+        )
         log.info("kept a snapshot at event %d in %.1f s", picture.seq, now_s - began_s)
 
     async def compact(self) -> None:
@@ -122,15 +128,15 @@ class Keeper:
     async def _packed(self, picture: Picture) -> AsyncIterator[bytes]:
         clock = self._clock
         left_s = 0.0
-        parts = iter(picture.parts())
+        parts = self._album.parts(picture)
         while True:
             began_s = clock.now().mono_s
-            part = next(parts, None)
-            if part is None:
+            packed = next(parts, None)
+            if packed is None:
                 return
-            packed = self._codec.pack(part)
             ended_s = clock.now().mono_s
             self._worked_s += ended_s - began_s
+            self._stored_bytes += len(packed)
             left_s -= ended_s - began_s
             yield packed
             if left_s <= 0:
