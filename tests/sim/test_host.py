@@ -43,6 +43,7 @@ async def test_an_instant_agent_answers_with_its_result_alone() -> None:
 
     kinds = [[frame.WhichOneof("frame") for frame in message] for message in router.messages]
     assert ["result"] in kinds
+    assert not router.frames("ack")
     assert results(router.frames("result")) == [("t1", "success")]
     assert host.completed_count == 1
 
