@@ -105,11 +105,15 @@ class Outbox(Generic[T]):
         self._queue_len_max = queue_len_max
         self._batch_len_max = batch_len_max
         self._rhythm = Rhythm(linger_s=linger_s)
+        self._due = False
+        """Whether anything is queued that is not patient, or is so no longer."""
         self._prompt = False
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._wake_len = 1
         self._patience: asyncio.TimerHandle | None = None
+        self._patient_until_s = 0.0
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._urgent)
@@ -141,14 +145,14 @@ class Outbox(Generic[T]):
             self._wake()
             return True
         queue.append(item)
-        self._prompt = self._prompt or prompt
-        if self._waiter is not None and (prompt or len(queue) >= self._wake_len):
-            if not patient:
-                self._wake()
-            elif self._patience is None:
-                self._patience = asyncio.get_running_loop().call_later(
-                    self._patience_s, self._impatient
-                )
+        if patient and not self._due:
+            self._wait_patiently()
+            return True
+        self._due = True
+        if prompt:
+            self._prompt = True
+        if prompt or len(queue) >= self._wake_len:
+            self._wake()
         return True
 
     def put(self, item: T) -> None:
@@ -173,7 +177,8 @@ class Outbox(Generic[T]):
         if len(self) + len(added) > self._queue_len_max:
             raise self._full()
         queue.extend(added)
-        if self._waiter is not None and len(queue) >= self._wake_len:
+        self._due = True
+        if len(queue) >= self._wake_len:
             self._wake()
 
     def close(self) -> None:
@@ -182,30 +187,32 @@ class Outbox(Generic[T]):
         self._wake()
 
     async def batches(self) -> AsyncIterator[list[T]]:
-        """Yield what is queued, in order, until the queue is closed and empty.
+        """Yield what is queued, in order, until the queue is closed and empty; see `take`."""
+        while batch := await self.take():
+            yield batch
+
+    async def take(self) -> list[T]:
+        """Return the next batch, in order; an empty one when the queue is closed and empty.
 
         A batch leaves at once unless so much comes that it is worth to gather for a moment since
         the one before it, or until it is full; see `Rhythm`.
         """
-        loop = asyncio.get_running_loop()
+        # To ask for the running one is a system call in Python 3.11.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         queue, rhythm = self._queue, self._rhythm
-        while True:
-            if not queue and not self._urgent:
-                if self._closed:
-                    return
-                await self._wait(loop, 1, None)
-                continue
-            wait_s = rhythm.wait_s(loop.time())
-            hurries = self._urgent or self._prompt
-            gathers = wait_s > 0 and len(queue) < self._batch_len_max and not hurries
-            if gathers and not self._closed:
-                await self._wait(loop, self._batch_len_max, wait_s)
-            batch = self._take()
-            rhythm.sent(loop.time(), len(batch))
-            yield batch
+        while not (self._due or self._urgent or self._closed):
+            await self._wait(loop, 1, None)
+        wait_s = rhythm.wait_s(loop.time())
+        hurries = self._urgent or self._prompt
+        gathers = wait_s > 0 and len(queue) < self._batch_len_max and not hurries
+        if gathers and not self._closed:
+            await self._wait(loop, self._batch_len_max, wait_s)
+        batch = self._take()
+        rhythm.sent(loop.time(), len(batch))
+        return batch
 
     def _take(self) -> list[T]:
-        self._prompt = False
+        self._due = self._prompt = False
         queue, urgent = self._queue, self._urgent
         if len(queue) <= self._batch_len_max and not urgent:
             batch = list(queue)
@@ -215,12 +222,12 @@ class Outbox(Generic[T]):
         for lane in (urgent, queue):
             room_len = self._batch_len_max - len(batch)
             batch += [lane.popleft() for _ in range(min(room_len, len(lane)))]
+        self._due = bool(queue)
         return batch
 
     async def _wait(
         self, loop: asyncio.AbstractEventLoop, queue_len: int, timeout_s: float | None
     ) -> None:
-        # The loop is handed in: to ask for the running one is a system call in Python 3.11.
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiter, self._wake_len = waiter, queue_len
         timer = None if timeout_s is None else loop.call_later(timeout_s, self._wake)
@@ -231,8 +238,24 @@ class Outbox(Generic[T]):
             if timer is not None:
                 timer.cancel()
 
-    def _impatient(self) -> None:
+    def _wait_patiently(self) -> None:
+        """Let what is queued leave in a while, whatever comes."""
+        loop = self._loop or asyncio.get_running_loop()
+        if len(self._queue) == 1:
+            self._patient_until_s = loop.time() + self._patience_s
+        # One timer for all that are queued while it runs: most leave long before, with others.
+        if self._patience is None:
+            self._patience = loop.call_at(self._patient_until_s, self._look_again)
+
+    def _look_again(self) -> None:
         self._patience = None
+        if self._due or not self._queue:
+            return
+        loop = self._loop or asyncio.get_running_loop()
+        if loop.time() < self._patient_until_s:
+            self._patience = loop.call_at(self._patient_until_s, self._look_again)
+            return
+        self._due = True
         self._wake()
 
     def _wake(self) -> None:

@@ -256,17 +256,22 @@ async def _fail(method: str, context: Context, error: Exception) -> NoReturn:
     if isinstance(error, grpc.aio.InternalError) or context.cancelled():
         # The caller is gone, and with it whoever could be told.
         raise asyncio.CancelledError
+    await abort(context, refusal_of(method, error))
+
+
+def refusal_of(method: str, error: Exception) -> PodiumError:
+    """Return what a caller is told of an error, which is logged when nobody expected it."""
     if isinstance(error, NotImplementedError):
         error = Unimplemented("UNIMPLEMENTED", f"{method} is not offered here.")
     elif isinstance(error, grpc.aio.AioRpcError):
         error = from_rpc_error(error)
-    if not isinstance(error, PodiumError):
-        reference = secrets.token_hex(6)
-        extra = {"method": method, "reference": reference}
-        log.error("A call failed unexpectedly.", exc_info=error, extra=extra)
-        error = Internal(
-            "INTERNAL",
-            f"internal error (reference {reference})",
-            metadata={"reference": reference},
-        )
-    await abort(context, error)
+    if isinstance(error, PodiumError):
+        return error
+    reference = secrets.token_hex(6)
+    extra = {"method": method, "reference": reference}
+    log.error("A call failed unexpectedly.", exc_info=error, extra=extra)
+    return Internal(
+        "INTERNAL",
+        f"internal error (reference {reference})",
+        metadata={"reference": reference},
+    )

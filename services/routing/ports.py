@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from podium.v1 import routing_pb2
@@ -17,8 +17,10 @@ class Line(Protocol):
 
     number: int
 
-    def responses(self) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
-        """Yield what is to be sent, until the line is closed.
+    async def send(
+        self, write: Callable[[routing_pb2.OpenSessionResponse], Awaitable[None]]
+    ) -> None:
+        """Write what is to be sent, until the line is closed.
 
         Raises:
             PodiumError: the core has closed the line, and why.

@@ -91,7 +91,7 @@ class Parts:
         )
         keeper = Keeper(committer, journal, codec, clock, retention_of(settings, count))
         audit = Audit(committer, clock, settings.log_check_s)
-        ends = (feed.close, links.close)
+        ends = (servicer.submissions.close, feed.close, links.close)
         return Unit(servicer, committer, journal, (keeper.run, audit.run), ends)
 
 
@@ -174,14 +174,19 @@ async def shared(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
         front = Front(relay, database.page_key)
         expose(parts.observed.metrics, clock, ownership.cores, lambda: ownership.damage)
         loops = [asyncio.create_task(ownership.run())]
+
+        async def drain() -> None:
+            # Other replicas take over while open calls here still end.
+            await ownership.drain()
+            front.submissions.close()
+
         try:
             yield Assembled(
                 register=lambda server: add_to_server(front, server),
                 bound=lambda port: address.set_result(settings.advertised(port)),
                 service_names=(SERVICE_NAME,),
                 ready=lambda: ownership.waits_for,
-                # Other replicas take over while open calls here still end.
-                drain=ownership.drain,
+                drain=drain,
                 telemetry=parts.observed,
                 policy=POLICY,
                 loops=loops,

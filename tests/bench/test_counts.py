@@ -23,6 +23,7 @@ from podium.sdk.settings import Settings
 from podium.sdk.specs import build
 from podium.sdk.submitter import Submitter
 from podium.sdk.tracing import Tracer as ClientTracer
+from podium.sdk.wire import Wire
 from podium.v1 import agent_pb2, session_pb2, task_pb2, task_scheduler_pb2
 from services.kernel import names
 from services.kernel.auth import ANONYMOUS
@@ -154,27 +155,48 @@ def test_a_grant_costs_the_same_at_any_depth_of_the_backlog() -> None:
 
 
 class Answering:
-    """The calls of a client to a scheduler that takes everything."""
+    """The calls of a client to a scheduler that takes everything, over streams alone."""
 
     patience_s = 30.0
+    metadata = ()
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.streams = 0
+        self.wire = Wire(asyncio.get_running_loop(), inline=True)
+        self.stubs = self.scheduler = self
+        self._answers: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def unary(self, service: str, of: object, request: Any) -> Any:
-        self.batches.append(len(request.tasks))
-        ids = [spec.request_id for spec in request.tasks]
-        return task_scheduler_pb2.SubmitTasksResponse(task_ids=ids, cursor="c")
+    def OpenSubmission(self, metadata: object) -> Any:
+        self.streams += 1
+        return self
+
+    async def write(self, message: Any) -> None:
+        tasks = message.request.tasks
+        self.batches.append(len(tasks))
+        answer = task_scheduler_pb2.SubmissionAnswer(submission_id=message.submission_id)
+        answer.accepted.task_ids.extend(spec.request_id for spec in tasks)
+        self._answers.put_nowait(task_scheduler_pb2.OpenSubmissionResponse(answers=[answer]))
+
+    async def read(self) -> Any:
+        return await self._answers.get()
+
+    def cancel(self) -> None:
+        pass
 
 
-async def test_a_submit_costs_a_client_so_many_calls_and_no_more() -> None:
-    answering = Answering()
-    submitter = Submitter[str](
+def submitter_to(answering: Answering) -> Submitter[str]:
+    return Submitter[str](
         cast(Calls, answering),
         ClientTracer("client", Settings()),
         "s",
         lambda pending, task_id, cursor: task_id,
     )
+
+
+async def test_a_submit_costs_a_client_so_many_calls_and_no_more() -> None:
+    answering = Answering()
+    submitter = submitter_to(answering)
 
     async def submitted() -> None:
         specs = [build(f"kind-{number % 8}", b"x", {}) for number in range(TASKS)]
@@ -184,8 +206,22 @@ async def test_a_submit_costs_a_client_so_many_calls_and_no_more() -> None:
     with calls() as count:
         await submitted()
 
-    assert answering.batches == [256, TASKS - 256] * 2, "full calls"
+    assert answering.batches == [256, TASKS - 256] * 2, "full messages"
     assert count.calls / TASKS < CLIENT_CALLS
+    await submitter.close()
+
+
+async def test_a_thousand_submits_that_come_fifty_at_a_time_are_twenty_messages_of_a_stream() -> (
+    None
+):
+    answering = Answering()
+    submitter = submitter_to(answering)
+    for _ in range(20):
+        await asyncio.gather(*(submitter.add(build("work", b"x", {})) for _ in range(50)))
+
+    assert answering.batches == [50] * 20
+    assert answering.streams == 1
+    await submitter.close()
 
 
 def test_a_task_costs_the_session_of_its_agent_so_many_calls_and_no_more() -> None:
@@ -303,8 +339,14 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
         given.body = task_scheduler_pb2.Grant()
     at.touch()
     await asyncio.sleep(0)
-    responses = line.responses()
-    sent = await anext(responses)
+    written: list[Any] = []
+
+    async def write(response: Any) -> None:
+        written.append(response)
+
+    sending = asyncio.create_task(line.send(write))
+    await asyncio.sleep(0)
+    [sent] = written
     assigned = [frame for frame in sent.frames if frame.HasField("assign")]
     assert len(assigned) == 100, "all in one message"
 
@@ -323,7 +365,7 @@ async def test_a_hundred_results_that_come_together_leave_together() -> None:
     kinds = Counter(report.WhichOneof("report") for report in request.reports)
     told = (kinds["started"], kinds["ended"])
     assert told == (0, 100), "all in one message, and their starts with them"
-    await responses.aclose()
+    sending.cancel()
     await batches.aclose()
 
 

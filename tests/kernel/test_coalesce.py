@@ -229,6 +229,42 @@ async def test_a_patient_item_does_not_wait_for_ever() -> None:
         assert await asyncio.wait_for(reading, 5) == [number]
 
 
+async def test_a_patient_item_waits_for_others_though_its_reader_was_away() -> None:
+    outbox: Outbox[str] = Outbox(patience_s=60.0)
+    outbox.offer("settled", patient=True)
+
+    reading = asyncio.create_task(outbox.take())
+    await asyncio.sleep(0)
+    assert not reading.done()
+    outbox.offer("grant")
+
+    assert await reading == ["settled", "grant"]
+
+
+async def test_each_patient_item_has_all_of_its_time() -> None:
+    outbox: Outbox[int] = Outbox(patience_s=0.05)
+    loop = asyncio.get_running_loop()
+
+    for number in range(3):
+        outbox.offer(number, patient=True)
+        await asyncio.sleep(0.02)
+        outbox.offer(number)
+        assert await outbox.take() == [number, number]
+    outbox.offer(9, patient=True)
+    offered_s = loop.time()
+
+    assert await outbox.take() == [9]
+    assert loop.time() - offered_s > 0.045, "not with the timer of one before it"
+
+
+async def test_patient_items_leave_before_the_end() -> None:
+    outbox: Outbox[int] = Outbox(patience_s=60.0)
+    outbox.offer(1, patient=True)
+    outbox.close()
+
+    assert [batch async for batch in outbox.batches()] == [[1]]
+
+
 async def test_urgent_items_leave_first_and_both_kinds_keep_their_order() -> None:
     outbox: Outbox[str] = Outbox(batch_len_max=3)
     for item in ("a", "b", "c"):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from podium.v1 import session_pb2, task_scheduler_pb2
+from podium.v1 import routing_pb2, session_pb2, task_scheduler_pb2
 from services.kernel.auth import ANONYMOUS
 from services.kernel.clock import ManualClock
 from services.kernel.coalesce import Outbox
@@ -16,7 +16,7 @@ from services.routing.adapters.facts import Facts
 from services.routing.adapters.reports import Reports
 from services.routing.core.effects import Closed, Opened, Outcome, ToScheduler
 from services.routing.servicer.listener import Listener
-from tests.routing.desks import desk
+from tests.routing.desks import desk, sent
 from tests.routing.floor import Floor
 from tests.routing.test_listener import hello
 from tests.support.waiting import eventually
@@ -91,8 +91,7 @@ async def test_a_line_whose_reader_is_far_behind_is_closed(
         await asyncio.sleep(0)
 
     with pytest.raises(ResourceExhausted) as refused:
-        async for _ in line.responses():
-            pass
+        await sent(line)
     assert refused.value.reason == "STREAM_STALLED"
 
 
@@ -154,12 +153,15 @@ async def test_bytes_that_the_transport_took_make_room_for_more() -> None:
     room.touch()
     await asyncio.sleep(0)
     assert stream.full and stream.queued_bytes == 4 * 256 * 1024
-    assigned = 0
-    async for response in line.responses():
-        assigned += sum(frame.WhichOneof("frame") == "assign" for frame in response.frames)
-        if assigned == 8:
-            break
+    assigned = []
+
+    async def write(response: routing_pb2.OpenSessionResponse) -> None:
+        assigned.extend(frame for frame in response.frames if frame.HasField("assign"))
+        if len(assigned) == 8:
+            line.close()
         await asyncio.sleep(0)
+
+    await line.send(write)
 
     assert len(room.router.board.waiting) == 0, "all went through, four at a time"
 
@@ -177,8 +179,7 @@ async def test_a_reader_that_leaves_bytes_unread_for_long_is_given_up() -> None:
         await asyncio.sleep(0)
 
     with pytest.raises(ResourceExhausted) as refused:
-        async for _ in line.responses():
-            pass
+        await sent(line)
     assert refused.value.reason == "STREAM_STALLED"
 
 
@@ -208,7 +209,7 @@ async def test_what_an_agent_says_before_it_is_let_in_is_no_fault_and_its_goodby
 
     await eventually(lambda: len(room.router.board.sessions) == 2)
     line.close()
-    frames = [frame async for response in line.responses() for frame in response.frames]
+    frames = [frame for response in await sent(line) for frame in response.frames]
     assert [(frame.agent_id, frame.WhichOneof("frame")) for frame in frames] == [
         ("a1", "ready"),
         ("a2", "ready"),

@@ -13,6 +13,7 @@ from services.routing.core import effects
 from services.routing.core.assignment import Lease
 from services.routing.core.effects import ToAgent
 from services.routing.core.session import Limits, Session, Stream
+from tests.routing.desks import sent
 from tests.routing.floor import Floor
 
 Key = tuple[str, int]
@@ -54,7 +55,7 @@ class Bench:
         for effect in queued:
             assert self.line.put(effect)
         self.line.close()
-        return [frame async for response in self.line.responses() for frame in response.frames]
+        return [frame for response in await sent(self.line) for frame in response.frames]
 
 
 @pytest.mark.parametrize("name", ["probe", "cancel", "recall", "renew_ack", "tune"])
@@ -169,7 +170,7 @@ async def test_large_assignments_leave_in_several_messages_and_are_numbered_once
         bench.line.put(bench.assign(number, bytes(1_000)))
     bench.line.close()
 
-    responses = [response async for response in bench.line.responses()]
+    responses = await sent(bench.line)
 
     assert [len(response.frames) for response in responses] == [2, 2, 2, 2]
     assert all(response.ByteSize() <= 3_000 for response in responses)

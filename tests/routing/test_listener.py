@@ -11,7 +11,7 @@ from services.routing.adapters.desk import RouterDesk
 from services.routing.core import effects
 from services.routing.core.session import twin_s
 from services.routing.servicer.listener import Listener, blame
-from tests.routing.desks import desk
+from tests.routing.desks import desk, sent
 
 Frame = session_pb2.AgentFrame
 BEAT = Frame(agent_id="a1", heartbeat=session_pb2.Heartbeat(load=1e308))
@@ -102,7 +102,7 @@ async def test_the_flood_of_one_agent_ends_its_session_and_not_the_stream_of_all
     assert sessions["a1"].stream is None
     assert sessions["a2"].stream is not None
     line.close()
-    frames = [frame async for response in line.responses() for frame in response.frames]
+    frames = [frame for response in await sent(line) for frame in response.frames]
     told = [frame for frame in frames if frame.HasField("refusal")]
     assert {frame.agent_id for frame in told} == {"a1"}
     assert [frame.refusal.reason for frame in told] == ["FRAME_RATE"] * 16 + ["TOO_MANY_STRIKES"]

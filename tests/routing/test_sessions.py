@@ -348,12 +348,10 @@ async def test_a_stream_is_noted_as_gone_though_its_call_is_cancelled_twice() ->
     dropped: list[int] = []
     closed = asyncio.Event()
 
-    async def responses() -> AsyncIterator[Any]:
+    async def send(write: object) -> None:
         await closed.wait()
-        return
-        yield
 
-    line = SimpleNamespace(number=7, responses=responses, close=closed.set)
+    line = SimpleNamespace(number=7, send=send, close=closed.set)
     desk: Any = SimpleNamespace(
         router=SimpleNamespace(
             board=SimpleNamespace(draining=False, leases=None),
@@ -373,9 +371,8 @@ async def test_a_stream_is_noted_as_gone_though_its_call_is_cancelled_twice() ->
         yield
 
     async def call() -> None:
-        context: Any = None
-        async for _ in RoutingServicer(desk, ManualClock()).OpenSession(requests(), context):
-            pass
+        context: Any = SimpleNamespace(write=None)
+        await RoutingServicer(desk, ManualClock()).OpenSession(requests(), context)
 
     with acting_as(ANONYMOUS):
         serving = asyncio.create_task(call())

@@ -177,6 +177,13 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self.lists: list[task_scheduler_pb2.ListTasksRequest] = []
         self.watches: list[task_scheduler_pb2.WatchTasksRequest] = []
         self.failures: list[tuple[grpc.StatusCode, str]] = []
+        self.submissions: list[list[task_scheduler_pb2.SubmitTasksRequest]] = []
+        """What came over each stream."""
+        self.called: list[task_scheduler_pb2.SubmitTasksRequest] = []
+        """What came by calls."""
+        # How the next streams end, each at its first submission and before it answers; None = with
+        # no error.
+        self.stream_ends: list[tuple[grpc.StatusCode, str] | None] = []
         self.watch_batches_max = 1_000_000
         self.answering = asyncio.Event()
         self.answering.set()
@@ -216,12 +223,46 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
     async def SubmitTasks(
         self, request: task_scheduler_pb2.SubmitTasksRequest, context: Any
     ) -> task_scheduler_pb2.SubmitTasksResponse:
+        self.called.append(request)
+        try:
+            return await self._take(request)
+        except Refused as refused:
+            await refuse(context, *refused.why)
+            raise AssertionError from refused
+
+    async def OpenSubmission(
+        self, requests: AsyncIterator[task_scheduler_pb2.OpenSubmissionRequest], context: Any
+    ) -> None:
+        stream: list[task_scheduler_pb2.SubmitTasksRequest] = []
+        self.submissions.append(stream)
+        work, writing = set(), asyncio.Lock()
+
+        async def answer(asked: task_scheduler_pb2.OpenSubmissionRequest) -> None:
+            told = task_scheduler_pb2.SubmissionAnswer(submission_id=asked.submission_id)
+            try:
+                told.accepted.CopyFrom(await self._take(asked.request))
+            except Refused as refused:
+                told.refused.CopyFrom(refused.message())
+            async with writing:
+                await context.write(task_scheduler_pb2.OpenSubmissionResponse(answers=[told]))
+
+        async for asked in requests:
+            stream.append(asked.request)
+            if self.stream_ends:
+                if (end := self.stream_ends.pop(0)) is not None:
+                    await refuse(context, *end)
+                return
+            work.add(asyncio.create_task(answer(asked)))
+
+    async def _take(
+        self, request: task_scheduler_pb2.SubmitTasksRequest
+    ) -> task_scheduler_pb2.SubmitTasksResponse:
         self.asked.append(list(request.tasks))
         await self.answering.wait()
         if self.failures:
-            await refuse(context, *self.failures.pop(0))
+            raise Refused(*self.failures.pop(0))
         if any(spec.type == "bad" for spec in request.tasks):
-            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
         self.batches.append(list(request.tasks))
         response = task_scheduler_pb2.SubmitTasksResponse(cursor=str(len(self.events)))
         for index, spec in enumerate(request.tasks):
@@ -284,6 +325,22 @@ class FakeScheduler(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
             position = len(self.events)
             yield task_scheduler_pb2.WatchTasksResponse(events=events, cursor=str(position))
         await refuse(context, grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+class Refused(Exception):
+    """What a submission is refused for."""
+
+    def __init__(self, *why: Any) -> None:
+        self.why = why
+
+    def message(self) -> task_scheduler_pb2.SubmissionRefusal:
+        code, reason = self.why
+        refusal = task_scheduler_pb2.SubmissionRefusal(
+            code=code.name, reason=reason, message=f"refused: {reason}", metadata={"field": "x"}
+        )
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            refusal.retry_after.FromSeconds(30)
+        return refusal
 
 
 async def refuse(context: Any, code: grpc.StatusCode, reason: str) -> None:

@@ -35,14 +35,15 @@ async def hosting(router: FakeRouter, plan: Plan) -> AsyncIterator[SimHost]:
             await asyncio.wait_for(running, 5)
 
 
-async def test_an_instant_agent_answers_with_ack_and_result_in_one_message() -> None:
+async def test_an_instant_agent_answers_with_its_result_alone() -> None:
     router = FakeRouter()
     async with hosting(router, Plan(agent_count=2, profile="instant")) as host:
         router.assign("sim-0001")
         await eventually(lambda: host.session.talk.verdict_counts[1] == 1)
 
     kinds = [[frame.WhichOneof("frame") for frame in message] for message in router.messages]
-    assert ["ack", "result"] in kinds
+    assert ["result"] in kinds
+    assert not router.frames("ack")
     assert results(router.frames("result")) == [("t1", "success")]
     assert host.completed_count == 1
 

@@ -8,7 +8,7 @@ change in the order in which it did.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from podium.v1 import routing_pb2
@@ -89,13 +89,13 @@ class StreamLine:
         """Whether so much waits for the reader that its agents get nothing more."""
         return self.stream.full or len(self.outbox) >= stalled_len
 
-    async def responses(self) -> AsyncIterator[Response]:
-        """Yield what is to be sent; raise why the core has closed the line, if it has."""
-        async for batch in self.outbox.batches():
+    async def send(self, write: Callable[[Response], Awaitable[None]]) -> None:
+        """Write what is to be sent until the line is closed; raise why the core did, if it has."""
+        while batch := await self.outbox.take():
             if not self.outbox.in_order:
                 self._fenced = False
             for response in _parts(self._frames.response(batch)):
-                yield response
+                await write(response)
             self._sent(self, batch)
         if self.error is not None:
             raise self.error
@@ -134,12 +134,11 @@ def _leases(effect: Any) -> tuple[LeaseKey, ...]:
     return found
 
 
-def _parts(response: Response) -> Iterator[Response]:
-    """Yield a message, or several with its frames, in order, where payloads make it too large."""
+def _parts(response: Response) -> Sequence[Response]:
+    """Return a message, or several with its frames, in order, where payloads make it too large."""
     frames = response.frames
-    if len(frames) > 1 and response.ByteSize() > limits.stream_batch_bytes_max:
-        middle = len(frames) // 2
-        yield from _parts(Response(frames=frames[:middle]))
-        yield from _parts(Response(frames=frames[middle:]))
-    else:
-        yield response
+    if len(frames) == 1 or response.ByteSize() <= limits.stream_batch_bytes_max:
+        return (response,)
+    middle = len(frames) // 2
+    halves = Response(frames=frames[:middle]), Response(frames=frames[middle:])
+    return [part for half in halves for part in _parts(half)]

@@ -51,9 +51,9 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
                 del self._rechecks[line]
                 line.fail(error)
 
-    async def OpenSession(
+    async def OpenSession(  # type: ignore[override]  # writes itself, as gRPC allows
         self, request_iterator: AsyncIterator[routing_pb2.OpenSessionRequest], context: Context
-    ) -> AsyncIterator[routing_pb2.OpenSessionResponse]:
+    ) -> None:
         """Serve the stream of one agent or of many."""
         if self._desk.router.board.draining:
             raise Unavailable(
@@ -67,8 +67,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
         if recheck is not None and "service" not in current_principal().roles:
             self._rechecks[line] = recheck
         try:
-            async for response in line.responses():
-                yield response
+            await line.send(context.write)
             if reader.done():
                 # Ends the stream with what was wrong, if anything was.
                 reader.result()

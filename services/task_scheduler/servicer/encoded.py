@@ -54,8 +54,8 @@ class _Encoded:
         message = _MESSAGES.get(name)
         if message is None:
             # Drafting a task changes its message, and within a process that is the caller's.
-            own = self._parsed and name == "SubmitTasks"
-            return _owning(handler) if own else handler
+            owning = _OWNING.get(name) if self._parsed else None
+            return owning(handler) if owning else handler
         behavior = handler.stream_stream or handler.unary_stream
         if self._parsed:
             behavior = _parsing(behavior, message.FromString)
@@ -76,6 +76,26 @@ def _owning(handler: Any) -> Any:
     return grpc.unary_unary_rpc_method_handler(
         unary, handler.request_deserializer, handler.response_serializer
     )
+
+
+def _owning_each(handler: Any) -> Any:
+    async def copies(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+        async for request in requests:
+            copy = type(request)()
+            copy.CopyFrom(request)
+            yield copy
+
+    return grpc.stream_stream_rpc_method_handler(
+        lambda requests, context: handler.stream_stream(copies(requests), context),
+        handler.request_deserializer,
+        handler.response_serializer,
+    )
+
+
+_OWNING: Mapping[str, Callable[[Any], Any]] = {
+    "SubmitTasks": _owning,
+    "OpenSubmission": _owning_each,
+}
 
 
 def _parsing(behavior: Any, parse: Callable[[bytes], M]) -> Callable[[Any, Context], Any]:

@@ -24,6 +24,7 @@ from services.task_scheduler.servicer.choice import list_arguments, only_tenant
 from services.task_scheduler.servicer.following import NOW, Merged, positions_of
 from services.task_scheduler.servicer.parts import by_ids, in_order_of, like
 from services.task_scheduler.servicer.relay import Relay, chained
+from services.task_scheduler.servicer.submissions import Submissions
 
 pb = task_scheduler_pb2
 DEAD = [Task.STATE_FAILED]
@@ -81,6 +82,7 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
         self.ask: Callable[[str, int, Any, Context], Awaitable[Any]] = relay.unary
         self._relay = relay
         self._key = page_key
+        self.submissions = Submissions(self.SubmitTasks)
 
     GetTask = _of_task("GetTask")
     ExplainTask = _of_task("ExplainTask")
@@ -115,6 +117,14 @@ class Front(task_scheduler_pb2_grpc.TaskSchedulerServiceServicer):
                     )
         answer: pb.SubmitTasksResponse = await self.ask("SubmitTasks", partition, request, context)
         return answer
+
+    async def OpenSubmission(
+        self, request_iterator: AsyncIterator[pb.OpenSubmissionRequest], context: Context
+    ) -> AsyncGenerator[pb.OpenSubmissionResponse, None]:
+        """Take tasks in, each submission where its tenant's are."""
+        async with aclosing(self.submissions.serve(request_iterator, context)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def ListTasks(
         self, request: pb.ListTasksRequest, context: Context

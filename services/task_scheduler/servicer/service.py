@@ -35,6 +35,7 @@ from services.task_scheduler.servicer.requeue import Requeueing, payload_bytes
 from services.task_scheduler.servicer.roots import Roots
 from services.task_scheduler.servicer.schedules import Scheduling
 from services.task_scheduler.servicer.stats import queue_stats
+from services.task_scheduler.servicer.submissions import Submissions
 from services.task_scheduler.servicer.views import decisions, task_message
 from services.task_scheduler.servicer.watch import (
     Cursors,
@@ -47,6 +48,7 @@ POLICY: Policy = {
     f"/{SERVICE_NAME}/{method}": role
     for method, role in {
         "SubmitTasks": "submitter",
+        "OpenSubmission": "submitter",
         "GetTask": "reader",
         "ListTasks": "reader",
         "CancelTasks": "submitter",
@@ -108,6 +110,7 @@ class TaskScheduler(Holding, Requeueing, Scheduling):
         self._key = page_key or secrets.token_bytes(32)
         self._choice = Choice(desk, self._key)
         self._histories = Histories(desk)
+        self.submissions = Submissions(self.SubmitTasks)
 
     async def SubmitTasks(
         self, request: task_scheduler_pb2.SubmitTasksRequest, context: Context
@@ -145,6 +148,16 @@ class TaskScheduler(Holding, Requeueing, Scheduling):
             cursor=self._cursors.format(max(before_seq, desk.compacted_seq)),
             duplicate_indexes=duplicates,
         )
+
+    async def OpenSubmission(
+        self,
+        request_iterator: AsyncIterator[task_scheduler_pb2.OpenSubmissionRequest],
+        context: Context,
+    ) -> AsyncGenerator[task_scheduler_pb2.OpenSubmissionResponse, None]:
+        """Take tasks in, submission by submission."""
+        async with aclosing(self.submissions.serve(request_iterator, context)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def GetTask(
         self, request: task_scheduler_pb2.GetTaskRequest, context: Context

@@ -104,15 +104,21 @@ class Calls:
         Raises:
             PodiumError: what the service answered; Unavailable when nobody did.
         """
-        return await self.wire.run(self._unary(name, pick, request, timeout_s))
+        return await self.wire.run(self.unary_here(name, pick, request, timeout_s=timeout_s))
 
-    async def _unary(
+    async def unary_here(
         self,
         name: str,
         pick: Callable[[Stubs], grpc.aio.UnaryUnaryMultiCallable[Q, R]],
         request: Q,
-        timeout_s: float,
+        *,
+        timeout_s: float = CALL_S_MAX,
     ) -> R:
+        """As `unary`, for who runs on the wire's loop.
+
+        Raises:
+            PodiumError: as `unary`.
+        """
         patience = Patience(self.patience_s)
         while True:
             try:

@@ -259,10 +259,15 @@ class Peer(NamedTuple):
         )
 
 
+def kind_of(code: str) -> type[PodiumError]:
+    """Returns the error of a canonical code, by its name."""
+    return _BY_CODE.get(code, PodiumError)
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError, peer: Peer | None = None) -> PodiumError:
     """Returns the error of the tree that a failed call stands for."""
     code = error.code().name
-    kind = _BY_CODE.get(code, PodiumError)
+    kind = kind_of(code)
     info, violations, retry_after_s = _details(error)
     if info is None:
         if is_transient(error) and peer is not None:

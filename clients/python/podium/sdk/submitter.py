@@ -1,4 +1,4 @@
-"""Coalesces concurrent submits into batches: one call costs what a hundred tasks in it do."""
+"""Coalesces concurrent submits into batches: a message costs what several tasks in it do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from podium.sdk import outbox
@@ -23,22 +24,26 @@ from podium.sdk.errors import (
 from podium.sdk.gate import URGENT_PRIORITY, Gate, priority_of, still_taken
 from podium.sdk.keys import own_key
 from podium.sdk.spans import format_traceparent
+from podium.sdk.submissions import Submissions
 from podium.sdk.tracing import Ids, Tracer, below_current
-from podium.v1 import task_pb2, task_scheduler_pb2
+from podium.v1 import task_pb2
+from podium.v1.task_scheduler_pb2 import SubmitTasksRequest as Request
+from podium.v1.task_scheduler_pb2 import SubmitTasksResponse as Response
 
 T = TypeVar("T")
 
-# More would only make the batches smaller: the scheduler commits them one after another.
-CALLS_MAX = 4
+# On their way at a time. More would only make the batches smaller: the scheduler commits them one
+# after another.
+BATCHES_MAX = 4
 # For urgent tasks, beside those of the others: none waits for the commit of one before it.
-URGENT_CALLS_MAX = 16
+URGENT_BATCHES_MAX = 16
 # A scheduler takes 1,000 at once, and does nothing else for the 20 ms that it takes them in.
-CALL_LEN_MAX = 256
-# A call costs the scheduler a quarter of a millisecond, a task in it a tenth of that.
+BATCH_LEN_MAX = 256
+# A message costs the scheduler an eighth of a millisecond, a task in it a fifth of that.
 WORTH_LEN = 1.5
 
 # Between two calls while the backlog is full, of urgent tasks half of it: what is taken waits for
-# far longer, and a call costs the scheduler several turns of its loop, which are long then.
+# far longer, and a message costs the scheduler turns of its loop, which are long then.
 FULL_STEP_S = 0.02
 
 # What one task of a batch can be refused for while the others are good.
@@ -59,6 +64,8 @@ class Pending(Generic[T]):
     duplicate: bool = False
 
 
+Ask = Callable[[Request], Coroutine[Any, Any, Response]]
+"""Submits a batch of tasks that have request ids."""
 Accepted = Callable[[Pending[T], str, str], T]
 """Makes of an accepted task, its id and the cursor before it what its future becomes."""
 
@@ -68,7 +75,7 @@ class _Lane(Generic[T]):
 
     Args:
         send: sends a batch.
-        calls_max: batches on their way at a time.
+        batches_max: batches on their way at a time.
         gate: tells whether the backlog is full.
         full_step_s: time between two batches while it is.
     """
@@ -76,12 +83,12 @@ class _Lane(Generic[T]):
     def __init__(
         self,
         send: Callable[[list[Pending[T]]], Coroutine[Any, Any, None]],
-        calls_max: int,
+        batches_max: int,
         gate: Gate,
         full_step_s: float,
     ) -> None:
         self._send = send
-        self._calls_max = calls_max
+        self._batches_max = batches_max
         self._gate = gate
         self._full_step_s = full_step_s
         self._sent_s = float("-inf")
@@ -106,14 +113,14 @@ class _Lane(Generic[T]):
 
     def _schedule(self) -> None:
         """Sends at the loop's next turn, or later when a batch has just left."""
-        if not self._queue or len(self._sending) >= self._calls_max:
+        if not self._queue or len(self._sending) >= self._batches_max:
             return
         self._scheduled = True
         now_s = time.monotonic()
         wait_s = self._rhythm.wait_s(now_s)
         if self._gate.shut:
             wait_s = max(wait_s, self._sent_s + self._full_step_s - now_s)
-        if wait_s > 0 and len(self._queue) < CALL_LEN_MAX:
+        if wait_s > 0 and len(self._queue) < BATCH_LEN_MAX:
             self._loop.call_later(wait_s, self._flush)
         else:
             # All submits of this turn of the loop come along.
@@ -123,7 +130,7 @@ class _Lane(Generic[T]):
         self._scheduled = False
         batch: list[Pending[T]] = []
         size = 0
-        while self._queue and len(batch) < CALL_LEN_MAX and size < BATCH_BYTES_MAX:
+        while self._queue and len(batch) < BATCH_LEN_MAX and size < BATCH_BYTES_MAX:
             pending = self._queue.popleft()
             size += len(pending.spec.payload.data)
             batch.append(pending)
@@ -147,7 +154,7 @@ class _Lane(Generic[T]):
 class Submitter(Generic[T]):
     """Sends tasks, each kind in the order in which it came: urgent ones, and all others.
 
-    Urgent ones have calls of their own, since a batch is as late as the last of those before it.
+    Urgent ones have a stream of their own, since a batch is as late as the last of those before it.
     """
 
     def __init__(
@@ -159,8 +166,11 @@ class Submitter(Generic[T]):
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._gate = Gate()
-        self._lane = _Lane(self._send_apart, CALLS_MAX, self._gate, FULL_STEP_S)
-        self._urgent = _Lane(self._send_apart, URGENT_CALLS_MAX, self._gate, FULL_STEP_S / 2)
+        # A stream each: on one, what is urgent would come behind what it overtakes.
+        self._streams = [Submissions(calls), Submissions(calls)]
+        common, urgent = (partial(self._send_apart, one.submit) for one in self._streams)
+        self._lane = _Lane(common, BATCHES_MAX, self._gate, FULL_STEP_S)
+        self._urgent = _Lane(urgent, URGENT_BATCHES_MAX, self._gate, FULL_STEP_S / 2)
         self._key = own_key(calls.patience_s)
         self._key_count = 0
         # Learned from the first refusal: tasks of several tenants then go tenant by tenant.
@@ -197,7 +207,7 @@ class Submitter(Generic[T]):
         batch = [self._pending(spec) for spec in specs]
         self._unanswered += len(batch)
         try:
-            await self._submit(batch)
+            await self._submit(self._call, batch)
         except PodiumError as error:
             if isinstance(error, ResourceExhausted):
                 self._gate.refused(error, self._unanswered)
@@ -229,50 +239,53 @@ class Submitter(Generic[T]):
         """Gives up what has not been answered."""
         await self._urgent.close()
         await self._lane.close()
+        for stream in self._streams:
+            await stream.close()
 
-    async def _send_apart(self, batch: list[Pending[T]]) -> None:
+    async def _call(self, request: Request) -> Response:
+        return await self._calls.unary(
+            "task_scheduler", lambda stubs: stubs.scheduler.SubmitTasks, request
+        )
+
+    async def _send_apart(self, ask: Ask, batch: list[Pending[T]]) -> None:
         parts = _by_tenant(batch) if self._apart else [batch]
         if len(parts) == 1:
-            await self._send(batch)
+            await self._send(ask, batch)
         else:
-            await asyncio.gather(*map(self._send, parts))
+            await asyncio.gather(*(self._send(ask, part) for part in parts))
 
-    async def _send(self, batch: list[Pending[T]]) -> None:
+    async def _send(self, ask: Ask, batch: list[Pending[T]]) -> None:
         try:
-            await self._submit(batch)
+            await self._submit(ask, batch)
             self._unanswered -= len(batch)
         except PodiumError as error:
-            await self._refused(batch, error)
+            await self._refused(ask, batch, error)
         except asyncio.CancelledError:
             for pending in batch:
                 pending.future.cancel()
             raise
 
-    async def _submit(self, batch: list[Pending[T]]) -> None:
-        request = task_scheduler_pb2.SubmitTasksRequest(
-            tasks=[pending.spec for pending in batch], submitter_id=self.submitter_id
-        )
-        response = await self._calls.unary(
-            "task_scheduler", lambda stubs: stubs.scheduler.SubmitTasks, request
-        )
+    async def _submit(self, ask: Ask, batch: list[Pending[T]]) -> None:
+        specs = [pending.spec for pending in batch]
+        response = await ask(Request(tasks=specs, submitter_id=self.submitter_id))
         self._gate.taken(len(batch))
         for index in response.duplicate_indexes:
             batch[index].duplicate = True
         for pending, task_id in zip(batch, response.task_ids, strict=True):
             self._settle(pending, task_id, response.cursor)
 
-    async def _refused(self, batch: list[Pending[T]], error: PodiumError) -> None:
+    async def _refused(self, ask: Ask, batch: list[Pending[T]], error: PodiumError) -> None:
         if error.reason == "BATCH_SPANS_PARTITIONS":
             self._apart = True
             for part in _by_tenant(batch):
-                await self._send(part)
+                await self._send(ask, part)
             return
         # A batch is accepted as a whole, but these tasks have nothing to do with each other: halves
         # find the one at fault, and keys make it safe to send the others again.
         if len(batch) > 1 and isinstance(error, _ITS_OWN_FAULT):
             middle = len(batch) // 2
-            await self._send(batch[:middle])
-            await self._send(batch[middle:])
+            await self._send(ask, batch[:middle])
+            await self._send(ask, batch[middle:])
             return
         if isinstance(error, ResourceExhausted):
             self._gate.refused(error, self._unanswered)
@@ -282,7 +295,7 @@ class Submitter(Generic[T]):
                 # They were refused only because of those they travelled with.
                 batch = [pending for pending in batch if priority_of(pending.spec) < least]
                 self._reject(batch, error)
-                await self._send(urgent)
+                await self._send(ask, urgent)
                 return
         self._reject(batch, error)
 
