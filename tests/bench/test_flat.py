@@ -10,6 +10,7 @@ from tests.bench import flat
 def one(rate: float, memory: float, read: float) -> dict[str, float]:
     return {
         "tasks_per_s": rate,
+        "us_per_task": 270.0,
         "task_scheduler_mb": memory,
         "analytics_mb": 4_000.0,
         "read_us_per_event": read,

@@ -142,7 +142,7 @@ def test_an_agent_whose_session_was_closed_says_nothing_until_ready_and_loses_no
     closing = session_pb2.Refusal(reason="PROBE_UNANSWERED", message="no", closing=True)
     received = talk.receive([RouterFrame(agent_id="a1", refusal=closing)], 0.0)
 
-    assert (received.closed, received.replies, received.turned_away) == (["a1"], [], False)
+    assert (received.closed, received.replies, received.turned_away) == (("a1",), [], False)
     assert say(talk, "result", **result()) == 0
     assert talk.due(1_000.0, 1.0) == [] == talk.drains() == talk.goodbyes()
     assert list(talk.hello("a1").hello.in_flight) == [LEASE]

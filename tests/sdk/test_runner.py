@@ -116,7 +116,7 @@ async def test_a_task_cancelled_together_with_its_assignment_is_answered_and_nev
     bench = Bench(agent)
     bench.runner.take([assign(), cancel()])
 
-    assert await bench.until(2) == [("ack", "t1"), ("result", "t1")]
+    assert await bench.until(1) == [("result", "t1")]
     assert len(bench.runner) == 0
     await bench.runner.stop()
     assert begun == []
@@ -158,7 +158,8 @@ async def test_a_rate_holds_acks_back_rather_than_failing() -> None:
     agent = Agent("worker", agent_id="a1", capacity=3)
 
     @agent.handles("work", rate_per_s=20)
-    async def work(payload: bytes) -> None: ...
+    async def work(payload: bytes) -> None:
+        await asyncio.sleep(0.001)  # or its result would stand for its ack
 
     bench = Bench(agent)
     began_s = time.monotonic()

@@ -54,7 +54,7 @@ async def test_a_mailbox_passes_items_in_order_and_many_at_once() -> None:
     batches: list[list[int]] = []
     hold = threading.Event()
     shared.loop.call_soon_threadsafe(hold.wait, 5)
-    mailbox = wire.Mailbox[int](shared.loop, batches.append, inline=False)
+    mailbox = wire.Mailbox[int](shared.loop, batches.append)
     for number in range(100):
         mailbox.post(number)
     mailbox.post_all([100, 101])
@@ -69,7 +69,7 @@ async def test_a_mailbox_passes_items_in_order_and_many_at_once() -> None:
 async def test_a_mailbox_loses_nothing_while_both_sides_are_busy() -> None:
     shared = wire.acquire()
     got: list[int] = []
-    mailbox = wire.Mailbox[int](shared.loop, got.extend, inline=False)
+    mailbox = wire.Mailbox[int](shared.loop, got.extend)
 
     def post() -> None:
         for number in range(50_000):

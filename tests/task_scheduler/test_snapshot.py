@@ -174,15 +174,22 @@ def test_forgetting_old_tasks_and_ids_costs_a_part_each() -> None:
         assert ids <= new + 2 * requests.BLOCK_LEN
 
 
-def test_what_is_kept_for_the_next_snapshot_is_bounded() -> None:
+def test_what_is_kept_for_the_next_snapshot_is_bounded_and_the_newest() -> None:
     rig, counting = Rig(), Counting()
-    many(rig, 10 * PART_LEN)
+    task_ids = rig.submit(*[created() for _ in range(10 * PART_LEN)])
     whole = len(packed(rig)[1])
     for bytes_max, kept_len in ((0, 0), (7 * whole // 2, 3)):
         album = Album(counting.pack, bytes_max)
         counting.taken(rig, album)
 
         assert counting.taken(rig, album)[0] == (10 - kept_len) * PART_LEN
+
+    rig.core.control.cancel(rig.task(task_ids[0]), "", rig.now)
+    rig.take()
+    assert counting.taken(rig, album)[0] == 7 * PART_LEN
+    rig.core.control.cancel(rig.task(task_ids[-1]), "", rig.now)
+    rig.take()
+    assert counting.taken(rig, album)[0] == 8 * PART_LEN
 
 
 def test_parts_of_large_tasks_are_not_kept() -> None:
@@ -201,8 +208,8 @@ def test_parts_are_never_less_than_half_full_but_for_the_last() -> None:
         many(rig, PART_LEN // 4)
         counting.taken(rig, album)
 
-    # The head before them, the request ids behind.
-    assert len(list(album.parts(Picture(rig.book)))) == 1 + 5 + 1
+    # Before them the head and the request ids.
+    assert len(list(album.parts(Picture(rig.book)))) == 1 + 1 + 5
 
 
 def test_when_the_last_slice_is_taken_changes_cost_nothing_more() -> None:

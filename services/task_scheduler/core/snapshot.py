@@ -141,8 +141,8 @@ class Album:
         self._left_bytes = self._bytes_max
         try:
             yield self._pack(picture.head)
-            yield from self._task_parts(picture)
             yield from self._request_parts(picture)
+            yield from self._task_parts(picture)
         finally:
             picture.drop()
 
@@ -160,8 +160,8 @@ class Album:
                 packed = self._pack(picture.columns(some))
                 kept = _Kept(len(some), some[-1].created_seq, picture.seq, packed)
             # Parts that have become small are joined with what is behind them.
-            if kept.len >= PART_LEN // 2 and self._has_room(kept.packed):
-                self._tasks[some[0].created_seq] = kept
+            if kept.len >= PART_LEN // 2 and len(kept.packed) <= KEPT_PART_BYTES_MAX:
+                self._keep(some[0].created_seq, kept)
             first += len(some)
             yield kept.packed
 
@@ -175,16 +175,20 @@ class Album:
                 else:
                     # An earlier version, which has one table, leaves the kind unread.
                     packed = self._pack({"requests": stretch.taken(), "kind": kind})
-                if self._has_room(packed):
+                if len(packed) <= self._left_bytes:
+                    self._left_bytes -= len(packed)
                     self._requests[id(stretch.rows)] = stretch, packed
                 yield packed
 
-    def _has_room(self, packed: bytes) -> bool:
-        """Whether a part may be kept."""
-        if len(packed) > min(KEPT_PART_BYTES_MAX, self._left_bytes):
-            return False
-        self._left_bytes -= len(packed)
-        return True
+    def _keep(self, first_seq: int, kept: _Kept) -> None:
+        """Keep a part, in place of the oldest ones when there is no room.
+
+        Those are the first to change, when they are granted, and to be forgotten.
+        """
+        self._tasks[first_seq] = kept
+        self._left_bytes -= len(kept.packed)
+        while self._left_bytes < 0 and self._tasks:
+            self._left_bytes += len(self._tasks.pop(next(iter(self._tasks))).packed)
 
 
 def _until_kept(tasks: list[Task], kept: Container[int]) -> list[Task]:
@@ -215,7 +219,8 @@ def _columns(rows: Sequence[Row]) -> Plain:
     each: Plain = {}
     tables: Plain = {}
     for name, column in zip(STORED, zip(*rows, strict=True), strict=True):
-        if column.count(column[0]) == len(column):
+        # Most that differ do so at both ends: to count takes 256 comparisons.
+        if column[0] == column[-1] and column.count(column[0]) == len(column):
             same[name] = plain(column[0])
         elif name in _SHARED:
             # Few different ones, and hard to copy: stored once each.

@@ -60,6 +60,8 @@ class Context:
         # W3C trace context of this execution, for calls to other systems.
         self.traceparent = ""
         self._assign = assign
+        # All that the submitter asked for.
+        self.spec = assign.spec
         self._say = say
         self._tracer = tracer
         self._usage: task_pb2.Usage | None = None
@@ -78,7 +80,7 @@ class Context:
     @property
     def type(self) -> str:
         """The task's type."""
-        return self._assign.spec.type
+        return self.spec.type
 
     @property
     def attempt(self) -> int:
@@ -91,11 +93,6 @@ class Context:
         return self._assign.lease_epoch
 
     @property
-    def spec(self) -> task_pb2.TaskSpec:
-        """All that the submitter asked for."""
-        return self._assign.spec
-
-    @property
     def deadline(self) -> datetime | None:
         """When this attempt must have ended, if there is such a limit."""
         if not self._assign.HasField("attempt_deadline"):
@@ -106,6 +103,11 @@ class Context:
     def cancelled(self) -> bool:
         """Whether the work should stop; a handler in a thread must look itself."""
         return bool(self.cancel_reason)
+
+    @property
+    def reported(self) -> bool:
+        """Whether anything was said of the task before it ended."""
+        return self._report_seq > 0
 
     @property
     def confidence(self) -> float | None:

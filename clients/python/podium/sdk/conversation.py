@@ -7,8 +7,8 @@ outcomes that are not settled, resume tokens, positions, intervals.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from podium.sdk.errors import AgentSuperseded, InvalidArgument, PermissionDenied, PodiumError
 from podium.sdk.identity import Identity
@@ -41,28 +41,29 @@ Of these the frames are empty: "ask" is for the router's word on a lease that th
 NOTES = frozenset({"ask", "stuck", "stopped"})
 
 
-@dataclass(slots=True)
 class Received:
-    """What follows from frames of the router."""
+    """What follows from frames of the router; each message has one, and most of it is rare."""
 
-    # Assign, Cancel and Input, and RenewAck of what was asked, for whoever does the work.
-    work: list[RouterFrame] = field(default_factory=list)
-    # To be sent on the same stream.
-    replies: list[AgentFrame] = field(default_factory=list)
     # Agents that this stream has accepted, or that are superseded: none is waited for.
-    welcomed: list[str] = field(default_factory=list)
+    welcomed: tuple[str, ...] = ()
     # Refusals that are the answer to Hello, if one was said and not answered.
-    refused: list[tuple[str, PodiumError]] = field(default_factory=list)
+    refused: tuple[tuple[str, PodiumError], ...] = ()
     # Agents whose session the router has closed: they say Hello again, but not at once.
-    closed: list[str] = field(default_factory=list)
+    closed: tuple[str, ...] = ()
     # How long the router asks some of them to stay away, in seconds.
-    away_s: dict[str, float] = field(default_factory=dict)
+    away_s: Mapping[str, float] = MappingProxyType({})
     # Set when the router asks to move: an address, or "" for the usual one.
     move_to: str | None = None
     # Whether it lets nobody in any more, so that another one must be found.
     turned_away: bool = False
     # Whether intervals may have changed.
     tuned: bool = False
+
+    def __init__(self) -> None:
+        # Assign, Cancel and Input, and RenewAck of what was asked, for whoever does the work.
+        self.work: list[RouterFrame] = []
+        # To be sent on the same stream.
+        self.replies: list[AgentFrame] = []
 
 
 class Conversation:
@@ -267,7 +268,7 @@ class Conversation:
                 received.replies.append(final)
         if self.draining:
             received.replies += self.drains(agent_id)
-        received.welcomed.append(agent_id)
+        received.welcomed += (agent_id,)
 
     def _on_verdict(
         self, agent_id: str, verdict: session_pb2.LeaseVerdict, received: Received, now_s: float
@@ -314,7 +315,7 @@ class Conversation:
         self.closed.discard(agent_id)
         for ref in self.leases.of(agent_id):
             self._lose(agent_id, ref, received, now_s)
-        received.welcomed.append(agent_id)
+        received.welcomed += (agent_id,)
         self.superseded = AgentSuperseded(
             "SUPERSEDED",
             f"Agent {agent_id} was started again elsewhere (instance"
@@ -328,14 +329,15 @@ class Conversation:
         agent_id, refusal = frame.agent_id, frame.refusal
         log.warning("refused, agent %s: %s: %s", agent_id, refusal.reason, refusal.message)
         if (error := HELLO_REFUSALS.get(refusal.reason)) is not None and not refusal.task_id:
-            received.refused.append((agent_id, error(refusal.reason, refusal.message)))
+            received.refused += ((agent_id, error(refusal.reason, refusal.message)),)
         if refusal.closing and agent_id in self.identities:
             # Its session is over and the stream is not: without a Hello it would look alive and
             # get nothing. Said at once it would be refused as fast as the two can talk.
             self.closed.add(agent_id)
-            received.closed.append(agent_id)
+            received.closed += (agent_id,)
             if refusal.HasField("retry_after"):
-                received.away_s[agent_id] = refusal.retry_after.ToTimedelta().total_seconds()
+                away_s = refusal.retry_after.ToTimedelta().total_seconds()
+                received.away_s = {**received.away_s, agent_id: away_s}
             received.turned_away = received.turned_away or refusal.reason == "DRAINING"
         if refusal.reason in LEASE_REFUSALS:
             for task_id, epoch in self.leases.of_task(agent_id, refusal.task_id):

@@ -19,7 +19,7 @@ from podium.sdk.identity import Identity, new_instance_id
 from podium.sdk.lifespans import Lifespans
 from podium.sdk.pulse import Pulse
 from podium.sdk.runner import STOP_S_MAX, Runner, check
-from podium.sdk.session import GOODBYE_S_MAX, Session, first_of
+from podium.sdk.session import GOODBYE_S_MAX, Deliver, Session, first_of
 from podium.sdk.settings import Settings
 from podium.sdk.threads import aside
 from podium.sdk.tracing import Tracer
@@ -99,18 +99,21 @@ class AgentHost:
         for agent_id, opened in (await self._lifespans.open(self._agents)).items():
             self._lifespans.take(agent_id, opened)
         loop = asyncio.get_running_loop()
-        outgoing = wire.Mailbox[Outgoing](self._wire.loop, self._to_session, inline=self._inline)
-        incoming = wire.Mailbox[RouterFrame](loop, self._to_runner, inline=self._inline)
+        speak: Callable[[list[Outgoing]], None] = self._to_session
+        deliver: Deliver = self._to_runner
+        if not self._inline:
+            speak = wire.Mailbox[Outgoing](self._wire.loop, self._to_session).post_all
+            deliver = wire.Mailbox[RouterFrame](loop, self._to_runner).post_all
         self._children = Submitting(self._settings, inline=self._inline)
         self._pulse = Pulse()
         self._runner = Runner(
-            self._agents, outgoing.post_all, self._tracer, self._children, self._pulse
+            self._agents, speak, self._tracer, self._children, self._pulse, inline=self._inline
         )
 
         async def make() -> Session:
             settings = self._settings
             peer = settings.peer("routing")
-            return Session(identities, peer, incoming.post_all, metadata=lambda: settings.metadata)
+            return Session(identities, peer, deliver, metadata=lambda: settings.metadata)
 
         self._session = await self._wire.run(make())
         self._task = asyncio.create_task(self._wire.run(self._session.run()))

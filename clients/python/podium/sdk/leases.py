@@ -25,14 +25,14 @@ class Lease:
         "doubted",
         "final",
         "held_s",
-        "ref",
+        "key",
         "renewed_s",
         "stopping",
     )
 
-    def __init__(self, agent_id: str, ref: session_pb2.LeaseRef, now_s: float) -> None:
+    def __init__(self, agent_id: str, key: Key, now_s: float) -> None:
         self.agent_id = agent_id
-        self.ref = ref
+        self.key = key
         # When it was assigned or last renewed, on the monotonic clock.
         self.renewed_s = now_s
         # Since when at the latest it was held, by the router's last word; asked without an answer.
@@ -46,6 +46,11 @@ class Lease:
         self.acked = False
         # Whoever does the work waits for the router's word on it.
         self.doubted = False
+
+    @property
+    def ref(self) -> session_pb2.LeaseRef:
+        """How frames name it."""
+        return session_pb2.LeaseRef(task_id=self.key[0], lease_epoch=self.key[1])
 
     def ask(self, now_s: float) -> None:
         """Notes that it is renewed."""
@@ -76,8 +81,7 @@ class LeaseTable:
         """Takes a lease; False when it is held already."""
         if key in self._leases:
             return False
-        ref = session_pb2.LeaseRef(task_id=key[0], lease_epoch=key[1])
-        self._leases[key] = Lease(agent_id, ref, now_s)
+        self._leases[key] = Lease(agent_id, key, now_s)
         return True
 
     def finish(self, key: Key, final: session_pb2.AgentFrame) -> bool:

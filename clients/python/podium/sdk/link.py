@@ -82,19 +82,11 @@ class Link:
     async def _write(self) -> None:
         try:
             while batch := await self.outbox.take():
-                await self._send(batch)
+                for message in _messages(batch, self._batch_bytes_max):
+                    await write(self._call, message)
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader learns why
-
-    async def _send(self, batch: list[session_pb2.AgentFrame]) -> None:
-        message = routing_pb2.OpenSessionRequest(frames=batch)
-        if len(batch) > 1 and message.ByteSize() > self._batch_bytes_max:
-            middle = len(batch) // 2
-            await self._send(batch[:middle])
-            await self._send(batch[middle:])
-            return
-        await write(self._call, message)
 
     async def _read(self) -> None:
         reason: PodiumError = Unavailable("STREAM_ENDED", "the router ended the stream")
@@ -112,6 +104,17 @@ class Link:
             self.outbox.close()
             if not self.ended.done():
                 self.ended.set_result(reason)
+
+
+def _messages(
+    batch: list[session_pb2.AgentFrame], bytes_max: int
+) -> list[routing_pb2.OpenSessionRequest]:
+    """Returns the message with a batch, or several where payloads make it too large."""
+    message = routing_pb2.OpenSessionRequest(frames=batch)
+    if len(batch) == 1 or message.ByteSize() <= bytes_max:
+        return [message]
+    middle = len(batch) // 2
+    return _messages(batch[:middle], bytes_max) + _messages(batch[middle:], bytes_max)
 
 
 async def knock(address: str) -> bool:

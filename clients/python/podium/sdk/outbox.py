@@ -68,6 +68,7 @@ class Outbox(Generic[T]):
         self._wake_len = 1
         self._rhythm = Rhythm()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -103,8 +104,12 @@ class Outbox(Generic[T]):
             if wait_s <= 0:
                 break
             await self._wait(self._batch_len_max, wait_s)
-        popleft = self._items.popleft
-        batch = [popleft() for _ in range(min(len(self._items), self._batch_len_max))]
+        items, len_max = self._items, self._batch_len_max
+        if len(items) <= len_max:
+            batch = list(items)
+            items.clear()
+        else:
+            batch = [items.popleft() for _ in range(len_max)]
         self._rhythm.sent(time.monotonic(), len(batch))
         return batch
 
@@ -114,7 +119,8 @@ class Outbox(Generic[T]):
             waiter.set_result(None)
 
     async def _wait(self, wake_len: int, timeout_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
+        # To ask for the running one is a system call in Python 3.11.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
         self._wake_len = wake_len
         timer = loop.call_later(timeout_s, self._timeout, waiter) if timeout_s else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -21,6 +20,7 @@ from podium.sdk.leases import Key
 from podium.sdk.pools import Pools
 from podium.sdk.pulse import Pulse
 from podium.sdk.spans import format_traceparent
+from podium.sdk.speech import Speech
 from podium.v1 import session_pb2
 
 log = logging.getLogger("podium.sdk.agent")
@@ -47,6 +47,7 @@ class Runner:
         tracer: is given their spans.
         children: where handlers submit tasks.
         pulse: tells when an assignment may be an old one; None where none can be.
+        inline: what is said leaves by the loop that runs the handlers.
 
     Raises:
         TypeError: another process could not find a handler that is to run in one.
@@ -59,24 +60,23 @@ class Runner:
         tracer: tracing.Tracer,
         children: Children = NO_CHILDREN,
         pulse: Pulse | None = None,
+        *,
+        inline: bool = False,
     ) -> None:
         self._agents = {agent.agent_id: agent for agent in agents}
-        self._send = send
+        self._speech = Speech(send, inline=inline)
         self._tracer = tracer
         self._children = children
         self._pulse = pulse
         self._loop = asyncio.get_running_loop()
-        self._thread_id = threading.get_ident()
         self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
-        self._said: list[Outgoing] = []
-        self._flushing = False
         # Begun and cancelled, and still at work.
         self._stopping: set[Key] = set()
         self._stuck: set[Key] = set()
         # Those that begin once the router has said that it still holds their leases.
         self._doubted: dict[Key, asyncio.Future[None]] = {}
         self._to_ask: list[Outgoing] = []
-        self._pools = Pools(self._say_from_thread, tracer)
+        self._pools = Pools(self._speech.say_from_thread, tracer)
         for agent in self._agents.values():
             check(agent)
 
@@ -85,10 +85,8 @@ class Runner:
 
     def take(self, frames: list[session_pb2.RouterFrame]) -> None:
         """Takes the router's frames that concern work."""
-        # Ahead of the first step of any handler, which may hold this loop up for longer than a
-        # router waits for an ack.
-        self._flushing = True
-        self._loop.call_soon(self._flush)
+        speech = self._speech
+        speech.before_tasks()
         doubtful = self._pulse is not None and self._pulse.doubtful
         for frame in frames:
             kind = frame.WhichOneof("frame")
@@ -100,6 +98,7 @@ class Runner:
             elif kind == "renew_ack":
                 for ref in frame.renew_ack.held:
                     self._believe((ref.task_id, ref.lease_epoch))
+        speech.after_tasks()
 
     async def replace(self, agent: Agent) -> list[asyncio.Task[None]]:
         """Lets tasks from now on go to other handlers of the same agent; running ones go on.
@@ -145,14 +144,14 @@ class Runner:
             self._decline(agent.agent_id, key, session_pb2.Nack.REASON_INCAPABLE)
             return
         # An async handler too may speak from a thread, as within `asyncio.to_thread`.
-        say = self._say_from_thread
+        say = self._speech.say_from_thread
         context = Context(agent.agent_id, assign, say, self._tracer, self._children)
         if self._stopping and self._crowded(agent, 1):
             do = self._work_when_free
         elif handler.pace is None or handler.pace.wait_s(time.monotonic()) <= 0:
             if handler.pace is not None:
                 handler.pace.take(time.monotonic())
-            self._accept(agent.agent_id, key)
+            self._speech.ack(agent.agent_id, key)
             do = self._work
         else:
             do = self._work_in_turn
@@ -162,13 +161,9 @@ class Runner:
             work = do(handler, context, assign)
         self._running[key] = (self._loop.create_task(work), context)
 
-    def _accept(self, agent_id: str, key: Key) -> None:
-        ack = session_pb2.Ack(lease=_ref(key))
-        self._say(("ack", key, session_pb2.AgentFrame(agent_id=agent_id, ack=ack)))
-
     def _decline(self, agent_id: str, key: Key, reason: session_pb2.Nack.Reason) -> None:
         nack = session_pb2.Nack(lease=_ref(key), reason=reason)
-        self._say(("nack", key, session_pb2.AgentFrame(agent_id=agent_id, nack=nack)))
+        self._speech.say(("nack", key, session_pb2.AgentFrame(agent_id=agent_id, nack=nack)))
 
     def _cancel(self, key: Key, reason: str) -> None:
         running = self._running.get(key)
@@ -191,13 +186,13 @@ class Runner:
         if key in self._stopping:
             self._stuck.add(key)
             log.warning("task %s was cancelled and does not stop: its slot is taken", key[0])
-            self._say(("stuck", key, session_pb2.AgentFrame(agent_id=context.agent_id)))
+            self._speech.say(("stuck", key, session_pb2.AgentFrame(agent_id=context.agent_id)))
 
     def _stopped(self, key: Key, agent_id: str) -> None:
         self._stopping.discard(key)
         if key in self._stuck:
             self._stuck.discard(key)
-            self._say(("stopped", key, session_pb2.AgentFrame(agent_id=agent_id)))
+            self._speech.say(("stopped", key, session_pb2.AgentFrame(agent_id=agent_id)))
 
     def _crowded(self, agent: Agent, more: int) -> bool:
         """Tells whether so many tasks more are beyond what the agent does at once."""
@@ -223,7 +218,7 @@ class Runner:
         elif handler.pace is not None:
             await self._work_in_turn(handler, context, assign)
         else:
-            self._accept(context.agent_id, context.key)
+            self._speech.ack(context.agent_id, context.key)
             await self._work(handler, context, assign)
 
     async def _if_held(
@@ -252,7 +247,7 @@ class Runner:
     def _ask(self) -> None:
         asked, self._to_ask = self._to_ask, []
         for item in asked:
-            self._say(item)
+            self._speech.say(item)
 
     def _believe(self, key: Key) -> None:
         answer = self._doubted.get(key)
@@ -275,7 +270,7 @@ class Runner:
         except asyncio.CancelledError:
             self._end_unbegun(context)
             return
-        self._accept(context.agent_id, context.key)
+        self._speech.ack(context.agent_id, context.key)
         await self._work(handler, context, assign)
 
     async def _work(self, handler: Handler, context: Context, assign: session_pb2.Assign) -> None:
@@ -296,15 +291,15 @@ class Runner:
             self._stopped(context.key, context.agent_id)
         # Without a lease there is nobody to tell.
         if result is not None and context.cancel_reason != "LEASE_LOST":
-            frame = session_pb2.AgentFrame(agent_id=context.agent_id, result=result)
-            self._say(("result", context.key, frame))
+            alone = not context.reported
+            self._speech.result(context.agent_id, context.key, result, alone=alone)
 
     async def _traced(
         self, handler: Handler, context: Context, assign: session_pb2.Assign
     ) -> session_pb2.Result | None:
         attributes = (
             ("task.id", assign.task_id),
-            ("task.type", assign.spec.type),
+            ("task.type", context.type),
             ("agent.id", context.agent_id),
             ("task.attempt", assign.attempt),
         )
@@ -352,24 +347,6 @@ class Runner:
         except BaseException as error:
             # SystemExit too: a handler that exits must not take the tasks of others with it.
             return attempts.failed(context, error)
-
-    def _say(self, item: Outgoing) -> None:
-        self._said.append(item)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _say_from_thread(self, item: Outgoing) -> None:
-        if threading.get_ident() == self._thread_id:
-            self._say(item)
-        else:
-            self._loop.call_soon_threadsafe(self._say, item)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        said, self._said = self._said, []
-        if said:
-            self._send(said)
 
 
 def check(agent: Agent) -> None:

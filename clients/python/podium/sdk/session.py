@@ -100,10 +100,11 @@ class Session:
     def send(self, items: Sequence[Outgoing]) -> None:
         """Sends frames of the agents. Without a stream nothing is lost: see Hello and `results`."""
         link = self._link
-        if link is not None and len(link.outbox) > BULK_LEN_MAX:
+        queued_len = len(link.outbox) if link is not None else 0
+        if queued_len > BULK_LEN_MAX:
             # Renewals and results must not wait behind pieces of results that are only shown.
             items = [item for item in items if not is_bulk(item)]
-        brief = link is not None and len(link.outbox) > PROGRESS_LEN_MAX
+        brief = queued_len > PROGRESS_LEN_MAX
         frames = self.talk.say(items, time.monotonic(), brief=brief)
         if link is not None and frames:
             self._acks.send(link, items, frames)

@@ -74,14 +74,11 @@ class Wire:
 class Mailbox(Generic[T]):
     """Passes items to another loop, many per wake-up, in order. `post` may be called anywhere."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, consume: Callable[[list[T]], None], *, inline: bool
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, consume: Callable[[list[T]], None]) -> None:
         self._items: deque[T] = deque()
         self._consume = consume
         self._awake = False
-        # Within one loop a plain callback does; across threads the loop must be woken.
-        self._wake = loop.call_soon if inline else loop.call_soon_threadsafe
+        self._wake = loop.call_soon_threadsafe
 
     def post(self, item: T) -> None:
         """Leaves one item."""

@@ -25,7 +25,8 @@ async def write(call: Any, message: Message) -> None:
     if inner is None or begun is None:  # not a call as we know it: as it comes, then
         await call.write(message)
         return
-    await begun.wait()
+    if not begun.is_set():
+        await begun.wait()
     if call.done():
         raise asyncio.InvalidStateError("the stream has ended")
     try:

@@ -247,6 +247,9 @@ class Ledger:
         self._note(entry, "started", "RUNNING", now_s)
 
     def _result(self, entry: Entry, result: session_pb2.Result, now_s: float) -> None:
+        if entry.state == "ASSIGNED":
+            # It stands for its ack too, when it comes at once.
+            self._started(entry, now_s)
         budgets.add(entry.usage, result.usage)
         if result.HasField("success"):
             entry.result.CopyFrom(result.success)
