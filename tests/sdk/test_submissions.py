@@ -24,11 +24,9 @@ async def scheduler() -> FakeScheduler:
 
 
 @asynccontextmanager
-async def connected(
-    scheduler: FakeScheduler, *, patience_s: float = 5.0, inline: bool = True
-) -> AsyncIterator[Client]:
+async def connected(scheduler: FakeScheduler, *, patience_s: float = 5.0) -> AsyncIterator[Client]:
     async with serving(scheduler_of(scheduler)) as address:
-        client = Client(settings(task_scheduler=address), inline=inline, patience_s=patience_s)
+        client = Client(settings(task_scheduler=address), inline=True, patience_s=patience_s)
         async with client:
             yield client
 

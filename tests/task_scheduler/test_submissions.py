@@ -12,10 +12,13 @@ import pytest
 
 from podium.v1 import task_scheduler_pb2
 from podium.v1.task_pb2 import Payload
+from services.kernel import tokens
+from services.kernel.clock import SystemClock
 from services.kernel.errors import PodiumError, Unauthenticated, Unavailable
 from services.kernel.rpc import Context
 from services.task_scheduler.servicer import submissions
 from services.task_scheduler.servicer.submissions import Submissions
+from tests.kernel.keys import make_key, publish, token
 from tests.support.waiting import eventually
 from tests.task_scheduler.serving import Served, refusal, spec, wire
 
@@ -128,6 +131,35 @@ async def test_a_stream_ends_when_the_scheduler_stops(wired: Served) -> None:
     await later.write(request(spec()))
     assert (await answer(later)).refused.reason == "DRAINING"
     later.cancel()
+
+
+async def test_each_submission_is_of_whoever_opened_the_stream_and_may_still_come_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "keys_check_s", 0.0)
+    key, now_s = make_key(), SystemClock().now().wall_ms // 1_000
+    publish(tmp_path / "keys", "k1", key)
+
+    def shown(*roles: str) -> Any:
+        text = token(key, roles=roles, capabilities=None, iat=now_s, exp=now_s + 600)
+        return (("authorization", f"Bearer {text}"),)
+
+    async with wire(tmp_path, auth="jwt", auth_keys_dir=tmp_path / "keys") as served:
+        reader = served.stub.OpenSubmission(metadata=shown("reader"))
+        assert (await ended(reader)).code == "PERMISSION_DENIED"
+        call = served.stub.OpenSubmission(metadata=shown("submitter", "reader"))
+        await call.write(request(spec()))
+        (task_id,) = (await answer(call)).accepted.task_ids
+        asked = pb.GetTaskRequest(task_id=task_id)
+        found = await served.stub.GetTask(asked, metadata=shown("reader"))
+        assert found.task.spec.tenant == "acme"
+        await call.write(request(spec(tenant="other")))
+        assert (await answer(call)).refused.reason == "ROLE_MISSING"
+
+        (tmp_path / "keys/k1.pem").unlink()
+        await call.write(request(spec()))
+
+        assert (await ended(call)).reason == "INVALID_TOKEN"
 
 
 class Desk:
