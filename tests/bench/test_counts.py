@@ -17,14 +17,12 @@ from typing import Any, cast
 import pytest
 
 from podium.sdk.calls import Calls
-from podium.sdk.conversation import Conversation, Outgoing
-from podium.sdk.identity import Identity
 from podium.sdk.settings import Settings
 from podium.sdk.specs import build
 from podium.sdk.submitter import Submitter
 from podium.sdk.tracing import Tracer as ClientTracer
 from podium.sdk.wire import Wire
-from podium.v1 import agent_pb2, session_pb2, task_pb2, task_scheduler_pb2
+from podium.v1 import session_pb2, task_pb2, task_scheduler_pb2
 from services.kernel import names
 from services.kernel.auth import ANONYMOUS
 from services.kernel.coalesce import Outbox
@@ -50,8 +48,6 @@ GRANT_CALLS = 47
 """Of the queue and the core, for a grant; 41 when this was written."""
 CLIENT_CALLS = 72
 """Of a client, for a submit that shares its call with others; 63 when this was written."""
-SESSION_CALLS = 21
-"""Of a host's session, from an Assign to the ResultAck; 18 when this was written."""
 WAITING_BLOCKS = 12.5
 """Blocks of Python's allocator that the scheduler keeps for a waiting task; 11 when this was
 written."""
@@ -222,45 +218,6 @@ async def test_a_thousand_submits_that_come_fifty_at_a_time_are_twenty_messages_
     assert answering.batches == [50] * 20
     assert answering.streams == 1
     await submitter.close()
-
-
-def test_a_task_costs_the_session_of_its_agent_so_many_calls_and_no_more() -> None:
-    talk = Conversation([Identity("a1", [agent_pb2.Capability(name="work")], instance_id="i1")])
-    frame, lease_of = session_pb2.RouterFrame, session_pb2.LeaseRef
-
-    def worked(first: int) -> None:
-        keys = [(f"t{number}", number) for number in range(first, first + TASKS)]
-        seqs = iter(range(3 * first, 3 * first + 2 * TASKS))
-        leases = [lease_of(task_id=task_id, lease_epoch=epoch) for task_id, epoch in keys]
-        assigns = [
-            frame(
-                agent_id="a1",
-                seq=next(seqs),
-                assign=session_pb2.Assign(task_id=task_id, lease_epoch=epoch, attempt=1),
-            )
-            for task_id, epoch in keys
-        ]
-        assert len(talk.receive(assigns, 1.0).work) == TASKS
-        said: list[Outgoing] = []
-        for key, of in zip(keys, leases, strict=True):
-            acked = session_pb2.AgentFrame(agent_id="a1", ack=session_pb2.Ack(lease=of))
-            result = session_pb2.Result(lease=of, success=task_pb2.Payload(data=b"x"))
-            ended = session_pb2.AgentFrame(agent_id="a1", result=result)
-            said += [("ack", key, acked), ("result", key, ended)]
-        sent = Counter(each.WhichOneof("frame") for each in talk.say(said, 1.0, brief=False))
-        assert (sent["ack"], sent["result"]) == (TASKS, TASKS)
-        settled = [
-            frame(agent_id="a1", seq=next(seqs), result_ack={"lease": of, "verdict": 1})
-            for of in leases
-        ]
-        talk.receive(settled, 1.0)
-        assert not talk.leases
-
-    worked(1)
-    with calls() as count:
-        worked(1 + TASKS)
-
-    assert count.calls / TASKS < SESSION_CALLS
 
 
 def test_a_waiting_task_is_so_many_objects_of_the_scheduler_and_no_more() -> None:
