@@ -109,3 +109,14 @@ async def test_an_ack_that_waits_is_not_sent_on_another_stream() -> None:
 
     assert await second.outbox.take() == [progress, ack]
     assert not len(first.outbox)
+
+
+async def test_an_ack_of_a_lease_that_is_over_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acks, "HOLD_S", 0.0)
+    link: Any = SimpleNamespace(outbox=Outbox())
+    ack, over = AgentFrame(agent_id="a1"), AgentFrame(agent_id="a2")
+    items = [("ack", ("t1", 1), ack), ("ack", ("t2", 1), over)]
+
+    acks.HeldAcks().send(link, items, [ack])
+
+    assert await link.outbox.take() == [ack]

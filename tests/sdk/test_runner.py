@@ -27,11 +27,11 @@ from tests.support.waiting import eventually
 class Bench:
     """A runner, and what it says with the time of each."""
 
-    def __init__(self, *agents: Agent, pulse: Pulse | None = None) -> None:
+    def __init__(self, *agents: Agent, pulse: Pulse | None = None, inline: bool = False) -> None:
         self.said: list[tuple[float, str, str]] = []
         self._changed = asyncio.Event()
         tracer = Tracer("agent", Settings(otlp_endpoint="off"))
-        self.runner = Runner(agents, self._hear, tracer, pulse=pulse)
+        self.runner = Runner(agents, self._hear, tracer, pulse=pulse, inline=inline)
 
     def _hear(self, said: list[Any]) -> None:
         self.said += [(time.monotonic(), kind, key[0]) for kind, key, _ in said]
@@ -120,6 +120,21 @@ async def test_a_task_cancelled_together_with_its_assignment_is_answered_and_nev
     assert len(bench.runner) == 0
     await bench.runner.stop()
     assert begun == []
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["apart", "inline"])
+async def test_a_frame_that_fails_silences_nothing(inline: bool) -> None:
+    agent, _ = noting(plain=False)
+    bench = Bench(agent, inline=inline)
+    stranger = assign("t2")
+    stranger.agent_id = "a9"
+
+    with pytest.raises(KeyError):
+        bench.runner.take([assign("t1"), stranger])
+
+    assert ("result", "t1") in await bench.until(1 if inline else 2)
+    bench.runner.take([assign("t3")])
+    assert ("result", "t3") in await bench.until(2 if inline else 4)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])

@@ -7,7 +7,7 @@ returned before the stream has sent the ack: a frame less for each of its tasks,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from podium.sdk.conversation import Outgoing
 from podium.sdk.leases import Key
@@ -24,17 +24,19 @@ class HeldAcks:
         self._link: Link | None = None
         self._acks: dict[Key, AgentFrame] = {}
 
-    def send(self, link: Link, items: Sequence[Outgoing], frames: Iterable[AgentFrame]) -> None:
+    def send(self, link: Link, items: Sequence[Outgoing], frames: Sequence[AgentFrame]) -> None:
         """Sends what agents say at once, or in a moment where it is only acks.
 
         Args:
             link: the stream.
             items: what they say.
-            frames: how that is said.
+            frames: how that is said, without what is not to be said any more.
         """
         acks = {key: frame for kind, key, frame in items if kind == "ack"}
         if len(acks) == len(items):
-            self._hold(link, acks)
+            said = {id(frame) for frame in frames}
+            if left := {key: frame for key, frame in acks.items() if id(frame) in said}:
+                self._hold(link, left)
             return
         if acks or self._acks:
             over = _over(items)

@@ -88,17 +88,19 @@ class Runner:
         speech = self._speech
         speech.before_tasks()
         doubtful = self._pulse is not None and self._pulse.doubtful
-        for frame in frames:
-            kind = frame.WhichOneof("frame")
-            if kind == "assign":
-                self._start(self._agents[frame.agent_id], frame.assign, doubtful=doubtful)
-            elif kind == "cancel":
-                ref = frame.cancel.lease
-                self._cancel((ref.task_id, ref.lease_epoch), frame.cancel.reason)
-            elif kind == "renew_ack":
-                for ref in frame.renew_ack.held:
-                    self._believe((ref.task_id, ref.lease_epoch))
-        speech.after_tasks()
+        try:
+            for frame in frames:
+                kind = frame.WhichOneof("frame")
+                if kind == "assign":
+                    self._start(self._agents[frame.agent_id], frame.assign, doubtful=doubtful)
+                elif kind == "cancel":
+                    ref = frame.cancel.lease
+                    self._cancel((ref.task_id, ref.lease_epoch), frame.cancel.reason)
+                elif kind == "renew_ack":
+                    for ref in frame.renew_ack.held:
+                        self._believe((ref.task_id, ref.lease_epoch))
+        finally:
+            speech.after_tasks()
 
     async def replace(self, agent: Agent) -> list[asyncio.Task[None]]:
         """Lets tasks from now on go to other handlers of the same agent; running ones go on.
