@@ -177,7 +177,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     raise _malformed()
                 if seconds_max is None or context.time_remaining() is not None:
                     return await behavior(request, context)
-                return await _within(seconds_max, behavior(request, context))
+                return await within(seconds_max, behavior(request, context))
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -236,7 +236,12 @@ def _malformed() -> InvalidArgument:
     return InvalidArgument("MALFORMED_REQUEST", "The request cannot be decoded: malformed bytes.")
 
 
-async def _within(seconds: float, answer: Awaitable[Any]) -> Any:
+async def within(seconds: float, answer: Awaitable[Any]) -> Any:
+    """Return an answer that takes no longer.
+
+    Raises:
+        DeadlineExceeded: NO_DEADLINE, it does.
+    """
     try:
         async with asyncio.timeout(seconds) as scope:
             return await answer

@@ -12,7 +12,7 @@ import pytest
 
 from podium.v1 import task_scheduler_pb2
 from podium.v1.task_pb2 import Payload
-from services.kernel import tokens
+from services.kernel import limits, tokens
 from services.kernel.clock import SystemClock
 from services.kernel.errors import PodiumError, Unauthenticated, Unavailable
 from services.kernel.rpc import Context
@@ -282,3 +282,33 @@ async def test_who_goes_gives_up_what_is_not_answered(desk: Desk) -> None:
     await asyncio.gather(serving, return_exceptions=True)
 
     assert desk.canceled == 2
+
+
+async def test_who_goes_on_submitting_keeps_no_stream_open(desk: Desk) -> None:
+    serving = asyncio.create_task(desk.serve())
+    desk.say(1, 2)
+    await eventually(lambda: desk.asked == 2)
+
+    desk.submissions.close()
+    desk.say(3)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    desk.durable.set()
+
+    with pytest.raises(Unavailable):
+        await serving
+    assert (desk.messages, desk.asked) == ([[1, 2]], 2)
+
+
+async def test_a_submission_takes_no_longer_than_a_call_and_then_makes_room(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "unary_s_max", 0.01)
+    serving = asyncio.create_task(desk.serve())
+    desk.say(*range(65))
+    await eventually(lambda: desk.asked == 65)
+    desk.requests.put_nowait(None)
+
+    await serving
+
+    assert desk.refusals == ["NO_DEADLINE"] * 65

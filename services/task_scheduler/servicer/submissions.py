@@ -13,7 +13,7 @@ from services.kernel import limits
 from services.kernel.auth import current_recheck
 from services.kernel.coalesce import Outbox
 from services.kernel.errors import PodiumError, Unavailable
-from services.kernel.rpc import Context, refusal_of
+from services.kernel.rpc import Context, refusal_of, within
 
 pb = task_scheduler_pb2
 METHOD = "/podium.v1.TaskSchedulerService/OpenSubmission"
@@ -82,6 +82,9 @@ class Submissions:
                     recheck()
                 # Not reading is what slows a client down.
                 await stream.room.acquire()
+                if stream.ending:
+                    # It was not read in time: who goes on asking must not keep the stream open.
+                    break
                 task = asyncio.create_task(self._answer(request, stream, context))
                 stream.unanswered.add(task)
                 task.add_done_callback(stream.answered)
@@ -95,7 +98,9 @@ class Submissions:
     ) -> None:
         answer = pb.SubmissionAnswer(submission_id=request.submission_id)
         try:
-            answer.accepted.CopyFrom(await self._submit(request.request, context))
+            # What is never answered would hold its room on the stream for ever.
+            submitting = self._submit(request.request, context)
+            answer.accepted.CopyFrom(await within(limits.unary_s_max, submitting))
         except Exception as error:
             answer.refused.CopyFrom(_refusal(refusal_of(METHOD, error)))
         # Those of one commit are here in one turn of the loop, and leave in one message.
@@ -105,19 +110,19 @@ class Submissions:
 class _Stream:
     """What is under way on one stream."""
 
-    __slots__ = ("_ending", "error", "outbox", "room", "unanswered")
+    __slots__ = ("ending", "error", "outbox", "room", "unanswered")
 
     def __init__(self) -> None:
         self.outbox: Outbox[pb.SubmissionAnswer] = Outbox(linger_s=0.0)
         self.room = asyncio.Semaphore(UNDER_WAY_LEN_MAX)
         self.unanswered: set[asyncio.Task[None]] = set()
         self.error: Exception | None = None
-        self._ending = False
+        self.ending = False
 
     def end(self, error: Exception | None) -> None:
         """End the stream once what was read has been answered."""
         self.error = self.error or error
-        self._ending = True
+        self.ending = True
         self._close()
 
     def answered(self, task: asyncio.Task[None]) -> None:
@@ -126,7 +131,7 @@ class _Stream:
         self._close()
 
     def _close(self) -> None:
-        if self._ending and not self.unanswered:
+        if self.ending and not self.unanswered:
             self.outbox.close()
 
 
