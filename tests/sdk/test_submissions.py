@@ -127,17 +127,34 @@ async def test_whether_it_is_still_an_older_one_is_looked_at_again(
 async def test_who_gets_no_answer_in_time_is_told_as_after_a_call(
     scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submissions, "CALL_S_MAX", 0.05)
     async with connected(scheduler) as client:
+        await client.submit("work")
+        monkeypatch.setattr(submissions, "CALL_S_MAX", 0.05)
         scheduler.answering.clear()
         with pytest.raises(DeadlineExceeded, match="Deadline Exceeded") as caught:
             await client.submit("work")
         scheduler.answering.set()
+        monkeypatch.undo()
         # An answer that comes too late is nobody's.
         await client.submit("work")
 
     assert caught.value.reason == "DEADLINE_EXCEEDED"
-    assert len(scheduler.submissions) == 1
+    assert [len(stream) for stream in scheduler.submissions] == [3]
+    assert not scheduler.called
+
+
+async def test_a_stream_by_which_nothing_ever_comes_is_given_up_for_calls(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submissions, "CALL_S_MAX", 0.05)
+    async with connected(scheduler) as client:
+        scheduler.answering.clear()
+        with pytest.raises(DeadlineExceeded):
+            await client.submit("work")
+        scheduler.answering.set()
+        await client.submit("work")
+
+    assert (len(scheduler.called), len(scheduler.submissions)) == (1, 1)
 
 
 async def test_a_client_that_closes_gives_up_what_is_unanswered(scheduler: FakeScheduler) -> None:

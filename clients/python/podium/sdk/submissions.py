@@ -66,6 +66,10 @@ class Submissions:
                 async with asyncio.timeout(CALL_S_MAX):
                     return await stream.ask(request)
             except TimeoutError:
+                if not stream.heard:
+                    # Nothing has ever come by it, as behind a proxy that passes on whole calls.
+                    self._by_call_until_s = time.monotonic() + BY_CALL_S
+                    await stream.close()
                 raise DeadlineExceeded("DEADLINE_EXCEEDED", "Deadline Exceeded") from None
             except Unavailable as refused:
                 failure = refused
@@ -108,6 +112,8 @@ class _Stream:
 
     def __init__(self, call: Call) -> None:
         self.ended: _Ended | None = None
+        # Whether any answer has come.
+        self.heard = False
         self._call = call
         self._loop = asyncio.get_running_loop()
         self._last_id = 0
@@ -147,6 +153,7 @@ class _Stream:
             while isinstance(
                 response := await self._call.read(), task_scheduler_pb2.OpenSubmissionResponse
             ):
+                self.heard = True
                 for answer in response.answers:
                     self._settle(answer)
         except grpc.aio.AioRpcError as failed:
