@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from podium.sdk.outbox import Outbox
 from podium.sdk.wire import dial, message_bytes_max
 from podium.sdk.writing import write
 from podium.v1 import routing_pb2, routing_pb2_grpc, session_pb2
+
+log = logging.getLogger("podium.sdk.link")
 
 Frames = Sequence[session_pb2.RouterFrame]
 
@@ -100,6 +103,10 @@ class Link:
             reason = from_rpc_error(error, self._peer)
         except asyncio.CancelledError:
             reason = Unavailable("STREAM_CLOSED", "the stream was closed here")
+        except Exception as error:
+            # A fault of this program, not of the router: the next stream may come without it.
+            log.exception("what the router sent cannot be followed: the stream is given up")
+            reason = Unavailable("STREAM_FAILED", f"what came by it cannot be followed: {error!r}")
         finally:
             self.outbox.close()
             if not self.ended.done():
