@@ -175,18 +175,13 @@ async def shared(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
         expose(parts.observed.metrics, clock, ownership.cores, lambda: ownership.damage)
         loops = [asyncio.create_task(ownership.run())]
 
-        async def drain() -> None:
-            # Other replicas take over while open calls here still end.
-            await ownership.drain()
-            front.submissions.close()
-
         try:
             yield Assembled(
                 register=lambda server: add_to_server(front, server),
                 bound=lambda port: address.set_result(settings.advertised(port)),
                 service_names=(SERVICE_NAME,),
                 ready=lambda: ownership.waits_for,
-                drain=drain,
+                drain=lambda: hand_over(ownership, front),
                 telemetry=parts.observed,
                 policy=POLICY,
                 loops=loops,
@@ -197,6 +192,15 @@ async def shared(parts: Parts, dial: Dial) -> AsyncIterator[Assembled]:
             await relay.close()
     finally:
         await database.close()
+
+
+async def hand_over(ownership: Ownership, front: Front) -> None:
+    """Let other replicas take over while open calls here still end."""
+    try:
+        await ownership.drain()
+    finally:
+        # Also where that took too long: who submits here has to know.
+        front.submissions.close()
 
 
 def check_shared_keys(settings: Settings, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc.aio
@@ -16,6 +17,7 @@ from services.kernel import limits, tokens
 from services.kernel.clock import SystemClock
 from services.kernel.errors import PodiumError, Unauthenticated, Unavailable
 from services.kernel.rpc import Context
+from services.task_scheduler.__main__ import hand_over
 from services.task_scheduler.servicer import submissions
 from services.task_scheduler.servicer.submissions import Submissions
 from tests.kernel.keys import make_key, publish, token
@@ -312,3 +314,37 @@ async def test_a_submission_takes_no_longer_than_a_call_and_then_makes_room(
     await serving
 
     assert desk.refusals == ["NO_DEADLINE"] * 65
+
+
+async def test_a_submission_whose_way_to_another_scheduler_is_lost_is_refused_for_now() -> None:
+    async def lost(request: pb.SubmitTasksRequest, context: Context) -> pb.SubmitTasksResponse:
+        raise asyncio.CancelledError
+
+    async def requests() -> AsyncIterator[pb.OpenSubmissionRequest]:
+        for number in range(2 * submissions.UNDER_WAY_LEN_MAX):
+            yield request(number=number)
+
+    context = cast(Context, None)
+    answers = [
+        answer
+        async for response in Submissions(lost).serve(requests(), context)
+        for answer in response.answers
+    ]
+
+    assert len(answers) == 2 * submissions.UNDER_WAY_LEN_MAX, "and none keeps its room"
+    assert {answer.refused.code for answer in answers} == {"UNAVAILABLE"}
+
+
+async def test_who_submits_is_told_also_where_the_hand_over_to_others_fails() -> None:
+    closed = []
+
+    async def fails() -> None:
+        raise TimeoutError
+
+    ownership: Any = SimpleNamespace(drain=fails)
+    front: Any = SimpleNamespace(submissions=SimpleNamespace(close=lambda: closed.append(True)))
+
+    with pytest.raises(TimeoutError):
+        await hand_over(ownership, front)
+
+    assert closed

@@ -101,6 +101,12 @@ class Submissions:
             # What is never answered would hold its room on the stream for ever.
             submitting = self._submit(request.request, context)
             answer.accepted.CopyFrom(await within(limits.unary_s_max, submitting))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this stream: the one to another scheduler by which it was passed on.
+            answer.refused.CopyFrom(_refusal(_gone()))
         except Exception as error:
             answer.refused.CopyFrom(_refusal(refusal_of(METHOD, error)))
         # Those of one commit are here in one turn of the loop, and leave in one message.
@@ -133,6 +139,14 @@ class _Stream:
     def _close(self) -> None:
         if self.ending and not self.unanswered:
             self.outbox.close()
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "STARTING",
+        "The scheduler that this was passed on to is gone, and another one takes over: try again.",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _refusal(error: PodiumError) -> pb.SubmissionRefusal:
