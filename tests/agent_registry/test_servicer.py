@@ -86,6 +86,8 @@ async def test_agents_of_a_router_are_listed_with_what_they_do() -> None:
             snapshot=True,
             opened=[agent("a1", "read", max_concurrency=3, labels={"zone": "x"}), agent("a2")],
         )
+        # A call may overtake what is said on a stream.
+        await eventually(lambda: _count(stub, 2))
         await router.tell(alive=[pb.SessionAlive(agent_id="a1", in_flight_count=2)])
 
         async def busy() -> bool:
